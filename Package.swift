@@ -1,0 +1,88 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// Targets from the bottom of the pipeline to the top: each names all that it may import.
+/// `--explicit-target-dependency-import-check error` (Tools/test) makes the list binding.
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(
+    name: name + "Tests", dependencies: [.init(stringLiteral: name)] + dependencies,
+    swiftSettings: settings)
+}
+
+let package = Package(
+  name: "dlc",
+  products: [
+    .library(name: "DLC", targets: ["DLC"]),
+    .executable(name: "dlc", targets: ["DLCCommandLine"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // Foreign code.
+    .target(name: "CMachine"),
+    .target(name: "CLLVM", linkerSettings: [.linkedLibrary("dl")]),
+    .target(name: "CProtobufSchema", linkerSettings: [.linkedLibrary("protobuf-c")]),
+    .systemLibrary(name: "CZlib"),
+    // The pipeline.
+    module("DLCTensor", []),
+    module("DLCGraph", ["DLCTensor"]),
+    module("DLCReference", ["DLCTensor", "DLCGraph"]),
+    module("DLCAutodiff", ["DLCTensor", "DLCGraph"]),
+    module("DLCPasses", ["DLCTensor", "DLCGraph", "DLCReference"]),
+    module("DLCKernel", ["DLCTensor"]),
+    module("DLCProgram", ["DLCTensor"]),
+    module("DLCLowering", ["DLCTensor", "DLCGraph", "DLCKernel", "DLCProgram"]),
+    module("DLCCodegen", ["DLCTensor", "DLCKernel", "CLLVM"]),
+    module("DLCRuntime", ["DLCTensor", "DLCProgram", "CMachine"]),
+    module("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "CProtobufSchema", "CZlib"]),
+    module(
+      "DLCCompiler",
+      [
+        "DLCTensor", "DLCGraph", "DLCPasses", "DLCKernel", "DLCLowering", "DLCCodegen",
+        "DLCProgram", "DLCRuntime", "DLCFormats", "CMachine",
+      ]),
+    module("DLCZoo", ["DLCTensor", "DLCGraph", "DLCFormats"]),
+    module(
+      "DLC",
+      ["DLCTensor", "DLCGraph", "DLCReference", "DLCCompiler", "DLCRuntime", "DLCFormats", "DLCZoo"]
+    ),
+    .executableTarget(
+      name: "DLCCommandLine",
+      dependencies: [
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCKernel",
+        "DLCLowering", "DLCCodegen", "DLCProgram", "DLCRuntime", "DLCCompiler", "DLCFormats",
+        "DLCZoo", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: settings),
+    module(
+      "DLCTestSupport",
+      ["DLCTensor", "DLCGraph", "DLCReference", "DLCPasses", "DLCCompiler", "DLCRuntime"]),
+    // Tests.
+    tests("DLCTensor", []),
+    tests("DLCGraph", ["DLCTensor", "DLCTestSupport", "DLCReference"]),
+    tests("DLCAutodiff", ["DLCTensor", "DLCGraph", "DLCReference"]),
+    tests("DLCPasses", ["DLCTensor", "DLCGraph", "DLCReference", "DLCTestSupport"]),
+    tests("DLCLowering", ["DLCTensor", "DLCGraph", "DLCKernel", "DLCProgram", "DLCTestSupport"]),
+    tests("DLCCodegen", ["DLCTensor", "DLCKernel"]),
+    tests("DLCRuntime", ["DLCTensor", "DLCProgram"]),
+    tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCZoo"]),
+    tests(
+      "DLCCompiler",
+      [
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCRuntime", "DLCProgram", "DLCFormats",
+        "DLCTestSupport", "DLCZoo",
+      ]),
+    tests("DLCZoo", ["DLCTensor", "DLCGraph", "DLCFormats"]),
+  ]
+)

@@ -1,0 +1,79 @@
+#include "CLLVM.h"
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static dlc_llvm table;
+static int ready = 0;
+static char failure[256] = "";
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void *resolve(void *library, const char *name) {
+  void *symbol = dlsym(library, name);
+  if (!symbol && !failure[0]) snprintf(failure, sizeof failure, "libLLVM has no function %s", name);
+  return symbol;
+}
+
+static void open_library(void) {
+  static const char *const names[] = {"libLLVM-19.so.1", "libLLVM.so.19.1", "libLLVM-19.so",
+                                      "/usr/lib/llvm-19/lib/libLLVM.so.19.1"};
+  void *library = NULL;
+  for (size_t i = 0; i < sizeof names / sizeof *names && !library; i++)
+    library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+  if (!library) {
+    snprintf(failure, sizeof failure, "libLLVM 19 is not installed (Debian: apt install libllvm19)");
+    return;
+  }
+#define TAKE(name) table.name = (__typeof__(table.name))resolve(library, "LLVM" #name);
+  TAKE(ContextCreate)
+  TAKE(ContextDispose)
+  TAKE(CreateMemoryBufferWithMemoryRangeCopy)
+  TAKE(ParseIRInContext)
+  TAKE(DisposeModule)
+  TAKE(DisposeMessage)
+  TAKE(GetDefaultTargetTriple)
+  TAKE(GetHostCPUName)
+  TAKE(GetHostCPUFeatures)
+  TAKE(GetTargetFromTriple)
+  TAKE(CreateTargetMachine)
+  TAKE(DisposeTargetMachine)
+  TAKE(CreateTargetDataLayout)
+  TAKE(SetModuleDataLayout)
+  TAKE(DisposeTargetData)
+  TAKE(CreatePassBuilderOptions)
+  TAKE(DisposePassBuilderOptions)
+  TAKE(RunPasses)
+  TAKE(GetErrorMessage)
+  TAKE(DisposeErrorMessage)
+  TAKE(VerifyModule)
+  TAKE(TargetMachineEmitToMemoryBuffer)
+  TAKE(GetBufferStart)
+  TAKE(GetBufferSize)
+  TAKE(DisposeMemoryBuffer)
+  TAKE(PrintModuleToString)
+#undef TAKE
+#if defined(__x86_64__)
+#define ARCH "X86"
+#elif defined(__aarch64__)
+#define ARCH "AArch64"
+#else
+#error "dlc generates code for x86-64 and AArch64"
+#endif
+  static const char *const initialisers[] = {
+      "LLVMInitialize" ARCH "TargetInfo", "LLVMInitialize" ARCH "Target",
+      "LLVMInitialize" ARCH "TargetMC", "LLVMInitialize" ARCH "AsmPrinter",
+      "LLVMInitialize" ARCH "AsmParser"};
+  for (size_t i = 0; i < sizeof initialisers / sizeof *initialisers; i++) {
+    void (*initialise)(void) = (void (*)(void))resolve(library, initialisers[i]);
+    if (initialise) initialise();
+  }
+  ready = failure[0] == 0;
+}
+
+const dlc_llvm *dlc_llvm_open(void) {
+  pthread_once(&once, open_library);
+  return ready ? &table : NULL;
+}
+
+const char *dlc_llvm_error(void) { return failure; }

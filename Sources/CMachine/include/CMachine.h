@@ -1,0 +1,41 @@
+// What Swift cannot say about the machine: a spin hint, the CPUs this process may use, CPU features.
+#ifndef CMACHINE_H
+#define CMACHINE_H
+#include <stddef.h>
+#include <stdint.h>
+
+/// Tells the processor that this is a spin-wait loop.
+static inline void dlc_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/// The number of CPUs in the process's affinity mask (at least 1).
+int dlc_affinity_count(void);
+
+/// The CPUs that the control group's quota amounts to, rounded up; 0 when there is no quota.
+int dlc_quota_count(void);
+
+/// Copies code into memory of its own and makes it executable; NULL when that is refused.
+void *dlc_map_code(const void *bytes, size_t size);
+void dlc_unmap_code(void *base, size_t size);
+
+/// Reserves `size` bytes aligned to 2 MiB and asks for huge pages; NULL when there is no memory.
+void *dlc_map_anonymous(size_t size);
+void dlc_unmap(void *base, size_t size);
+
+typedef void (*dlc_kernel)(void *const *buffers, int64_t tile, void *scratch);
+
+/// Calls a compiled kernel: the one place where mapped code is entered.
+static inline void dlc_call_kernel(const void *code, void *const *buffers, int64_t tile,
+                                   void *scratch) {
+  ((dlc_kernel)code)(buffers, tile, scratch);
+}
+
+/// Fills `out` with the names of the optional instruction sets that this CPU and its operating
+/// system offer, separated by commas, in LLVM's spelling.
+void dlc_cpu_features(char *out, size_t capacity);
+#endif

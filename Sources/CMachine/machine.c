@@ -1,0 +1,99 @@
+#define _GNU_SOURCE
+#include "CMachine.h"
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+int dlc_affinity_count(void) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  int count = CPU_COUNT(&set);
+  return count < 1 ? 1 : count;
+}
+
+static const size_t huge = (size_t)2 << 20;
+
+void *dlc_map_anonymous(size_t size) {
+  // Small areas do not want a huge page of their own.
+  size_t align = size >= huge ? huge : 4096;
+  size_t rounded = (size + align - 1) / align * align;
+  if (rounded < size) return NULL;
+  if (align == 4096) {
+    void *p = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+  }
+  char *p = mmap(NULL, rounded + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return NULL;
+  char *start = (char *)(((uintptr_t)p + huge - 1) / huge * huge);
+  if (start > p) munmap(p, (size_t)(start - p));
+  munmap(start + rounded, (size_t)(p + rounded + huge - (start + rounded)));
+  madvise(start, rounded, MADV_HUGEPAGE);
+  return start;
+}
+
+void dlc_unmap(void *base, size_t size) {
+  size_t align = size >= huge ? huge : 4096;
+  munmap(base, (size + align - 1) / align * align);
+}
+
+void dlc_cpu_features(char *out, size_t capacity) {
+  out[0] = 0;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+#define FEATURE(builtin, llvm)                                    \
+  if (__builtin_cpu_supports(builtin)) {                          \
+    size_t used = strlen(out);                                    \
+    snprintf(out + used, capacity - used, "%s" llvm, used ? "," : ""); \
+  }
+  FEATURE("sse4.1", "sse4.1")
+  FEATURE("sse4.2", "sse4.2")
+  FEATURE("avx", "avx")
+  FEATURE("avx2", "avx2")
+  FEATURE("fma", "fma")
+  FEATURE("bmi", "bmi")
+  FEATURE("bmi2", "bmi2")
+  FEATURE("avx512f", "avx512f")
+  FEATURE("avx512bw", "avx512bw")
+  FEATURE("avx512dq", "avx512dq")
+  FEATURE("avx512vl", "avx512vl")
+#undef FEATURE
+  // F16C comes with every CPU that has AVX2; compilers have no portable name for asking.
+  unsigned a, b, c, d;
+  if (__get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 29)) && __builtin_cpu_supports("avx")) {
+    size_t used = strlen(out);
+    snprintf(out + used, capacity - used, "%sf16c", used ? "," : "");
+  }
+#elif defined(__aarch64__)
+  snprintf(out, capacity, "neon");
+#endif
+}
+
+int dlc_quota_count(void) {
+  // cgroup v2: "<quota> <period>" in microseconds, or "max".
+  FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+  if (!file) return 0;
+  long quota = 0, period = 0;
+  int fields = fscanf(file, "%ld %ld", &quota, &period);
+  fclose(file);
+  if (fields != 2 || quota <= 0 || period <= 0) return 0;
+  return (int)((quota + period - 1) / period);
+}
+
+void *dlc_map_code(const void *bytes, size_t size) {
+  void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return NULL;
+  memcpy(p, bytes, size);
+  if (mprotect(p, size, PROT_READ | PROT_EXEC) != 0) {
+    munmap(p, size);
+    return NULL;
+  }
+  __builtin___clear_cache((char *)p, (char *)p + size);
+  return p;
+}
+
+void dlc_unmap_code(void *base, size_t size) { munmap(base, size); }

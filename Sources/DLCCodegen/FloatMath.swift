@@ -1,0 +1,399 @@
+import DLCKernel
+import DLCTensor
+
+/// Arithmetic on float or double operands as text, for writing polynomials.
+struct FloatMath {
+  let text: FunctionText
+  let type: String
+  let lanes: Int
+
+  init(_ text: FunctionText, _ type: String, _ lanes: Int) {
+    self.text = text
+    self.type = type
+    self.lanes = lanes
+  }
+
+  var integerType: String { type == "double" ? "i64" : "i32" }
+  private var hasFMA: Bool { text.target.features.contains("+fma") || text.target.isa == "neon" }
+
+  func number(_ value: Double) -> Operand {
+    FunctionText.literal(FunctionText.floating(value, type), type, lanes)
+  }
+  func integer(_ value: Int) -> Operand { FunctionText.literal("\(value)", integerType, lanes) }
+
+  mutating func binary(_ instruction: String, _ a: Operand, _ b: Operand) -> Operand {
+    text.make(a.type, lanes, "\(instruction) \(a.text), \(b.name)")
+  }
+  mutating func add(_ a: Operand, _ b: Operand) -> Operand { binary("fadd nsz", a, b) }
+  mutating func sub(_ a: Operand, _ b: Operand) -> Operand { binary("fsub nsz", a, b) }
+  mutating func mul(_ a: Operand, _ b: Operand) -> Operand { binary("fmul nsz", a, b) }
+  mutating func div(_ a: Operand, _ b: Operand) -> Operand { binary("fdiv nsz", a, b) }
+  mutating func add(_ a: Operand, _ b: Double) -> Operand { add(a, number(b)) }
+  mutating func sub(_ a: Operand, _ b: Double) -> Operand { sub(a, number(b)) }
+  mutating func mul(_ a: Operand, _ b: Double) -> Operand { mul(a, number(b)) }
+  mutating func negate(_ a: Operand) -> Operand { text.make(type, lanes, "fneg \(a.text)") }
+  mutating func magnitude(_ a: Operand) -> Operand { text.intrinsic("fabs", [a]) }
+
+  mutating func fma(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
+    if hasFMA { return text.intrinsic("fma", [a, b, c]) }
+    return add(mul(a, b), c)
+  }
+  mutating func fma(_ a: Operand, _ b: Double, _ c: Operand) -> Operand { fma(a, number(b), c) }
+  mutating func fma(_ a: Operand, _ b: Operand, _ c: Double) -> Operand { fma(a, b, number(c)) }
+
+  /// Coefficients from the constant upward, by Horner's rule.
+  mutating func polynomial(_ x: Operand, _ c: [Double]) -> Operand {
+    var value = number(c[c.count - 1])
+    for coefficient in c.dropLast().reversed() { value = fma(value, x, coefficient) }
+    return value
+  }
+
+  mutating func compare(_ predicate: String, _ a: Operand, _ b: Operand) -> Operand {
+    text.make("i1", lanes, "fcmp \(predicate) \(a.text), \(b.name)")
+  }
+  mutating func compare(_ predicate: String, _ a: Operand, _ b: Double) -> Operand {
+    compare(predicate, a, number(b))
+  }
+  mutating func select(_ condition: Operand, _ a: Operand, _ b: Operand) -> Operand {
+    text.make(a.type, lanes, "select \(condition.text), \(a.text), \(b.text)")
+  }
+  mutating func toBits(_ a: Operand) -> Operand {
+    let to = Operand(name: "", type: integerType, lanes: lanes).fullType
+    return text.make(integerType, lanes, "bitcast \(a.text) to \(to)")
+  }
+  mutating func fromBits(_ a: Operand) -> Operand {
+    text.make(type, lanes, "bitcast \(a.text) to \(number(0).fullType)")
+  }
+  mutating func copySign(_ a: Operand, _ sign: Operand) -> Operand { text.intrinsic("copysign", [a, sign]) }
+
+  private var fractionBits: Int { type == "double" ? 52 : 23 }
+  private var bias: Int { type == "double" ? 1023 : 127 }
+
+  /// 2^n for an integer in the range of normal exponents.
+  mutating func powerOfTwo(_ n: Operand) -> Operand {
+    let biased = binary("add", n, integer(bias))
+    return fromBits(binary("shl", biased, integer(fractionBits)))
+  }
+
+  /// The nearest integer to a small number, as a number and as an integer; NaN gives any integer.
+  mutating func round(_ x: Operand) -> (Operand, Operand) {
+    let magic = type == "double" ? 0x1.8p52 : 0x1.8p23
+    let shifted = add(x, magic)
+    let whole = sub(shifted, magic)
+    let n = binary("sub", toBits(shifted), toBits(number(magic)))
+    return (whole, n)
+  }
+
+  /// x clipped to a range; NaN stays NaN.
+  mutating func clip(_ x: Operand, _ low: Double, _ high: Double) -> Operand {
+    let upper = select(compare("ogt", x, high), number(high), x)
+    return select(compare("olt", upper, low), number(low), upper)
+  }
+
+  /// e^x. Range reduction by Cody and Waite, then a polynomial on |r| <= ln 2 / 2.
+  /// Error: float 1 ulp, double 1 ulp; results in the subnormal range are rounded twice.
+  mutating func exponential(_ x: Operand) -> Operand {
+    let double = type == "double"
+    let clipped = double ? clip(x, -746, 710) : clip(x, -104, 89)
+    let (whole, n) = round(mul(clipped, 1.4426950408889634))
+    let r: Operand
+    if double {
+      let high = fma(whole, -6.93147180369123816490e-01, clipped)
+      r = fma(whole, -1.90821492927058770002e-10, high)
+    } else {
+      let high = fma(whole, -0.693359375, clipped)
+      r = fma(whole, 2.12194440e-4, high)
+    }
+    let p: Operand
+    if double {
+      p = polynomial(
+        r,
+        [
+          1, 1, 0.5, 1 / 6.0, 1 / 24.0, 1 / 120.0, 1 / 720.0, 1 / 5040.0, 1 / 40320.0,
+          1 / 362880.0, 1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0,
+        ])
+    } else {
+      p = polynomial(
+        r, [1, 1, 0.5, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4])
+    }
+    // 2^n in two factors: n reaches beyond the normal exponents on both sides.
+    let half = binary("ashr", n, integer(1))
+    let rest = binary("sub", n, half)
+    return mul(mul(p, powerOfTwo(half)), powerOfTwo(rest))
+  }
+
+  /// The natural logarithm, after fdlibm: x = 2^k (1 + f), s = f / (2 + f).
+  /// Error: below 1 ulp in both types.
+  mutating func log(_ x: Operand) -> Operand {
+    let double = type == "double"
+    let tiny = compare("olt", x, double ? 0x1p-1022 : 0x1p-126)
+    let scaled = select(tiny, mul(x, double ? 0x1p54 : 0x1p25), x)
+    let bits = toBits(scaled)
+    let offset = double ? 0x3fe6_a09e_0000_0000 : 0x3f35_04f3
+    let k = binary("ashr", binary("sub", bits, integer(offset)), integer(fractionBits))
+    let m = fromBits(binary("sub", bits, binary("shl", k, integer(fractionBits))))
+    let correction = select(tiny, integer(double ? 54 : 25), integer(0))
+    let exponent = binary("sub", k, correction)
+    let dk = text.make(type, lanes, "sitofp \(exponent.text) to \(m.fullType)")
+    let f = sub(m, 1)
+    let s = div(f, add(f, 2))
+    let z = mul(s, s)
+    let w = mul(z, z)
+    let r: Operand
+    if double {
+      let t1 = mul(
+        w, polynomial(w, [3.999999999940941908e-01, 2.222219843214978396e-01, 1.531383769920937332e-01]))
+      let t2 = mul(
+        z,
+        polynomial(
+          w,
+          [
+            6.666666666666735130e-01, 2.857142874366239149e-01, 1.818357216161805012e-01,
+            1.479819860511658591e-01,
+          ]))
+      r = add(t2, t1)
+    } else {
+      let t1 = mul(w, polynomial(w, [0.40000972152, 0.24279078841]))
+      let t2 = mul(z, polynomial(w, [0.66666662693, 0.28498786688]))
+      r = add(t2, t1)
+    }
+    let half = mul(mul(f, f), 0.5)
+    let (high, low) =
+      double
+      ? (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+      : (6.9313812256e-01, 9.0580006145e-06)
+    let tail = fma(dk, low, mul(s, add(half, r)))
+    let value = fma(dk, high, add(sub(tail, half), f))
+    // 0, negative numbers, infinity and NaN.
+    let atZero = select(compare("oeq", x, 0), number(-.infinity), value)
+    let negative = select(compare("olt", x, 0), number(.nan), atZero)
+    return select(compare("olt", x, .infinity), negative, x)
+  }
+
+  /// e^x - 1. Error: 2 ulp (double).
+  mutating func exponentialMinusOne(_ x: Operand) -> Operand {
+    let clipped = clip(x, -45, 710)
+    let (whole, n) = round(mul(clipped, 1.4426950408889634))
+    let high = fma(whole, -6.93147180369123816490e-01, clipped)
+    let r = fma(whole, -1.90821492927058770002e-10, high)
+    let tail = polynomial(
+      r,
+      [
+        0.5, 1 / 6.0, 1 / 24.0, 1 / 120.0, 1 / 720.0, 1 / 5040.0, 1 / 40320.0, 1 / 362880.0,
+        1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0,
+      ])
+    let p = fma(mul(r, r), tail, r)
+    // (2^(n-1) p + (2^(n-1) - 1/2)) 2 stays finite up to the largest argument.
+    let scale = powerOfTwo(binary("sub", n, integer(1)))
+    let value = mul(fma(scale, p, sub(scale, 0.5)), 2)
+    return select(compare("oeq", x, 0), x, value)
+  }
+
+  /// ln(1 + x), by Kahan's correction of the rounded sum. Error: 3 ulp (double).
+  mutating func logPlusOne(_ x: Operand) -> Operand {
+    let u = add(x, 1)
+    let corrected = mul(log(u), div(x, sub(u, 1)))
+    let small = select(compare("oeq", u, 1), x, corrected)
+    return select(compare("oeq", u, .infinity), u, small)
+  }
+
+  /// tanh. Float: an odd polynomial (Cephes) below 0.625, else 1 - 2 / (e^2x + 1); 2 ulp.
+  /// Double: t / (t + 2) with t = e^2x - 1; 3 ulp.
+  mutating func tanh(_ x: Operand) -> Operand {
+    let size = magnitude(x)
+    if type == "double" {
+      let bounded = select(compare("ogt", size, 22), number(22), size)
+      let t = exponentialMinusOne(add(bounded, bounded))
+      return copySign(div(t, add(t, 2)), x)
+    }
+    let z = mul(x, x)
+    let p = polynomial(
+      z,
+      [
+        -3.33332819422e-1, 1.33314422036e-1, -5.37397155531e-2, 2.06390887954e-2, -5.70498872745e-3,
+      ])
+    let near = fma(mul(p, z), x, x)
+    let bounded = select(compare("ogt", size, 10), number(10), size)
+    let e = exponential(add(bounded, bounded))
+    let far = sub(number(1), div(number(2), add(e, 1)))
+    return select(compare("olt", size, 0.625), near, copySign(far, x))
+  }
+
+  /// 1 / (1 + e^-x), from e^-|x| so that nothing overflows. Error: 3 ulp.
+  mutating func logistic(_ x: Operand) -> Operand {
+    let e = exponential(negate(magnitude(x)))
+    let numerator = select(compare("oge", x, 0), number(1), e)
+    return div(numerator, add(e, 1))
+  }
+
+  /// e^(x^2) erfc(x) times e^(-x^2), for x >= 0; the square is split so that its rounding error does
+  /// not grow in the exponential. Coefficients: Tools/fit-erfc.py.
+  private mutating func erfcOfPositive(_ x: Operand) -> Operand {
+    let double = type == "double"
+    let bounded = clip(x, 0, double ? 27.3 : 10.1)
+    let t = div(sub(bounded, 2), add(bounded, 2))
+    let q = polynomial(t, double ? Self.erfcDouble : Self.erfcFloat)
+    let square = mul(bounded, bounded)
+    let rest = fma(bounded, bounded, negate(square))
+    let e = exponential(negate(square))
+    return mul(fma(negate(rest), e, e), q)
+  }
+
+  /// erfc. Error: 4 ulp in the normal range, in the tail too.
+  mutating func erfc(_ x: Operand) -> Operand {
+    let positive = erfcOfPositive(magnitude(x))
+    let value = select(compare("olt", x, 0), sub(number(2), positive), positive)
+    return select(compare("uno", x, x), x, value)
+  }
+
+  /// erf: an odd polynomial up to 1, then 1 - erfc. Error: 2 ulp.
+  mutating func erf(_ x: Operand) -> Operand {
+    let double = type == "double"
+    let size = magnitude(x)
+    let near = mul(x, polynomial(mul(x, x), double ? Self.erfDouble : Self.erfFloat))
+    let far = copySign(sub(number(1), erfcOfPositive(size)), x)
+    let value = select(compare("olt", size, 1), near, far)
+    return select(compare("uno", x, x), x, value)
+  }
+
+  /// Sine and cosine of a double: reduction by three parts of pi/2 (fdlibm), exact up to about
+  /// |x| = 1e6, then fdlibm's kernels. Error: 1 ulp there; beyond, the reduction loses bits.
+  mutating func sineCosine(_ x: Operand, cosine: Bool) -> Operand {
+    let (whole, n) = round(mul(x, 0.63661977236758134308))
+    let r1 = fma(whole, -1.57079632673412561417e+00, x)
+    let r2 = fma(whole, -6.07710050630396597660e-11, r1)
+    let r = fma(whole, -2.02226624879595063154e-21, r2)
+    let z = mul(r, r)
+    let s = fma(
+      mul(
+        polynomial(
+          z,
+          [
+            -1.66666666666666324348e-01, 8.33333333332248946124e-03, -1.98412698298579493134e-04,
+            2.75573137070700676789e-06, -2.50507602534068634195e-08, 1.58969099521155010221e-10,
+          ]), z), r, r)
+    let tail = mul(
+      mul(z, z),
+      polynomial(
+        z,
+        [
+          4.16666666666666019037e-02, -1.38888888888741095749e-03, 2.48015872894767294178e-05,
+          -2.75573143513906633035e-07, 2.08757232129817482790e-09, -1.13596475577881948265e-11,
+        ]))
+    let halved = mul(z, 0.5)
+    let w = sub(number(1), halved)
+    let c = add(w, add(sub(sub(number(1), w), halved), tail))
+    let quadrant = cosine ? binary("add", n, integer(1)) : n
+    let odd = text.make("i1", lanes, "trunc \(quadrant.text) to \(Operand(name: "", type: "i1", lanes: lanes).fullType)")
+    let value = select(odd, c, s)
+    let two = binary("and", quadrant, integer(2))
+    let flip = text.make("i1", lanes, "icmp ne \(two.text), \(integer(0).name)")
+    let signed = select(flip, negate(value), value)
+    return select(compare("oeq", magnitude(x), .infinity), number(.nan), signed)
+  }
+
+  /// The cube root of a double: e^(ln|x| / 3) and one Newton step. Error: 1 ulp.
+  mutating func cubeRoot(_ x: Operand) -> Operand {
+    let size = magnitude(x)
+    let y = exponential(div(log(size), number(3)))
+    let square = mul(y, y)
+    let better = sub(y, div(fma(square, y, negate(size)), mul(square, 3)))
+    let value = copySign(better, x)
+    let special = select(compare("oeq", size, .infinity), x, value)
+    return select(compare("oeq", x, 0), x, special)
+  }
+
+  /// x^y by e^(y ln|x|) in double. Error in float: 1 ulp; in double: about |y ln x| + 2 ulp.
+  mutating func power(_ x: Operand, _ y: Operand) -> Operand {
+    let size = magnitude(x)
+    let value = exponential(mul(y, log(size)))
+    let whole = text.intrinsic("trunc", [y])
+    let isInteger = compare("oeq", whole, y)
+    let half = mul(y, 0.5)
+    let isEven = compare("oeq", text.intrinsic("trunc", [half]), half)
+    // Bits of x decide the sign, so that -0 counts as negative.
+    let sign = binary("ashr", toBits(x), integer(type == "double" ? 63 : 31))
+    let negative = text.make("i1", lanes, "icmp ne \(sign.text), \(integer(0).name)")
+    let oddPower = select(isEven, value, negate(value))
+    let ofNegative = select(isInteger, oddPower, select(compare("oeq", x, 0), value, number(.nan)))
+    let infinite = select(compare("oeq", size, .infinity), select(isInteger, oddPower, value), ofNegative)
+    let signed = select(negative, infinite, value)
+    let minusOne = select(compare("oeq", magnitude(y), .infinity), number(1), signed)
+    let unit = select(compare("oeq", size, 1), select(negative, minusOne, number(1)), signed)
+    let one = select(compare("oeq", x, 1), number(1), unit)
+    return select(compare("oeq", y, 0), number(1), one)
+  }
+
+  /// The angle of (x, y) by fdlibm's arc tangent on [0, tan(pi/8)] and identities. Error: 2 ulp (double).
+  mutating func atan2(_ y: Operand, _ x: Operand) -> Operand {
+    let (ax, ay) = (magnitude(x), magnitude(y))
+    let swap = compare("ogt", ay, ax)
+    let top = select(swap, ax, ay)
+    let bottom = select(swap, ay, ax)
+    let both = compare("oeq", top, bottom)  // equal sizes, infinities included
+    let ratio = select(both, select(compare("oeq", bottom, 0), number(0), number(1)), div(top, bottom))
+    let steep = compare("ogt", ratio, 0.41421356237309503)
+    let t = select(steep, div(sub(ratio, 1), add(ratio, 1)), ratio)
+    let z = mul(t, t)
+    let p = polynomial(
+      z,
+      [
+        3.33333333333329318027e-01, -1.99999999998764832476e-01, 1.42857142725034663711e-01,
+        -1.11111104054623557880e-01, 9.09088713343650656196e-02, -7.69187620504482999495e-02,
+        6.66107313738753120669e-02, -5.83357013379057348645e-02, 4.97687799461593236017e-02,
+        -3.65315727442169155270e-02, 1.62858201153657823623e-02,
+      ])
+    let small = sub(t, mul(t, mul(z, p)))
+    let angle = select(steep, add(add(small, 3.06161699786838301793e-17), 7.85398163397448278999e-01), small)
+    let turned = select(
+      swap, sub(number(1.57079632679489655800e+00), sub(angle, 6.12323399573676603587e-17)), angle)
+    let sign = binary("ashr", toBits(x), integer(type == "double" ? 63 : 31))
+    let negative = text.make("i1", lanes, "icmp ne \(sign.text), \(integer(0).name)")
+    let mirrored = select(
+      negative, sub(number(3.14159265358979311600e+00), sub(turned, 1.22464679914735317720e-16)), turned)
+    let value = copySign(mirrored, y)
+    return select(compare("uno", x, y), add(x, y), value)
+  }
+
+  /// a - b trunc(a / b), exact while the quotient is below 2^53.
+  mutating func remainder(_ a: Operand, _ b: Operand) -> Operand {
+    let (x, y) = (magnitude(a), magnitude(b))
+    let q = text.intrinsic("trunc", [div(x, y)])
+    let r = fma(negate(q), y, x)
+    let up = select(compare("olt", r, 0), add(r, y), r)
+    let down = select(compare("oge", up, y), sub(up, y), up)
+    let bounded = select(compare("oeq", y, .infinity), x, down)
+    let valid = select(compare("oeq", x, .infinity), number(.nan), bounded)
+    return select(compare("uno", a, b), add(a, b), copySign(valid, a))
+  }
+
+  static let erfcFloat: [Double] = [
+    0.2553956754560788885, -0.4271858401684367406, 0.2416582818788353593, -0.0789787157797994026,
+    0.003731430737500467122, 0.006997489894365354436, -0.0008387047772411297089,
+    -0.0009759150931962575459, 0.0000251266819268579376, 0.0001500498240473535267,
+    0.00003525859635942977723,
+  ]
+  static let erfcDouble: [Double] = [
+    0.2553956763105057441, -0.4271858474139583964, 0.2416581942424662802, -0.07897858101573262454,
+    0.003732892404349884783, 0.006997461739267674434, -0.000847143252120665157,
+    -0.0009819770295757896313, 0.00004355563819710885082, 0.0001743612251001562227,
+    0.00002752484359145095347, -0.00002758038582258299151, -0.00001396138520961158632,
+    1.393444604398770383e-6, 3.749241589072984292e-6, 1.193632910667986874e-6,
+    -4.113389160595668675e-7, -5.030724506019845821e-7, -1.423268799258610697e-7,
+    6.694720073789746065e-8, 8.003560303176003868e-8, 2.234124922512888584e-8,
+    -1.401525382693886025e-8, -1.240927358271059718e-8, -9.970748640388702525e-10,
+    1.996651241761194225e-9, 5.993229037376214752e-10,
+  ]
+  static let erfFloat: [Double] = [
+    1.128379167061543415, -0.376126384680287104, 0.1128378249523684454, -0.02686543072767024289,
+    0.005221031807858022797, -0.0008484080405535106294, 0.0001126595902560660897,
+    -9.667044571486996415e-6,
+  ]
+  static let erfDouble: [Double] = [
+    1.128379167095512574, -0.3761263890318375246, 0.1128379167095512563, -0.02686617064513121852,
+    0.005223977625441674014, -0.0008548327023403000609, 0.0001205533297887948387,
+    -0.00001492565023696750174, 1.646211078201863639e-6, -1.636576864883207212e-7,
+    1.480602714612875166e-8, -1.227773448679552385e-9, 9.323723518153026634e-11,
+    -6.196736428787699983e-12, 2.806712819561126247e-13,
+  ]
+}

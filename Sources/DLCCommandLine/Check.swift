@@ -1,0 +1,34 @@
+import ArgumentParser
+import DLCCompiler
+import DLCFormats
+import DLCGraph
+import DLCTensor
+
+struct Check: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Verifies a file and the graphs in it.")
+
+  @ArgumentParser.Argument(help: "A graph (.pb) or a compiled program (.dlc).") var model: String
+  @Flag(help: "The result as JSON.") var json = false
+
+  func run() throws {
+    var found: [Violation] = []
+    switch try LoadedModel(model) {
+    case .module(let module): found = module.violations()
+    case .program(let contents):
+      if !contents.module.isEmpty { found = try ModuleFile.decode(contents.module, path: model).violations() }
+    }
+    if json {
+      let list = found.map {
+        "{\"label\":\(DLCFormats.json($0.label)),\"message\":\(DLCFormats.json($0.message)),\"place\":\(DLCFormats.json($0.place))}"
+      }
+      print("{\"violations\":[\(list.joined(separator: ","))]}")
+    } else if found.isEmpty {
+      print("\(model): sound")
+    }
+    guard found.isEmpty else {
+      complain("dlc: error: the model breaks \(found.count) rule\(found.count == 1 ? "" : "s") [\(model)]")
+      for violation in found { complain("  \(violation)") }
+      throw ExitCode(2)
+    }
+  }
+}

@@ -1,0 +1,35 @@
+import ArgumentParser
+import DLCAutodiff
+import DLCCompiler
+import DLCFormats
+import DLCGraph
+import DLCTensor
+
+struct Grad: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Adds a derivative function to a module.")
+
+  @OptionGroup var model: ModelOptions
+  @Option(help: "The scalar output to differentiate.") var of: String
+  @Option(help: "Inputs and parameters to differentiate by, separated by commas; all floating-point ones by default.") var wrt: String?
+  @Option(help: "The order of the derivative.") var order = 1
+  @Option(name: .shortAndLong, help: "The model file to write.") var output: String
+
+  func validate() throws {
+    if order < 1 || order > 8 { throw ValidationError("--order must be between 1 and 8") }
+  }
+
+  func run() throws {
+    var module = try LoadedModel(model.model).module
+    var name = try module.selectFunction(model.function).name
+    var target = of
+    let names = wrt.map { $0.split(separator: ",").map(String.init) }
+    for step in 1...order {
+      let made = "\(try module.selectFunction(model.function).name)_gradient" + (step == 1 ? "" : "\(step)")
+      let scalar = step < order
+      try Gradient.add(to: &module, function: name, of: target, by: names, named: made, asScalar: scalar)
+      (name, target) = (made, Gradient.scalarName)
+    }
+    try module.save(output)
+    print("\(output): function \(name)")
+  }
+}

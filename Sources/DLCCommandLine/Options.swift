@@ -1,0 +1,110 @@
+import ArgumentParser
+import DLCCompiler
+import DLCFormats
+import DLCGraph
+import DLCRuntime
+import DLCTensor
+
+/// A size for a named dimension, as `n=8`.
+struct DimensionOption: ExpressibleByArgument {
+  var name: String
+  var size: Int
+
+  init?(argument: String) {
+    let parts = argument.split(separator: "=", maxSplits: 1).map(String.init)
+    guard parts.count == 2, let size = Int(parts[1]), size >= 0 else { return nil }
+    (name, self.size) = (parts[0], size)
+  }
+}
+
+/// What names a function of a model and its sizes.
+struct ModelOptions: ParsableArguments {
+  @ArgumentParser.Argument(help: "A graph (.pb) or a compiled program (.dlc); told apart by content.")
+  var model: String
+
+  @Option(help: "The function, when the model has several and none is called 'forward'.")
+  var function: String?
+
+  @Option(name: .customLong("dim"), help: "The size of a named dimension, as n=8; may be repeated.")
+  var dimensions: [DimensionOption] = []
+
+  var sizes: [String: Int] {
+    get throws {
+      var result: [String: Int] = [:]
+      for dimension in dimensions {
+        if result.updateValue(dimension.size, forKey: dimension.name) != nil {
+          throw ValidationError("--dim \(dimension.name) is given twice")
+        }
+      }
+      return result
+    }
+  }
+}
+
+/// A model file, by its content.
+enum LoadedModel {
+  case module(Module)
+  case program(ProgramFile.Contents)
+
+  init(_ path: String) throws(DLCError) {
+    let file = try MappedFile(path)
+    if ProgramFile.isProgram(file.bytes) {
+      self = .program(try ProgramFile.read(file))
+    } else {
+      self = .module(try ModuleFile.decode(file.bytes, path: path))
+    }
+  }
+
+  /// The graph: a program carries the one that it was made from.
+  var module: Module {
+    get throws(DLCError) {
+      switch self {
+      case .module(let module): return module
+      case .program(let contents):
+        guard !contents.module.isEmpty else {
+          throw DLCError(.unsupported, "the program does not carry its graph", at: contents.file.path)
+        }
+        var module = try ModuleFile.decode(contents.module, path: contents.file.path)
+        for (name, value) in contents.states { try module.setValue(value, of: name) }
+        return module
+      }
+    }
+  }
+}
+
+func milliseconds(_ duration: Duration) -> Double {
+  Double(duration.components.seconds) * 1e3 + Double(duration.components.attoseconds) * 1e-15
+}
+
+/// A number with a fixed count of digits after the point.
+func fixed(_ value: Double, _ digits: Int) -> String {
+  if !value.isFinite { return "\(value)" }
+  var scale = 1.0
+  for _ in 0..<digits { scale *= 10 }
+  guard abs(value) * scale < 1e18 else { return "\(value)" }
+  let scaled = Int((abs(value) * scale).rounded())
+  let whole = scaled / Int(scale)
+  let rest = String(scaled % Int(scale))
+  let sign = value < 0 && scaled != 0 ? "-" : ""
+  return digits == 0 ? "\(sign)\(whole)" : "\(sign)\(whole)." + String(repeating: "0", count: digits - rest.count) + rest
+}
+
+/// Bytes for people.
+func size(_ bytes: Int) -> String {
+  if bytes < 1 << 10 { return "\(bytes) B" }
+  if bytes < 1 << 20 { return fixed(Double(bytes) / 0x1p10, 1) + " KiB" }
+  if bytes < 1 << 30 { return fixed(Double(bytes) / 0x1p20, 1) + " MiB" }
+  return fixed(Double(bytes) / 0x1p30, 2) + " GiB"
+}
+
+/// Rows in aligned columns.
+func table(_ rows: [[String]]) -> String {
+  let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+  return rows.map { row in
+    var line = ""
+    for (column, cell) in row.enumerated() {
+      line += column == row.count - 1 ? cell : cell + String(repeating: " ", count: widths[column] - cell.count + 2)
+    }
+    return line
+  }.joined(separator: "\n")
+}

@@ -1,0 +1,90 @@
+import ArgumentParser
+import DLCCompiler
+import DLCFormats
+import DLCGraph
+import DLCTensor
+
+struct Show: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Shows what is in a model.")
+
+  enum Format: String, ExpressibleByArgument, CaseIterable { case table, text, dot, svg }
+
+  @OptionGroup var model: ModelOptions
+  @Option(help: "table, text, dot or svg.") var format = Format.table
+  @Option(name: .shortAndLong, help: "Write to a file.") var output: String?
+  @Flag(help: "The signatures as JSON.") var json = false
+
+  func run() throws {
+    let module = try LoadedModel(model.model).module
+    let result: String
+    if json {
+      result = signatures(module)
+    } else {
+      switch format {
+      case .table: result = try overview(module)
+      case .text: result = module.text
+      case .dot: result = try GraphDrawing(module.selectFunction(model.function)).dot
+      case .svg: result = try GraphDrawing(module.selectFunction(model.function)).svg
+      }
+    }
+    if let output { try MappedFile.write(Array(result.utf8), to: output) } else { print(result) }
+  }
+
+  private func signatures(_ module: Module) -> String {
+    func port(_ name: String, _ type: TensorType) -> String {
+      let shape = type.shape.map { $0.constant.map { "\($0)" } ?? DLCFormats.json("\($0)") }.joined(separator: ",")
+      return "{\"name\":\(DLCFormats.json(name)),\"dtype\":\"\(type.dataType)\",\"shape\":[\(shape)]}"
+    }
+    let functions = module.functions.map { f in
+      "{\"name\":\(DLCFormats.json(f.name)),\"inputs\":[\(f.inputs.map { port($0.name, $0.type) }.joined(separator: ","))],\"outputs\":[\(f.outputs.map { port($0.name, $0.type) }.joined(separator: ","))]}"
+    }
+    let parameters = module.states.map { port($0.name, $0.type) }
+    let dimensions = module.dimensions.map { "\(DLCFormats.json($0.name)):\($0.size)" }
+    return "{\"functions\":[\(functions.joined(separator: ","))],\"parameters\":[\(parameters.joined(separator: ","))],\"dimensions\":{\(dimensions.joined(separator: ","))}}"
+  }
+
+  private func overview(_ module: Module) throws -> String {
+    var text = "module \(module.name)\n"
+    let sizes = try module.bind(explicit: try model.sizes)
+    if !module.dimensions.isEmpty {
+      text += "dimensions  " + module.dimensions.map { "\($0.name)=\(sizes[$0.name]!)" }.joined(separator: " ") + "\n"
+    }
+    if !module.states.isEmpty {
+      var count = 0
+      for state in module.states { count += try state.type.shape.reduce(1) { try $0 * $1.evaluate(sizes) } }
+      text += "\n" + table(
+        [["state", "type", "initialiser", "value"]]
+          + module.states.map { [$0.name, "\($0.type)", $0.initializer.encoded.name, $0.value == nil ? "-" : "stored"] })
+      text += "\n\(count) elements\n"
+    }
+    for function in module.functions where model.function == nil || function.name == model.function {
+      let bound = try function.graph.bound(to: sizes)
+      text += "\nfunction \(function.name)\n"
+      text += table(
+        function.inputs.map { ["  input", $0.name, "\($0.type)"] } + function.outputs.map { ["  output", $0.name, "\($0.type)"] })
+      let bytes = bound.types.indices.dropFirst(bound.arguments.count).reduce(0) { $0 + bound.types[$1].byteCount }
+      text += "\n  \(bound.nodes.count) operations, \(fixed(Double(bound.flops) / 1e6, 3)) MFLOP, \(size(bytes)) of intermediate values\n  "
+      var counts: [String: Int] = [:]
+      for node in bound.nodes { counts[node.operation.mnemonic, default: 0] += 1 }
+      text += counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.key) \($0.value)" }.joined(separator: ", ") + "\n"
+    }
+    return text
+  }
+}
+
+extension Graph {
+  /// Multiplications and additions of products and convolutions, and one for each element of the rest.
+  var flops: Int {
+    nodes.reduce(0) { sum, node in
+      let out = type(node.results[0]).elementCount
+      switch node.operation {
+      case .dotGeneral(let d):
+        return sum + 2 * out * d.geometry.lhsContracting.reduce(1) { $0 * type(node.operands[0]).sizes[$1] }
+      case .convolution: return sum + 2 * out * type(node.operands[1]).sizes.dropFirst().reduce(1, *)
+      case .reduce, .argReduce: return sum + type(node.operands[0]).elementCount
+      case .unary, .binary, .compare, .select, .clamp, .convert: return sum + out
+      default: return sum
+      }
+    }
+  }
+}

@@ -1,0 +1,112 @@
+import DLCCodegen
+public import DLCGraph
+package import DLCKernel
+package import DLCLowering
+package import DLCPasses
+package import DLCProgram
+public import DLCRuntime
+public import DLCTensor
+
+/// From a function of a module to an executable: the whole pipeline, in order.
+public struct Compiler: Sendable {
+  public var options = CompilerOptions()
+
+  public init() {}
+  public init(_ options: CompilerOptions) { self.options = options }
+
+  /// Compiles a function for fixed sizes.
+  /// - Parameters:
+  ///   - dimensions: sizes of named dimensions; the module's defaults stand for the others.
+  /// - Throws: `.graph`, `.type` or `.dimension` for what is wrong with the model, `.code` when no
+  ///   code can be made (libLLVM is missing).
+  public func compile(_ module: Module, function name: String? = nil, dimensions: [String: Int] = [:]) throws(DLCError)
+    -> Executable
+  {
+    try build(module, function: name, dimensions: dimensions).executable
+  }
+
+  /// Compiles and keeps what the command line reports about it.
+  package func build(_ module: Module, function name: String?, dimensions: [String: Int]) throws(DLCError) -> Build {
+    var log = StageLog()
+    let function = try module.selectFunction(name)
+    let sizes = try module.bind(explicit: dimensions)
+    let target = try log.time("target") { () throws(DLCError) in try options.resolvedTarget() }
+    let bound = try log.time("bind") { () throws(DLCError) in try function.graph.bound(to: sizes) }
+    let (graph, reports) = try log.time("passes") { () throws(DLCError) in try improve(bound) }
+    let regions = log.time("partition") { Partition.run(graph, target) }
+    let lowered = log.time("lower") { regions.map { ($0, Lowering.lower($0, graph, target)) } }
+    try verify(lowered)
+    let states = try module.ports(of: graph, sizes)
+    var assembled = log.time("assemble") { ProgramAssembly.assemble(graph, lowered, states: states) }
+    let generator = CodeGenerator(target, store: options.objectStore)
+    let code = try log.time("code") { () throws(DLCError) in
+      try generator.generate(assembled.kernels, threads: options.threads)
+    }
+    assembled.program.describe(module, function, target, code, assembled.kernels)
+    let executable = try log.time("load") { () throws(DLCError) in
+      try assembled.executable(code, states: module.storedValues(states))
+    }
+    return Build(
+      executable: executable, target: target, boundGraph: bound, graph: graph, regions: regions,
+      lowered: lowered, kernels: assembled.kernels, program: assembled.program, constants: assembled.constants,
+      code: code.bytes, passReports: reports, stages: log.stages)
+  }
+
+  private func improve(_ graph: Graph) throws(DLCError) -> (Graph, [PassManager.Report]) {
+    var manager = options.passManager
+    let result = try manager.run(graph)
+    return (result, manager.reports)
+  }
+
+  /// Kernels are checked after lowering: every index stays inside its memory.
+  private func verify(_ lowered: [(Region, LoweredRegion)]) throws(DLCError) {
+    guard options.verifies else { return }
+    for (_, region) in lowered {
+      for call in region.calls {
+        if let violation = call.kernel.violations().first {
+          throw DLCError(.code, "the lowered kernel is not sound: \(violation)", at: call.kernel.name)
+        }
+      }
+    }
+  }
+}
+
+/// What a compilation made, stage by stage.
+package struct Build: Sendable {
+  package var executable: Executable
+  package var target: Target
+  package var boundGraph: Graph
+  package var graph: Graph
+  package var regions: [Region]
+  package var lowered: [(Region, LoweredRegion)]
+  package var kernels: [Kernel]
+  package var program: Program
+  package var constants: [UInt8]
+  package var code: [UInt8]
+  package var passReports: [PassManager.Report]
+  package var stages: [(name: String, milliseconds: Double)]
+}
+
+/// The time that each stage takes.
+struct StageLog {
+  private(set) var stages: [(name: String, milliseconds: Double)] = []
+
+  mutating func time<R>(_ name: String, _ body: () throws(DLCError) -> R) throws(DLCError) -> R {
+    let start = ContinuousClock.now
+    let result = try body()
+    record(name, start)
+    return result
+  }
+
+  mutating func time<R>(_ name: String, _ body: () -> R) -> R {
+    let start = ContinuousClock.now
+    let result = body()
+    record(name, start)
+    return result
+  }
+
+  private mutating func record(_ name: String, _ start: ContinuousClock.Instant) {
+    let parts = (ContinuousClock.now - start).components
+    stages.append((name, Double(parts.seconds) * 1e3 + Double(parts.attoseconds) * 1e-15))
+  }
+}

@@ -1,0 +1,146 @@
+package import DLCCodegen
+package import DLCGraph
+package import DLCKernel
+import DLCLowering
+import DLCPasses
+import DLCProgram
+import DLCRuntime
+package import DLCTensor
+
+public struct CompilerOptions: Sendable {
+  /// A CPU name that LLVM knows, or "native".
+  public var target = "native"
+  /// Threads that compile kernels.
+  public var threads = 2
+  /// Passes that are left out, by name.
+  public var disabledPasses: Set<String> = []
+  /// The last pass to run, by name.
+  public var stopAfter: String?
+  /// A pass name or "all": the graph is printed after it.
+  public var printAfter: String?
+  /// At most so many optional rewrites, to find the one that does harm.
+  public var rewriteLimit = Int.max
+  /// Check graphs after passes and kernels after lowering.
+  public var verifies = true
+  /// Receives what `printAfter` prints.
+  package var print: @Sendable (String) -> Void = { _ in }
+  package var objectStore = ObjectStore.none
+
+  public init() {}
+
+  var passManager: PassManager {
+    var manager = PassManager(StandardPasses.all)
+    manager.disabled = disabledPasses
+    manager.printAfter = printAfter
+    manager.stopAfter = stopAfter
+    manager.rewriteLimit = rewriteLimit
+    manager.verifies = verifies
+    manager.print = print
+    return manager
+  }
+
+  package func resolvedTarget() throws(DLCError) -> Target {
+    let library = try LLVMLibrary()
+    let host = library.host
+    if target == "native" || target == host.cpu { return host }
+    guard let features = CompilerOptions.baselines[target], host.triple.hasPrefix("x86_64") else {
+      throw DLCError(
+        .usage, "'\(target)' is not a target of this machine",
+        remedy: "use native\(host.triple.hasPrefix("x86_64") ? ", " + CompilerOptions.baselines.keys.sorted().joined(separator: ", ") : "")")
+    }
+    return LLVMLibrary.target(triple: host.triple, cpu: target, features: features)
+  }
+
+  /// The x86-64 levels of the psABI, with the features that dlc makes use of.
+  private static let baselines = [
+    "x86-64-v2": "+sse4.1,+sse4.2",
+    "x86-64-v3": "+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2",
+    "x86-64-v4":
+      "+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+avx512f,+avx512bw,+avx512dq,+avx512vl",
+  ]
+}
+
+extension Module {
+  /// The named function, or the only one there is.
+  package func selectFunction(_ name: String?) throws(DLCError) -> Function {
+    let known = functions.map(\.name).joined(separator: ", ")
+    if let name {
+      guard let function = function(name) else {
+        throw DLCError(.graph, "module '\(self.name)' has no function '\(name)'", remedy: "it has \(known)")
+      }
+      return function
+    }
+    if let function = functions.count == 1 ? functions[0] : function("forward") { return function }
+    throw DLCError(.usage, "module '\(self.name)' has several functions", remedy: "choose one with --function: \(known)")
+  }
+
+  /// The states that a graph reads or updates, as the program lists them.
+  func ports(of graph: Graph, _ sizes: [String: Int]) throws(DLCError) -> [StatePort] {
+    var names = Set(graph.arguments.filter { $0.kind == .state }.map(\.name))
+    names.formUnion(graph.updates.map(\.name))
+    var ports: [StatePort] = []
+    for state in states where names.contains(state.name) {
+      let type = try state.type.substitute(sizes)
+      let (initializer, arguments) = state.initializer.encoded
+      ports.append(
+        StatePort(
+          name: state.name, type: type.dataType, shape: type.sizes, isUpdated: false, initializer: initializer,
+          initializerArguments: arguments, isParameter: state.isParameter))
+    }
+    return ports
+  }
+
+  /// The values that the module stores, where they have the bound type.
+  func storedValues(_ ports: [StatePort]) throws(DLCError) -> [String: Tensor] {
+    var values: [String: Tensor] = [:]
+    for port in ports {
+      guard let value = state(port.name)?.value else { continue }
+      guard value.dataType == port.type, value.shape == port.shape else {
+        throw DLCError(
+          .binding, "the stored value of '\(port.name)' is \(value.type), the sizes bound now ask for \(port.shape)")
+      }
+      values[port.name] = value
+    }
+    return values
+  }
+}
+
+extension Program {
+  /// Fills in what the program is called, what it needs, and where its kernels are.
+  mutating func describe(_ module: Module, _ function: Function, _ target: Target, _ code: CodeImage, _ kernels: [Kernel]) {
+    name = module.name
+    self.function = function.name
+    triple = target.triple
+    cpu = target.cpu
+    features = target.neededFeatures
+    self.kernels = kernels.map { KernelEntry($0.name, code.symbols[$0.name]!) }
+  }
+}
+
+extension Target {
+  /// Instruction sets that the code may use, in the spelling that the runtime checks.
+  var neededFeatures: [String] {
+    let checked = ["sse4.1", "sse4.2", "avx", "avx2", "fma", "f16c", "bmi", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "neon"]
+    let present = Set(features.split(separator: ",").map(String.init))
+    return checked.filter { present.contains("+" + $0) }
+  }
+}
+
+extension AssembledProgram {
+  func executable(_ code: CodeImage, states: [String: Tensor]) throws(DLCError) -> Executable {
+    let memory = try code.bytes.withUnsafeBytesTyped { (bytes) throws(DLCError) in try CodeMemory(bytes) }
+    let storage = TensorStorage(byteCount: constants.count)
+    constants.withUnsafeBytes { storage.bytes.copyMemory(from: $0) }
+    return try Executable(program, code: memory, constants: storage, prepared: nil, states: states)
+  }
+}
+
+extension Array {
+  /// `withUnsafeBytes` with a typed error.
+  package func withUnsafeBytesTyped<R>(_ body: (UnsafeRawBufferPointer) throws(DLCError) -> R) throws(DLCError) -> R {
+    let result: Result<R, DLCError> = withUnsafeBytes { bytes in
+      do throws(DLCError) { return .success(try body(bytes)) } catch { return .failure(error) }
+    }
+    return try result.get()
+  }
+}

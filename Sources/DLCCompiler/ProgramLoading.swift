@@ -1,0 +1,133 @@
+import CMachine
+package import DLCFormats
+public import DLCGraph
+package import DLCProgram
+public import DLCRuntime
+public import DLCTensor
+
+extension Build {
+  /// Writes the program as a `.dlc`. Stored state goes in with what preparation makes of it; the model
+  /// itself too, so that the program can be compiled again on another machine.
+  package func write(to path: String, module: Module?) throws(DLCError) {
+    let states = executable.state
+    let isComplete = executable.missingState.isEmpty
+    let prepared = isComplete ? try executable.preparedArea() : nil
+    var bare = module
+    if let module {
+      // The program holds the values already.
+      bare = module.withoutValues
+    }
+    let source = bare.map { ModuleFile.encode($0) } ?? []
+    let area = prepared.map { UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer($0.bytes).prefix(program.preparedBytes)) }
+    try ProgramFile.write(
+      program, constants: constants, prepared: area, code: code, states: states, module: source, to: path)
+  }
+}
+
+extension Module {
+  /// The module with every stored value dropped.
+  package var withoutValues: Module {
+    var copy = Module(name)
+    for dimension in dimensions { copy.dimension(dimension.name, default: dimension.size) }
+    for var state in states {
+      state.value = nil
+      copy.add(state)
+    }
+    for function in functions { copy.add(function) }
+    return copy
+  }
+}
+
+extension Executable {
+  /// Maps a compiled program. No compiler is loaded.
+  /// - Throws: `.file` or `.format` when the file is missing or damaged, `.code` when this machine
+  ///   lacks an instruction set that the code uses.
+  public convenience init(contentsOf path: String) throws(DLCError) {
+    try self.init(try ProgramFile.read(path))
+  }
+
+  package convenience init(_ contents: ProgramFile.Contents) throws(DLCError) {
+    let missing = Self.missingFeatures(contents.program)
+    guard missing.isEmpty else {
+      throw DLCError(
+        .code, "the program needs \(missing.joined(separator: ", ")), which this machine does not have",
+        at: contents.file.path, remedy: "compile the model on this machine, or with --target")
+    }
+    try self.init(
+      contents.program, code: try CodeMemory(contents.code), constants: contents.constants, prepared: contents.prepared,
+      states: contents.states)
+  }
+
+  package static func missingFeatures(_ program: Program) -> [String] {
+    let here = Set(machineFeatures.split(separator: ",").map(String.init))
+    var missing = program.features.filter { !here.contains($0) }
+    #if arch(x86_64)
+      if !program.triple.hasPrefix("x86_64") { missing.append(program.triple) }
+    #else
+      if !program.triple.hasPrefix("aarch64") { missing.append(program.triple) }
+    #endif
+    return missing
+  }
+
+  /// The instruction sets of this machine, found without LLVM.
+  package static var machineFeatures: String {
+    var buffer = [CChar](repeating: 0, count: 512)
+    dlc_cpu_features(&buffer, buffer.count)
+    return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  /// Gives every state tensor without a value the one that its initialiser makes from the seed.
+  public func initializeState(seed: UInt64) throws(DLCError) {
+    var values: [String: Tensor] = [:]
+    for name in missingState {
+      let port = program.states.first { $0.name == name }!
+      let initializer = try Initializer(name: port.initializer, arguments: port.initializerArguments)
+      values[name] = initializer.value(TensorType(port.type, sizes: port.shape), name: name, seed: seed)
+    }
+    try setState(values)
+  }
+}
+
+extension Compiler {
+  /// Loads the program of a function from the cache, or compiles it and puts it there.
+  public func load(
+    _ module: Module, function name: String?, dimensions: [String: Int], cache: CompileCache?
+  ) throws(DLCError) -> (executable: Executable, isCached: Bool) {
+    guard let cache, options.stopAfter == nil, options.disabledPasses.isEmpty, options.rewriteLimit == Int.max else {
+      return (try compile(module, function: name, dimensions: dimensions), false)
+    }
+    let function = try module.selectFunction(name)
+    let sizes = try module.bind(explicit: dimensions)
+    var bare = module.withoutValues
+    bare.keep(function)
+    let bindings = sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ",")
+    let model = SHA256.hex(ModuleFile.encode(bare))
+    let key = "program 1\n\(ModuleFile.producer)\n\(options.target)\n\(Executable.machineFeatures)\n\(bindings)\n\(model)"
+    let path = cache.path(key, "dlc")
+    if let contents = try? ProgramFile.read(path), let executable = try? Executable(contents) {
+      try executable.setState(module.storedValues(contents.program.states))
+      return (executable, true)
+    }
+    var compiler = self
+    compiler.options.objectStore = cache.objectStore
+    let build = try compiler.build(module, function: name, dimensions: dimensions)
+    cache.save(path) { (path) throws(DLCError) in
+      try ProgramFile.write(
+        build.program, constants: build.constants, prepared: nil, code: build.code, states: [:], module: [], to: path)
+    }
+    return (build.executable, false)
+  }
+}
+
+extension Module {
+  /// Drops every function but one.
+  fileprivate mutating func keep(_ function: Function) {
+    var copy = Module(name)
+    for dimension in dimensions { copy.dimension(dimension.name, default: dimension.size) }
+    for state in states where function.graph.arguments.contains(where: { $0.name == state.name }) || function.graph.updates.contains(where: { $0.name == state.name }) {
+      copy.add(state)
+    }
+    copy.add(function)
+    self = copy
+  }
+}

@@ -1,0 +1,277 @@
+import CProtobufSchema
+package import DLCProgram
+package import DLCTensor
+
+/// Compiled programs: a header with a digest, a protobuf envelope, then constants and code on page
+/// boundaries, which are used where they are mapped.
+package enum ProgramFile {
+  private static let magic = Array("DLCPROG\u{1}".utf8)
+  private static let formatVersion: UInt32 = 1
+  private static let page = 4096
+  private static let headerSize = 48
+
+  /// What a program file holds.
+  package struct Contents {
+    package var program: Program
+    package var constants: TensorStorage
+    package var prepared: TensorStorage?
+    package var code: UnsafeRawBufferPointer
+    /// Stored values of state, by name.
+    package var states: [String: Tensor]
+    /// The model that the program was compiled from; empty when it is not carried.
+    package var module: UnsafeRawBufferPointer
+    package var file: MappedFile
+  }
+
+  /// Whether a file starts like a program.
+  package static func isProgram(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    bytes.count >= headerSize && bytes[0..<8].elementsEqual(magic)
+  }
+
+  package static func write(
+    _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8], states: [String: Tensor],
+    module: [UInt8], to path: String
+  ) throws(DLCError) {
+    try MappedFile.write(
+      encode(program, constants: constants, prepared: prepared, code: code, states: states, module: module), to: path)
+  }
+
+  package static func encode(
+    _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8], states: [String: Tensor],
+    module: [UInt8]
+  ) -> [UInt8] {
+    // Sections are addressed from the first page after the envelope.
+    var body: [UInt8] = []
+    func section(_ count: Int, _ append: (inout [UInt8]) -> Void) -> (Int, Int) {
+      while body.count % page != 0 { body.append(0) }
+      let start = body.count
+      append(&body)
+      return (start, count)
+    }
+    let codeSection = section(code.count) { $0 += code }
+    let constantSection = section(constants.count) { $0 += constants }
+    let preparedSection = prepared.map { bytes in section(bytes.count) { $0 += bytes } }
+    var stateSections: [String: (Int, Int)] = [:]
+    for state in program.states {
+      guard let value = states[state.name] else { continue }
+      stateSections[state.name] = section(value.byteCount) { list in value.withUnsafeBytes { list += $0 } }
+    }
+    let moduleSection = section(module.count) { $0 += module }
+
+    let arena = ProtobufArena()
+    func make(_ section: (Int, Int)) -> UnsafeMutablePointer<Dlc__Section> {
+      arena.message(dlc__section__init) {
+        $0.offset = Int64(section.0)
+        $0.size = Int64(section.1)
+      }
+    }
+    let message = arena.message(dlc__program__init) { m in
+      m.format_version = formatVersion
+      m.producer = arena.string(ModuleFile.producer)
+      m.name = arena.string(program.name)
+      m.function = arena.string(program.function)
+      m.triple = arena.string(program.triple)
+      m.cpu = arena.string(program.cpu)
+      (m.n_features, m.features) = (program.features.count, arena.strings(program.features))
+      m.content_hash = arena.string(program.contentHash)
+      let buffers = program.buffers.map { slot in
+        arena.message(dlc__buffer__init) {
+          $0.dtype = arena.string(slot.type.rawValue)
+          ($0.n_shape, $0.shape) = (slot.shape.count, arena.list(slot.shape.map { Int64($0) }))
+          $0.byte_count = Int64(slot.byteCount)
+          let (place, offset) = encode(slot.place)
+          $0.place = place
+          $0.offset = Int64(offset)
+        }
+      }
+      (m.n_buffers, m.buffers) = (buffers.count, arena.messages(buffers))
+      let kernels = program.kernels.map { entry in
+        arena.message(dlc__kernel_entry__init) {
+          $0.name = arena.string(entry.name)
+          $0.offset = Int64(entry.offset)
+        }
+      }
+      (m.n_kernels, m.kernels) = (kernels.count, arena.messages(kernels))
+      func steps(_ list: [Step]) -> [UnsafeMutablePointer<Dlc__Step>] {
+        list.map { step in
+          arena.message(dlc__step__init) {
+            $0.kernel = UInt32(step.kernel.index)
+            ($0.n_buffers, $0.buffers) = (step.buffers.count, arena.list(step.buffers.map { UInt32($0.index) }))
+            $0.tiles = Int64(step.tileCount)
+            ($0.n_dependencies, $0.dependencies) = (
+              step.dependencies.count, arena.list(step.dependencies.map { UInt32($0.index) })
+            )
+            $0.name = arena.string(step.name)
+            $0.flops = Int64(step.flops)
+            $0.bytes_moved = Int64(step.bytesMoved)
+          }
+        }
+      }
+      (m.n_steps, m.steps) = (program.steps.count, arena.messages(steps(program.steps)))
+      (m.n_preparation, m.preparation) = (program.preparation.count, arena.messages(steps(program.preparation)))
+      func ports(_ list: [Port]) -> [UnsafeMutablePointer<Dlc__Port>] {
+        list.map { port in
+          arena.message(dlc__port__init) {
+            $0.name = arena.string(port.name)
+            $0.buffer = UInt32(port.buffer.index)
+          }
+        }
+      }
+      (m.n_inputs, m.inputs) = (program.inputs.count, arena.messages(ports(program.inputs)))
+      (m.n_outputs, m.outputs) = (program.outputs.count, arena.messages(ports(program.outputs)))
+      let statePorts = program.states.map { state in
+        arena.message(dlc__state_port__init) {
+          $0.name = arena.string(state.name)
+          $0.updated = state.isUpdated ? 1 : 0
+          $0.initializer = arena.string(state.initializer)
+          ($0.n_arguments, $0.arguments) = (state.initializerArguments.count, arena.list(state.initializerArguments))
+          $0.parameter = state.isParameter ? 1 : 0
+          $0.dtype = arena.string(state.type.rawValue)
+          ($0.n_shape, $0.shape) = (state.shape.count, arena.list(state.shape.map { Int64($0) }))
+          if let stored = stateSections[state.name] { $0.value = make(stored) }
+        }
+      }
+      (m.n_states, m.states) = (statePorts.count, arena.messages(statePorts))
+      m.arena_bytes = Int64(program.arenaBytes)
+      m.arena_lower_bound = Int64(program.arenaLowerBound)
+      m.prepared_bytes = Int64(program.preparedBytes)
+      m.scratch_bytes = Int64(program.scratchBytes)
+      m.flops = Int64(program.flops)
+      m.bytes_moved = Int64(program.bytesMoved)
+      m.constants = make(constantSection)
+      m.prepared = preparedSection.map(make)
+      m.code = make(codeSection)
+      m.module = make(moduleSection)
+    }
+    let envelope = message.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) { ProtobufArena.encode($0) }
+    var out = magic
+    for byte in 0..<8 { out.append(UInt8(truncatingIfNeeded: envelope.count >> (8 * byte))) }
+    out += SHA256.hash(envelope + code)
+    out += envelope
+    while out.count % page != 0 { out.append(0) }
+    return out + body
+  }
+
+  private static func encode(_ place: BufferSlot.Place) -> (UInt32, Int) {
+    switch place {
+    case .input(let i): (1, i)
+    case .output(let i): (2, i)
+    case .state(let i): (3, i)
+    case .nextState(let i): (4, i)
+    case .constant(let o): (5, o)
+    case .prepared(let o): (6, o)
+    case .arena(let o): (7, o)
+    }
+  }
+
+  /// Maps and checks a program file.
+  /// - Throws: `.format` when any part of it is damaged, `.unsupported` for a newer format.
+  package static func read(_ path: String) throws(DLCError) -> Contents {
+    try read(try MappedFile(path))
+  }
+
+  package static func read(_ file: MappedFile) throws(DLCError) -> Contents {
+    let (bytes, path) = (file.bytes, file.path)
+    func bad(_ what: String) -> DLCError { DLCError(.format, what, at: path) }
+    let reader = ByteReader(bytes: bytes, context: path)
+    guard isProgram(bytes) else { throw bad("not a compiled program") }
+    let size = try reader.integer(8, UInt64.self)
+    let envelope = try reader.slice(headerSize, size)
+    let body = (headerSize + size + page - 1) / page * page
+    return try ProtobufDecoding.decode(envelope, dlc_program_descriptor(), as: Dlc__Program.self, path: path) {
+      (m) throws(DLCError) in
+      guard m.format_version == formatVersion else {
+        throw DLCError(
+          .unsupported, "the program has format version \(m.format_version), this dlc runs version \(formatVersion)", at: path,
+          remedy: "compile the model again")
+      }
+      func section(_ s: UnsafeMutablePointer<Dlc__Section>?, limit: Int? = nil) throws(DLCError) -> UnsafeRawBufferPointer {
+        guard let s = s?.pointee else { throw bad("the program is damaged: a section is missing") }
+        guard s.offset >= 0, s.size >= 0, s.offset <= Int64(bytes.count), s.size <= Int64(bytes.count) else {
+          throw bad("the file is truncated or damaged")
+        }
+        return try reader.slice(body + Int(s.offset), Int(s.size))
+      }
+      let code = try section(m.code)
+      guard SHA256.hash(Array(envelope) + Array(code)).elementsEqual(bytes[16..<48]) else {
+        throw bad("the program is damaged: its digest does not match")
+      }
+      var program = try decode(m, bad)
+      let constants = try section(m.constants)
+      program.constantBytes = constants.count
+      var prepared: TensorStorage?
+      if m.prepared != nil {
+        let area = try section(m.prepared)
+        guard area.count >= program.preparedBytes else { throw bad("the program is damaged: its prepared data is incomplete") }
+        prepared = TensorStorage(borrowing: area, owner: file)
+      }
+      var states: [String: Tensor] = [:]
+      for (message, port) in zip(each(m.n_states, m.states), program.states) {
+        guard message.value != nil else { continue }
+        let memory = try section(message.value)
+        try TensorType(port.type, sizes: port.shape).validate()
+        guard memory.count == TensorType(port.type, sizes: port.shape).byteCount else {
+          throw bad("the program is damaged: the value of '\(port.name.prefix(64))' has the wrong size")
+        }
+        states[port.name] = Tensor(
+          dataType: port.type, shape: port.shape, storage: TensorStorage(borrowing: memory, owner: file))
+      }
+      try program.verify(codeBytes: code.count)
+      return Contents(
+        program: program, constants: TensorStorage(borrowing: constants, owner: file), prepared: prepared, code: code,
+        states: states, module: try section(m.module), file: file)
+    }
+  }
+
+  private static func decode(_ m: Dlc__Program, _ bad: (String) -> DLCError) throws(DLCError) -> Program {
+    var program = Program()
+    program.name = text(m.name)
+    program.function = text(m.function)
+    program.triple = text(m.triple)
+    program.cpu = text(m.cpu)
+    program.features = each(m.n_features, m.features).map { text($0) }
+    program.contentHash = text(m.content_hash)
+    func type(_ pointer: UnsafePointer<CChar>?) throws(DLCError) -> DataType {
+      guard let type = DataType(rawValue: text(pointer)) else { throw bad("the program is damaged: an element type is not known") }
+      return type
+    }
+    for slot in each(m.n_buffers, m.buffers) {
+      let offset = Int(slot.offset)
+      let place: BufferSlot.Place
+      switch slot.place {
+      case 1: place = .input(offset)
+      case 2: place = .output(offset)
+      case 3: place = .state(offset)
+      case 4: place = .nextState(offset)
+      case 5: place = .constant(offset)
+      case 6: place = .prepared(offset)
+      case 7: place = .arena(offset)
+      default: throw bad("the program is damaged: a buffer has no place")
+      }
+      program.buffers.append(BufferSlot(try type(slot.dtype), each(slot.n_shape, slot.shape).map { Int($0) }, place))
+    }
+    program.kernels = each(m.n_kernels, m.kernels).map { KernelEntry(text($0.name), Int($0.offset)) }
+    func steps(_ list: [Dlc__Step]) -> [Step] {
+      list.map { step in
+        Step(
+          kernel: KernelID(Int(step.kernel)), buffers: each(step.n_buffers, step.buffers).map { BufferID(Int($0)) },
+          tileCount: Int(step.tiles), dependencies: each(step.n_dependencies, step.dependencies).map { StepID(Int($0)) },
+          name: text(step.name), flops: Int(step.flops), bytesMoved: Int(step.bytes_moved))
+      }
+    }
+    program.steps = steps(each(m.n_steps, m.steps))
+    program.preparation = steps(each(m.n_preparation, m.preparation))
+    program.inputs = each(m.n_inputs, m.inputs).map { Port(text($0.name), BufferID(Int($0.buffer))) }
+    program.outputs = each(m.n_outputs, m.outputs).map { Port(text($0.name), BufferID(Int($0.buffer))) }
+    for state in each(m.n_states, m.states) {
+      program.states.append(
+        StatePort(
+          name: text(state.name), type: try type(state.dtype), shape: each(state.n_shape, state.shape).map { Int($0) },
+          isUpdated: state.updated != 0, initializer: text(state.initializer),
+          initializerArguments: each(state.n_arguments, state.arguments), isParameter: state.parameter != 0))
+    }
+    (program.arenaBytes, program.arenaLowerBound) = (Int(m.arena_bytes), Int(m.arena_lower_bound))
+    (program.preparedBytes, program.scratchBytes) = (Int(m.prepared_bytes), Int(m.scratch_bytes))
+    return program
+  }
+}

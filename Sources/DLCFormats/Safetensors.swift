@@ -1,0 +1,136 @@
+public import DLCTensor
+import FoundationEssentials
+
+/// The safetensors format: a JSON header, then the tensors' bytes.
+public enum Safetensors {
+  private static let types: [(code: String, type: DataType)] = [
+    ("F32", .float32), ("F64", .float64), ("F16", .float16), ("BF16", .bfloat16), ("I8", .int8), ("I16", .int16),
+    ("I32", .int32), ("I64", .int64), ("U8", .uint8), ("U16", .uint16), ("U32", .uint32), ("U64", .uint64),
+    ("BOOL", .bool),
+  ]
+
+  private enum HeaderValue: Decodable {
+    case entry(Entry)
+    case metadata
+
+    struct Entry: Decodable {
+      var dtype: String
+      var shape: [Int]
+      var data_offsets: [Int]
+    }
+
+    init(from decoder: any Decoder) throws {
+      if decoder.codingPath.last?.stringValue == "__metadata__" {
+        _ = try decoder.singleValueContainer().decode([String: String].self)
+        self = .metadata
+      } else {
+        self = .entry(try Entry(from: decoder))
+      }
+    }
+  }
+
+  /// Maps a file; the tensors use its memory in place.
+  /// - Throws: `.file` when it cannot be read, `.format` unless the header is sound in full: known
+  ///   types, sizes that match the offsets, no overlap, no hole.
+  public static func read(_ path: String) throws(DLCError) -> [(name: String, value: Tensor)] {
+    let file = try MappedFile(path)
+    return try read(file.bytes, path: path, owner: file)
+  }
+
+  package static func read(_ bytes: UnsafeRawBufferPointer, path: String, owner: AnyObject) throws(DLCError)
+    -> [(name: String, value: Tensor)]
+  {
+    func bad(_ what: String) -> DLCError { DLCError(.format, what, at: path) }
+    let reader = ByteReader(bytes: bytes, context: path)
+    let headerSize = try reader.integer(0, UInt64.self)
+    guard headerSize >= 2, headerSize <= 100_000_000 else { throw bad("not a safetensors file") }
+    let header = try reader.slice(8, headerSize)
+    guard header[0] == UInt8(ascii: "{") else { throw bad("not a safetensors file") }
+    let entries: [String: HeaderValue]
+    do { entries = try JSONDecoder().decode([String: HeaderValue].self, from: Data(header)) } catch {
+      throw bad("the header is not the JSON of a safetensors file")
+    }
+    let data = try reader.slice(8 + headerSize, bytes.count - 8 - headerSize)
+    var result: [(name: String, value: Tensor, start: Int)] = []
+    for (name, value) in entries {
+      guard case .entry(let entry) = value else { continue }
+      guard let type = types.first(where: { $0.code == entry.dtype })?.type else {
+        throw bad("'\(name)' has elements of type '\(entry.dtype.prefix(16))', which are not supported")
+      }
+      guard entry.shape.allSatisfy({ $0 >= 0 }) else { throw bad("'\(name)' has a negative size") }
+      do { try TensorType(type, sizes: entry.shape).validate() } catch { throw error.within("\(path): \(name)") }
+      let size = entry.shape.reduce(1, *) * type.byteCount
+      guard entry.data_offsets.count == 2, entry.data_offsets[0] >= 0, entry.data_offsets[1] <= data.count,
+        entry.data_offsets[0] <= entry.data_offsets[1], entry.data_offsets[1] - entry.data_offsets[0] == size
+      else { throw bad("the offsets of '\(name)' do not fit its type or the file") }
+      let start = entry.data_offsets[0]
+      let memory = UnsafeRawBufferPointer(rebasing: data[start..<start + size])
+      let isAligned = Int(bitPattern: memory.baseAddress) % type.byteCount == 0
+      var tensor: Tensor
+      if isAligned && type != .bool {
+        tensor = Tensor(dataType: type, shape: entry.shape, storage: TensorStorage(borrowing: memory, owner: owner))
+      } else {
+        tensor = Tensor(uninitialized: type, entry.shape)
+        tensor.withUnsafeMutableBytes { target in
+          target.copyMemory(from: memory)
+          if type == .bool { for i in target.indices where target[i] > 1 { target[i] = 1 } }
+        }
+      }
+      result.append((name, tensor, start))
+    }
+    result.sort { ($0.start, $0.value.byteCount, $0.name) < ($1.start, $1.value.byteCount, $1.name) }
+    var end = 0
+    for (name, value, start) in result {
+      guard start == end else { throw bad(start < end ? "'\(name)' overlaps another tensor" : "there is a hole before '\(name)'") }
+      end = start + value.byteCount
+    }
+    guard end == data.count else { throw bad("there are bytes after the last tensor") }
+    return result.map { ($0.name, $0.value) }
+  }
+
+  /// Writes tensors, aligned for mapping, atomically; the same tensors give the same bytes.
+  public static func write(_ tensors: [(name: String, value: Tensor)], to path: String) throws(DLCError) {
+    try MappedFile.write(encode(tensors), to: path)
+  }
+
+  package static func encode(_ tensors: [(name: String, value: Tensor)]) -> [UInt8] {
+    // Wide elements first, so that every tensor is aligned to its own elements.
+    let ordered = tensors.sorted { ($1.value.dataType.byteCount, $0.name) < ($0.value.dataType.byteCount, $1.name) }
+    var header = "{"
+    var offset = 0
+    for (name, value) in ordered {
+      let code = types.first { $0.type == value.dataType }!.code
+      let shape = value.shape.map(\.description).joined(separator: ",")
+      if offset > 0 || header.count > 1 { header += "," }
+      header += "\(json(name)):{\"dtype\":\"\(code)\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(offset + value.byteCount)]}"
+      offset += value.byteCount
+    }
+    header += "}"
+    while header.utf8.count % 64 != 56 { header += " " }
+    var out: [UInt8] = []
+    for byte in 0..<8 { out.append(UInt8(truncatingIfNeeded: header.utf8.count >> (8 * byte))) }
+    out += Array(header.utf8)
+    out.reserveCapacity(out.count + offset)
+    for (_, value) in ordered { value.withUnsafeBytes { out += $0 } }
+    return out
+  }
+}
+
+/// A JSON string literal.
+package func json(_ text: String) -> String {
+  var result = "\""
+  for scalar in text.unicodeScalars {
+    switch scalar {
+    case "\"": result += "\\\""
+    case "\\": result += "\\\\"
+    default:
+      if scalar.value < 32 {
+        let digits = String(scalar.value, radix: 16)
+        result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+      } else {
+        result.unicodeScalars.append(scalar)
+      }
+    }
+  }
+  return result + "\""
+}

@@ -1,0 +1,88 @@
+package import DLCTensor
+
+/// A compile-time property of an operation.
+package struct Attribute: Hashable, Sendable {
+  package enum Value: Hashable, Sendable {
+    case integer(Int)
+    case real(Double)
+    case text(String)
+    case flag(Bool)
+    case type(DataType)
+    case integers([Int])
+    case dimensions([Dimension])
+    case tensor(Tensor)
+  }
+  package var name: String
+  package var value: Value
+
+  package init(_ name: String, _ value: Value) {
+    self.name = name
+    self.value = value
+  }
+}
+
+/// Takes the attributes of an operation one by one; an operation must take all that it is given.
+package struct AttributeReader {
+  private var remaining: [String: Attribute.Value]
+
+  package init(_ attributes: [Attribute]) throws(DLCError) {
+    remaining = [:]
+    for attribute in attributes {
+      guard remaining.updateValue(attribute.value, forKey: attribute.name) == nil else {
+        throw DLCError(.graph, "attribute '\(attribute.name)' is given twice")
+      }
+    }
+  }
+
+  private mutating func take<T>(
+    _ name: String, _ kind: String, _ extract: (Attribute.Value) -> T?
+  ) throws(DLCError) -> T {
+    guard let value = remaining.removeValue(forKey: name) else {
+      throw DLCError(.graph, "attribute '\(name)' is missing")
+    }
+    guard let result = extract(value) else {
+      throw DLCError(.graph, "attribute '\(name)' is not \(kind)")
+    }
+    return result
+  }
+
+  package mutating func integer(_ name: String) throws(DLCError) -> Int {
+    try take(name, "an integer") { if case .integer(let v) = $0 { v } else { nil } }
+  }
+  package mutating func text(_ name: String) throws(DLCError) -> String {
+    try take(name, "a string") { if case .text(let v) = $0 { v } else { nil } }
+  }
+  package mutating func type(_ name: String) throws(DLCError) -> DataType {
+    try take(name, "an element type") { if case .type(let v) = $0 { v } else { nil } }
+  }
+  package mutating func integers(_ name: String) throws(DLCError) -> [Int] {
+    try take(name, "a list of integers") { if case .integers(let v) = $0 { v } else { nil } }
+  }
+  package mutating func dimensions(_ name: String) throws(DLCError) -> [Dimension] {
+    try take(name, "a list of dimensions") {
+      switch $0 {
+      case .dimensions(let v): v
+      case .integers(let v): v.map { Dimension($0) }
+      default: nil
+      }
+    }
+  }
+  package mutating func tensor(_ name: String) throws(DLCError) -> Tensor {
+    try take(name, "a tensor") { if case .tensor(let v) = $0 { v } else { nil } }
+  }
+  package mutating func choice<C: RawRepresentable<String>>(_ name: String, _: C.Type)
+    throws(DLCError) -> C
+  {
+    let text = try text(name)
+    guard let value = C(rawValue: text) else {
+      throw DLCError(.graph, "attribute '\(name)' has no choice '\(text)'")
+    }
+    return value
+  }
+
+  package func finish() throws(DLCError) {
+    if let name = remaining.keys.min() {
+      throw DLCError(.graph, "attribute '\(name)' is not known to this operation")
+    }
+  }
+}

@@ -1,0 +1,102 @@
+public import DLCTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+extension Initializer {
+  /// The initial value of the state tensor `name` under `seed`. Fans follow the convention that
+  /// axis 0 counts outputs, axis 1 inputs, and further axes the receptive field.
+  package func value(_ type: TensorType, name: String, seed: UInt64) -> Tensor {
+    let sizes = type.sizes
+    let field = sizes.dropFirst(2).reduce(1, *)
+    let fanIn = Double(max(1, (sizes.count > 1 ? sizes[1] : sizes.first ?? 1) * field))
+    let fanOut = Double(max(1, (sizes.first ?? 1) * field))
+    switch self {
+    case .zeros: return Tensor(zeros: type.dataType, sizes)
+    case .constant(let value): return Tensor(splat: value, type.dataType, sizes)
+    case .uniform(let low, let high): return uniform(low, high, type, name, seed)
+    case .normal(let mean, let deviation): return normal(mean, deviation, type, name, seed)
+    case .glorotUniform:
+      let limit = sqrt(6 / (fanIn + fanOut))
+      return uniform(-limit, limit, type, name, seed)
+    case .glorotNormal: return normal(0, sqrt(2 / (fanIn + fanOut)), type, name, seed)
+    case .heUniform:
+      let limit = sqrt(6 / fanIn)
+      return uniform(-limit, limit, type, name, seed)
+    case .heNormal: return normal(0, sqrt(2 / fanIn), type, name, seed)
+    }
+  }
+
+  /// The stream of a name: the 64-bit FNV-1a hash of its UTF-8 bytes is the Philox counter.
+  private func stream(_ name: String) -> UInt64 {
+    name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+  }
+
+  private func fill(_ type: TensorType, _ values: (Int) -> Double) -> Tensor {
+    let sizes = type.sizes
+    let elements = (0..<type.elementCount).map(values)
+    return type.dataType.isFloat
+      ? Tensor(type.dataType, sizes, rounding: elements)
+      : Tensor(type.dataType, sizes, truncating: elements.map { Int64($0) })
+  }
+
+  private func uniform(
+    _ low: Double, _ high: Double, _ type: TensorType, _ name: String, _ seed: UInt64
+  ) -> Tensor {
+    let counter = stream(name)
+    return fill(type) { index in
+      let word = Philox.word(index: UInt64(index), key: seed, counter: counter)
+      return low + (high - low) * (Double(word >> 8) * 0x1p-24)
+    }
+  }
+
+  /// Box and Muller's transformation of pairs of words.
+  private func normal(
+    _ mean: Double, _ deviation: Double, _ type: TensorType, _ name: String, _ seed: UInt64
+  ) -> Tensor {
+    let counter = stream(name)
+    return fill(type) { index in
+      let pair = UInt64(index) / 2 * 2
+      let u = Philox.word(index: pair, key: seed, counter: counter)
+      let v = Philox.word(index: pair + 1, key: seed, counter: counter)
+      let radius = sqrt(-2 * log((Double(u >> 8) + 1) * 0x1p-24))
+      let angle = 2 * Double.pi * (Double(v >> 8) * 0x1p-24)
+      return mean + deviation * radius * (index % 2 == 0 ? cos(angle) : sin(angle))
+    }
+  }
+
+  /// The name and the arguments under which files hold the initialiser.
+  package var encoded: (name: String, arguments: [Double]) {
+    switch self {
+    case .zeros: ("zeros", [])
+    case .constant(let v): ("constant", [v])
+    case .uniform(let a, let b): ("uniform", [a, b])
+    case .normal(let m, let d): ("normal", [m, d])
+    case .glorotUniform: ("glorot_uniform", [])
+    case .glorotNormal: ("glorot_normal", [])
+    case .heUniform: ("he_uniform", [])
+    case .heNormal: ("he_normal", [])
+    }
+  }
+
+  package init(name: String, arguments a: [Double]) throws(DLCError) {
+    switch (name, a.count) {
+    case ("zeros", 0): self = .zeros
+    case ("constant", 1): self = .constant(a[0])
+    case ("uniform", 2): self = .uniform(a[0], a[1])
+    case ("normal", 2): self = .normal(mean: a[0], deviation: a[1])
+    case ("glorot_uniform", 0): self = .glorotUniform
+    case ("glorot_normal", 0): self = .glorotNormal
+    case ("he_uniform", 0): self = .heUniform
+    case ("he_normal", 0): self = .heNormal
+    default:
+      throw DLCError(.graph, "initialiser '\(name.prefix(64))' with \(a.count) arguments is not known")
+    }
+    guard a.allSatisfy(\.isFinite) else {
+      throw DLCError(.graph, "initialiser '\(name)' has an argument that is not finite")
+    }
+  }
+}

@@ -1,0 +1,158 @@
+public import DLCTensor
+
+/// How a state tensor starts. Random ones draw from Philox under the seed and the tensor's name, so
+/// that a seed means the same everywhere.
+public enum Initializer: Hashable, Sendable {
+  case zeros
+  case constant(Double)
+  case uniform(Double, Double)
+  case normal(mean: Double, deviation: Double)
+  /// Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
+  case glorotUniform
+  case glorotNormal
+  /// Uniform in +-sqrt(6 / fan_in) (He et al. 2015).
+  case heUniform
+  case heNormal
+}
+
+/// A named tensor that outlives a run: a parameter, an optimizer moment, a running statistic.
+public struct State: Hashable, Sendable {
+  public var name: String
+  public var type: TensorType
+  public var initializer: Initializer
+  /// Whether losses are differentiated by it.
+  public var isParameter: Bool
+  /// The stored value, if the file holds one; it decides over the initialiser.
+  public var value: Tensor?
+
+  package init(name: String, type: TensorType, initializer: Initializer, isParameter: Bool, value: Tensor? = nil) {
+    self.name = name
+    self.type = type
+    self.initializer = initializer
+    self.isParameter = isParameter
+    self.value = value
+  }
+}
+
+/// A named function: a graph whose inputs and results have names.
+public struct Function: Hashable, Sendable {
+  public var name: String
+  package var graph: Graph
+
+  package init(_ name: String, _ graph: Graph) {
+    self.name = name
+    self.graph = graph
+  }
+
+  /// Name and type of each input, in order.
+  public var inputs: [(name: String, type: TensorType)] {
+    graph.arguments.filter { $0.kind == .input }.map { ($0.name, $0.type) }
+  }
+
+  /// Name and type of each result, in order.
+  public var outputs: [(name: String, type: TensorType)] {
+    graph.results.map { ($0.name, graph.type($0.value)) }
+  }
+
+  /// The names of the state tensors that the function reads.
+  public var stateNames: [String] {
+    graph.arguments.filter { $0.kind == .state }.map(\.name)
+  }
+}
+
+/// A model: functions over shared state, with named dimensions that are bound when it is compiled.
+public struct Module: Hashable, Sendable {
+  public var name: String
+  /// The named dimensions and the sizes they have when nothing else binds them, sorted by name.
+  public package(set) var dimensions: [(name: String, size: Int)] = []
+  public package(set) var states: [State] = []
+  public package(set) var functions: [Function] = []
+
+  public init(_ name: String) { self.name = name }
+
+  /// Declares a named dimension with the size that it has when nothing binds it.
+  public mutating func dimension(_ name: String, default size: Int) {
+    dimensions.removeAll { $0.name == name }
+    dimensions.append((name, size))
+    dimensions.sort { $0.name < $1.name }
+  }
+
+  package mutating func add(_ state: State) { states.append(state) }
+  package mutating func add(_ function: Function) { functions.append(function) }
+
+  public func function(_ name: String) -> Function? { functions.first { $0.name == name } }
+  public func state(_ name: String) -> State? { states.first { $0.name == name } }
+
+  /// Stores a value for a state tensor.
+  /// - Throws: `.binding` when there is no such state, or the value's type does not fit it.
+  public mutating func setValue(_ value: Tensor, of name: String) throws(DLCError) {
+    guard let index = states.firstIndex(where: { $0.name == name }) else {
+      throw DLCError(.binding, "module '\(self.name)' has no state '\(name)'")
+    }
+    let type = states[index].type
+    guard type.dataType == value.dataType, type.rank == value.shape.count else {
+      throw DLCError(.binding, "state '\(name)' is \(type), the value is \(value.type)")
+    }
+    states[index].value = value
+  }
+
+  /// Sizes for every named dimension: from `explicit`, else from the shapes of the given arrays,
+  /// else the module's defaults.
+  /// - Throws: `.binding` when two arrays ask for different sizes or a shape does not fit.
+  public func bind(
+    explicit: [String: Int] = [:], arrays: [(name: String, declared: TensorType, shape: [Int])] = []
+  ) throws(DLCError) -> [String: Int] {
+    var sizes = explicit
+    for (name, size) in explicit {
+      guard dimensions.contains(where: { $0.name == name }) else {
+        let known = dimensions.map(\.name).joined(separator: ", ")
+        throw DLCError(
+          .binding, "module '\(self.name)' has no dimension '\(name)'",
+          remedy: known.isEmpty ? "it has none" : "it has \(known)")
+      }
+      guard size >= 0, size <= TensorType.maximumElementCount else {
+        throw DLCError(.binding, "dimension '\(name)' cannot be \(size)")
+      }
+    }
+    var source: [String: String] = [:]
+    for array in arrays {
+      guard array.shape.count == array.declared.rank else {
+        throw DLCError(
+          .binding, "array '\(array.name)' has shape \(array.shape), '\(array.declared)' is wanted")
+      }
+      for (dimension, size) in zip(array.declared.shape, array.shape) {
+        guard let name = dimension.name else { continue }
+        if let known = sizes[name], known != size {
+          let origin = source[name].map { "array '\($0)'" } ?? "--dim"
+          throw DLCError(
+            .binding,
+            "dimension '\(name)' is \(known) by \(origin) but \(size) by array '\(array.name)'")
+        }
+        sizes[name] = size
+        source[name] = array.name
+      }
+    }
+    for (name, size) in dimensions where sizes[name] == nil { sizes[name] = size }
+    for array in arrays {
+      for (dimension, size) in zip(array.declared.shape, array.shape) {
+        let wanted = try dimension.evaluate(sizes)
+        guard wanted == size else {
+          throw DLCError(
+            .binding,
+            "array '\(array.name)' has shape \(array.shape), but \(dimension) is \(wanted) in \(array.declared)")
+        }
+      }
+    }
+    return sizes
+  }
+
+  public static func == (a: Module, b: Module) -> Bool {
+    a.name == b.name && a.states == b.states && a.functions == b.functions
+      && a.dimensions.elementsEqual(b.dimensions, by: ==)
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(name)
+    hasher.combine(functions)
+  }
+}

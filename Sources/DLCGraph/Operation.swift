@@ -1,0 +1,123 @@
+package import DLCTensor
+
+/// Every operator there is, with its attributes. Closed: a new operator is a new case.
+package enum Operation: Hashable, Sendable {
+  case constant(Constant)
+  case dimension(DimensionSize)
+  case iota(Iota)
+  case randomBits(RandomBits)
+  case unary(Unary)
+  case binary(Binary)
+  case compare(Compare)
+  case select(Select)
+  case clamp(Clamp)
+  case convert(Convert)
+  case reshape(Reshape)
+  case transpose(Transpose)
+  case broadcast(Broadcast)
+  case slice(Slice)
+  case pad(Pad)
+  case concatenate(Concatenate)
+  case reverse(Reverse)
+  case reduce(Reduce)
+  case argReduce(ArgReduce)
+  case dotGeneral(DotGeneral)
+  case convolution(Convolution)
+  case reduceWindow(ReduceWindow)
+
+  package var definition: any Operator {
+    switch self {
+    case .constant(let o): o
+    case .dimension(let o): o
+    case .iota(let o): o
+    case .randomBits(let o): o
+    case .unary(let o): o
+    case .binary(let o): o
+    case .compare(let o): o
+    case .select(let o): o
+    case .clamp(let o): o
+    case .convert(let o): o
+    case .reshape(let o): o
+    case .transpose(let o): o
+    case .broadcast(let o): o
+    case .slice(let o): o
+    case .pad(let o): o
+    case .concatenate(let o): o
+    case .reverse(let o): o
+    case .reduce(let o): o
+    case .argReduce(let o): o
+    case .dotGeneral(let o): o
+    case .convolution(let o): o
+    case .reduceWindow(let o): o
+    }
+  }
+
+  private typealias Decoder =
+    @Sendable (String, inout AttributeReader) throws(DLCError) -> Operation
+
+  private static func decoder<O: Operator>(_: O.Type, _ wrap: @escaping @Sendable (O) -> Operation)
+    -> [(String, Decoder)]
+  {
+    O.mnemonics.map { mnemonic in
+      (
+        mnemonic,
+        { (name: String, reader: inout AttributeReader) throws(DLCError) -> Operation in
+          wrap(try O(mnemonic: name, &reader))
+        }
+      )
+    }
+  }
+
+  private static let decoders: [String: Decoder] = Dictionary(
+    uniqueKeysWithValues: [
+      decoder(Constant.self) { .constant($0) }, decoder(DimensionSize.self) { .dimension($0) },
+      decoder(Iota.self) { .iota($0) }, decoder(RandomBits.self) { .randomBits($0) },
+      decoder(Unary.self) { .unary($0) }, decoder(Binary.self) { .binary($0) },
+      decoder(Compare.self) { .compare($0) }, decoder(Select.self) { .select($0) },
+      decoder(Clamp.self) { .clamp($0) }, decoder(Convert.self) { .convert($0) },
+      decoder(Reshape.self) { .reshape($0) }, decoder(Transpose.self) { .transpose($0) },
+      decoder(Broadcast.self) { .broadcast($0) }, decoder(Slice.self) { .slice($0) },
+      decoder(Pad.self) { .pad($0) }, decoder(Concatenate.self) { .concatenate($0) },
+      decoder(Reverse.self) { .reverse($0) }, decoder(Reduce.self) { .reduce($0) },
+      decoder(ArgReduce.self) { .argReduce($0) }, decoder(DotGeneral.self) { .dotGeneral($0) },
+      decoder(Convolution.self) { .convolution($0) },
+      decoder(ReduceWindow.self) { .reduceWindow($0) },
+    ].flatMap { $0 })
+
+  /// The operator types, for tests that walk all of them.
+  package static let operators: [any Operator.Type] = [
+    Constant.self, DimensionSize.self, Iota.self, RandomBits.self, Unary.self, Binary.self,
+    Compare.self, Select.self, Clamp.self, Convert.self, Reshape.self, Transpose.self,
+    Broadcast.self, Slice.self, Pad.self, Concatenate.self, Reverse.self, Reduce.self,
+    ArgReduce.self, DotGeneral.self, Convolution.self, ReduceWindow.self,
+  ]
+
+  package var mnemonic: String { definition.mnemonic }
+  package var attributes: [Attribute] { definition.attributes }
+
+  /// The operation that a file or a text names.
+  /// - Throws: `.unsupported` for an unknown mnemonic, `.graph` for bad attributes.
+  package init(mnemonic: String, attributes: [Attribute]) throws(DLCError) {
+    guard let decode = Self.decoders[mnemonic] else {
+      throw DLCError(
+        .unsupported, "unsupported operator '\(mnemonic.prefix(64))'",
+        remedy: "the file may come from a newer dlc")
+    }
+    var reader = try AttributeReader(attributes)
+    self = try decode(mnemonic, &reader)
+    try reader.finish()
+  }
+
+  package func substitute(_ bindings: [String: Int]) throws(DLCError) -> Operation {
+    var changed = false
+    var list = attributes
+    for index in list.indices {
+      guard case .dimensions(let dimensions) = list[index].value else { continue }
+      var bound: [Dimension] = []
+      for dimension in dimensions { bound.append(try dimension.substitute(bindings)) }
+      changed = changed || bound != dimensions
+      list[index].value = .dimensions(bound)
+    }
+    return changed ? try Operation(mnemonic: mnemonic, attributes: list) : self
+  }
+}

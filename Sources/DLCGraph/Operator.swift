@@ -1,0 +1,136 @@
+package import DLCTensor
+
+/// The definition of an operator: everything that the compiler knows about it, in one file each.
+/// There are no default implementations, so a missing rule does not compile.
+package protocol Operator: Hashable, Sendable {
+  /// The mnemonics under which this type appears in files and text.
+  static var mnemonics: [String] { get }
+  var mnemonic: String { get }
+
+  var attributes: [Attribute] { get }
+  init(mnemonic: String, _ attributes: inout AttributeReader) throws(DLCError)
+
+  /// The type rule.
+  func infer(_ operands: [TensorType]) throws(DLCError) -> [TensorType]
+
+  /// The reference semantics: naive, and independent of `structure`. Types are static.
+  func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray]
+
+  /// How cotangents flow back.
+  var derivative: Derivative { get }
+
+  /// How the operation iterates over its operands, as data. Types are static.
+  func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure
+
+  /// Operations and operand types that its tests run.
+  static var samples: [OperatorSample] { get }
+}
+
+/// One tested use of an operator.
+package struct OperatorSample: Sendable {
+  package var operation: Operation
+  package var operands: [TensorType]
+  /// The range that floating-point operands are drawn from.
+  package var range: ClosedRange<Double>
+
+  package init(
+    _ operation: Operation, _ operands: [TensorType], range: ClosedRange<Double> = -2...2
+  ) {
+    self.operation = operation
+    self.operands = operands
+    self.range = range
+  }
+}
+
+/// The kinds of derivative that an operator can state.
+package enum Derivative: Sendable {
+  /// Piecewise constant, or not on floating-point numbers: every cotangent is zero.
+  case zero
+  /// Cotangents of the operands; nil for an operand that gets none.
+  case rule(@Sendable (Pullback) -> [Value?])
+  case undefined(because: String)
+}
+
+/// What a derivative rule is given: the node as values of the function that is being built.
+package struct Pullback {
+  package let g: FunctionBuilder
+  package let operands: [Value]
+  package let results: [Value]
+  /// One per result; nil stands for zero and is never materialised.
+  package let cotangents: [Value?]
+
+  package init(g: FunctionBuilder, operands: [Value], results: [Value], cotangents: [Value?]) {
+    self.g = g
+    self.operands = operands
+    self.results = results
+    self.cotangents = cotangents
+  }
+  package var cotangent: Value { cotangents[0]! }
+}
+
+/// How an operation walks its operands. Fusion, cost and lowering switch over these, never over
+/// operators.
+package enum IterationStructure: Sendable {
+  case constant(Tensor)
+  /// The element is its own coordinate along an axis.
+  case iota(axis: Int)
+  /// Philox words numbered in row-major order; operands key and counter.
+  case randomBits
+  case view(View)
+  case map(ScalarOperation)
+  case reduction(Combiner, axes: [Int])
+  /// The index of the first largest (or smallest) element.
+  case argReduction(largest: Bool, axis: Int)
+  case contraction(ContractionGeometry)
+  case convolution(ConvolutionGeometry)
+  case window(WindowGeometry)
+  /// The result is put together from boxes; what no piece covers takes the fill operand.
+  case assembly(pieces: [AssemblyPiece], fill: Int?)
+}
+
+/// Another arrangement of the same elements: which operand element each result element is.
+package enum View: Hashable, Sendable {
+  case reshape
+  case transpose([Int])
+  /// Operand axis i becomes result axis `axes[i]`; operand axes of size 1 are repeated.
+  case broadcast([Int])
+  case slice(starts: [Int], strides: [Int])
+  case reverse([Int])
+}
+
+package struct ContractionGeometry: Hashable, Sendable {
+  package var lhsBatch: [Int]
+  package var rhsBatch: [Int]
+  package var lhsContracting: [Int]
+  package var rhsContracting: [Int]
+}
+
+/// Operands [n, c, spatial...] and [m, c/groups, kernel...]; result [n, m, spatial...].
+package struct ConvolutionGeometry: Hashable, Sendable {
+  package var strides: [Int]
+  package var paddingLow: [Int]
+  package var paddingHigh: [Int]
+  package var inputDilation: [Int]
+  package var kernelDilation: [Int]
+  package var groups: Int
+}
+
+/// A window over every axis; padding takes the combiner's identity.
+package struct WindowGeometry: Hashable, Sendable {
+  package var combiner: Combiner
+  package var window: [Int]
+  package var strides: [Int]
+  package var dilation: [Int]
+  package var paddingLow: [Int]
+  package var paddingHigh: [Int]
+}
+
+/// A box of the result that is copied from an operand: element `sourceStart + i` of the operand goes
+/// to `start + i * stride`.
+package struct AssemblyPiece: Hashable, Sendable {
+  package var operand: Int
+  package var sourceStart: [Int]
+  package var counts: [Int]
+  package var start: [Int]
+  package var strides: [Int]
+}

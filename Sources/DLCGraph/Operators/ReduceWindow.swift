@@ -1,0 +1,105 @@
+package import DLCTensor
+
+/// Combines the elements under a window that slides over every axis; padding counts as the identity.
+package struct ReduceWindow: Operator {
+  package var geometry: WindowGeometry
+  package init(_ geometry: WindowGeometry) { self.geometry = geometry }
+
+  package static let mnemonics = ["reduce_window"]
+  package var mnemonic: String { "reduce_window" }
+  package var attributes: [Attribute] {
+    [
+      Attribute("combiner", .text(geometry.combiner.rawValue)),
+      Attribute("window", .integers(geometry.window)),
+      Attribute("strides", .integers(geometry.strides)),
+      Attribute("dilation", .integers(geometry.dilation)),
+      Attribute("padding_low", .integers(geometry.paddingLow)),
+      Attribute("padding_high", .integers(geometry.paddingHigh)),
+    ]
+  }
+  package init(mnemonic: String, _ attributes: inout AttributeReader) throws(DLCError) {
+    geometry = WindowGeometry(
+      combiner: try attributes.choice("combiner", Combiner.self),
+      window: try attributes.integers("window"), strides: try attributes.integers("strides"),
+      dilation: try attributes.integers("dilation"),
+      paddingLow: try attributes.integers("padding_low"),
+      paddingHigh: try attributes.integers("padding_high"))
+  }
+
+  package func infer(_ operands: [TensorType]) throws(DLCError) -> [TensorType] {
+    try requireCount(operands, 1)
+    let (x, g) = (operands[0], geometry)
+    try require(
+      g.combiner.supports(x.dataType), "element-type",
+      "\(g.combiner.rawValue) is not defined on \(x.dataType)")
+    for list in [g.window, g.strides, g.dilation, g.paddingLow, g.paddingHigh] {
+      try require(list.count == x.rank, "window-rank", "attributes need \(x.rank) entries each")
+      try require(
+        list.allSatisfy { $0 >= 0 && $0 < 1 << 31 }, "window-attributes", "\(list) is out of range")
+    }
+    try require(
+      (g.window + g.strides + g.dilation).allSatisfy { $0 >= 1 }, "window-attributes",
+      "window, strides and dilation must be positive")
+    var shape: [Dimension] = []
+    for axis in 0..<x.rank {
+      let room =
+        x.shape[axis] + Dimension(g.paddingLow[axis] + g.paddingHigh[axis])
+        - Dimension((g.window[axis] - 1) * g.dilation[axis] + 1)
+      if let room = room.constant, room < 0 {
+        throw DLCError(
+          .type, "a window of \(g.window[axis]) does not fit into axis \(axis) of \(x) (window-size)")
+      }
+      shape.append(room / Dimension(g.strides[axis]) + 1)
+    }
+    return [TensorType(x.dataType, shape)]
+  }
+
+  package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
+    let (x, g) = (operands[0], geometry)
+    var out = ReferenceArray(x.type, results[0].sizes)
+    for index in 0..<out.count {
+      let position = unflatten(index, out.shape)
+      var value = g.combiner.identity(x.type)
+      forEachCoordinate(g.window) { tap in
+        let source = position.indices.map {
+          position[$0] * g.strides[$0] + tap[$0] * g.dilation[$0] - g.paddingLow[$0]
+        }
+        if zip(source, x.shape).allSatisfy({ $0 >= 0 && $0 < $1 }) {
+          value = g.combiner.reference(x.type, value, x[at: source])
+        }
+      }
+      out[index] = value
+    }
+    return [out]
+  }
+
+  package var derivative: Derivative {
+    .undefined(because: "the derivative of a window reduction is not implemented yet")
+  }
+
+  package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
+    .window(geometry)
+  }
+
+  package static var samples: [OperatorSample] {
+    func sample(
+      _ combiner: Combiner, _ window: [Int], _ strides: [Int], dilation: [Int]? = nil,
+      low: [Int]? = nil, high: [Int]? = nil, _ type: TensorType
+    ) -> OperatorSample {
+      let (ones, zeros) = (window.map { _ in 1 }, window.map { _ in 0 })
+      return OperatorSample(
+        .reduceWindow(
+          ReduceWindow(
+            WindowGeometry(
+              combiner: combiner, window: window, strides: strides, dilation: dilation ?? ones,
+              paddingLow: low ?? zeros, paddingHigh: high ?? zeros))), [type], range: 0.5...1.5)
+    }
+    return [
+      sample(.maximum, [1, 1, 2, 2], [1, 1, 2, 2], TensorType(.float32, [2, 3, 7, 9])),
+      sample(.sum, [1, 3], [1, 1], low: [0, 1], high: [0, 1], TensorType(.float64, [3, 10])),
+      sample(.minimum, [2, 3], [1, 2], dilation: [2, 1], TensorType(.int32, [6, 11])),
+      sample(.product, [2, 2], [2, 1], low: [1, 0], high: [0, 2], TensorType(.float32, [5, 6])),
+      sample(.maximum, [3, 3], [1, 1], low: [1, 1], high: [1, 1], TensorType(.uint8, [5, 20])),
+    ]
+  }
+}

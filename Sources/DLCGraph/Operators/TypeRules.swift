@@ -1,0 +1,31 @@
+package import DLCTensor
+
+/// Throws a type error unless the constraint holds. Labels are what tests and `dlc check` name.
+package func require(_ holds: Bool, _ label: String, _ message: @autoclosure () -> String)
+  throws(DLCError)
+{
+  if !holds { throw DLCError(.type, "\(message()) (\(label))") }
+}
+
+package func requireCount(_ operands: [TensorType], _ count: Int) throws(DLCError) {
+  guard operands.count == count else {
+    throw DLCError(.type, "takes \(count) operands, not \(operands.count) (operand-count)")
+  }
+}
+
+package func requireSameType(_ operands: [TensorType]) throws(DLCError) {
+  for type in operands.dropFirst() where type != operands[0] {
+    throw DLCError(.type, "operands differ: \(operands[0]) and \(type) (same-type)")
+  }
+}
+
+package func requireAxes(_ axes: [Int], rank: Int, _ label: String) throws(DLCError) {
+  try require(
+    Set(axes).count == axes.count && axes.allSatisfy { $0 >= 0 && $0 < rank }, label,
+    "axes \(axes) are not distinct axes of a tensor of rank \(rank)")
+}
+
+/// Two sizes are known to differ: unequal symbolic sizes may still be equal once bound.
+package func requireEqual(_ a: Dimension, _ b: Dimension, _ label: String) throws(DLCError) {
+  try require(a == b, label, "sizes \(a) and \(b) differ")
+}

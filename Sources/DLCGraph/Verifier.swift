@@ -1,0 +1,138 @@
+package import DLCTensor
+
+/// A broken rule: its label, the sentence, and the place.
+package struct Violation: Hashable, Sendable, CustomStringConvertible {
+  package var label: String
+  package var message: String
+  package var place: String
+  package var description: String { "\(message) (\(label)) [\(place)]" }
+}
+
+extension Graph {
+  /// Checks every legality rule of a graph; an empty list means that it is sound.
+  package func violations(in place: String) -> [Violation] {
+    var found: [Violation] = []
+    func report(_ label: String, _ message: String, _ where: String = "") {
+      found.append(
+        Violation(
+          label: label, message: message, place: `where`.isEmpty ? place : "\(place): \(`where`)"))
+    }
+    var defined = arguments.count
+    for (number, node) in nodes.enumerated() {
+      let at = "node \(number) \(node.operation.mnemonic)"
+      for operand in node.operands where operand.index < 0 || operand.index >= defined {
+        report("defined-before-use", "operand %\(operand.index) is not defined before its use", at)
+      }
+      for (offset, result) in node.results.enumerated() where result.index != defined + offset {
+        report("result-order", "result %\(result.index) is out of order", at)
+      }
+      defined += node.results.count
+      guard node.operands.allSatisfy({ types.indices.contains($0.index) }) else { continue }
+      do {
+        let inferred = try node.operation.definition.infer(node.operands.map { type($0) })
+        if inferred != node.results.map({ type($0) }) {
+          report("result-type", "the result type is not the one that the type rule gives", at)
+        }
+      } catch {
+        report("type-rule", error.message, at)
+      }
+    }
+    if defined != types.count { report("value-count", "there are values that no node defines") }
+    for kind in [Argument.Kind.input, .state] {
+      var names: Set<String> = []
+      for argument in arguments where argument.kind == kind {
+        if !names.insert(argument.name).inserted {
+          report("argument-name", "two arguments are named '\(argument.name)'")
+        }
+      }
+    }
+    for (what, list) in [("result", results), ("update", updates)] {
+      var names: Set<String> = []
+      for entry in list {
+        if !types.indices.contains(entry.value.index) {
+          report("\(what)-value", "\(what) '\(entry.name)' is %\(entry.value.index), which is not defined")
+        }
+        if !names.insert(entry.name).inserted {
+          report("\(what)-name", "two \(what)s are named '\(entry.name)'")
+        }
+      }
+    }
+    return found
+  }
+}
+
+extension Module {
+  /// Every violation in the module, its functions included.
+  package func violations() -> [Violation] {
+    var found: [Violation] = []
+    func report(_ label: String, _ message: String, _ place: String) {
+      found.append(Violation(label: label, message: message, place: place))
+    }
+    for (index, dimension) in dimensions.enumerated() {
+      if !Dimension.isName(dimension.name) {
+        report("dimension-name", "'\(dimension.name)' cannot name a dimension", "dimensions")
+      }
+      if dimension.size < 0 || dimension.size > TensorType.maximumElementCount {
+        report("dimension-size", "default size \(dimension.size) is out of range", dimension.name)
+      }
+      if dimensions[..<index].contains(where: { $0.name == dimension.name }) {
+        report("dimension-name", "dimension '\(dimension.name)' is declared twice", "dimensions")
+      }
+    }
+    let known = Set(dimensions.map(\.name))
+    let sizes = Dictionary(dimensions.map { ($0.name, $0.size) }, uniquingKeysWith: { a, _ in a })
+    var byName: [String: State] = [:]
+    for state in states {
+      if state.name.isEmpty || byName.updateValue(state, forKey: state.name) != nil {
+        report("state-name", "state name '\(state.name)' is empty or used twice", "states")
+      }
+      for name in state.type.shape.flatMap(\.names) where !known.contains(name) {
+        report("dimension-known", "dimension '\(name)' is not declared", "state \(state.name)")
+      }
+      if let value = state.value {
+        let fits =
+          value.dataType == state.type.dataType && value.shape.count == state.type.rank
+          && zip(state.type.shape, value.shape).allSatisfy { $0.constant ?? $1 == $1 }
+        if !fits {
+          report("state-value", "the stored value is \(value.type), not \(state.type)", "state \(state.name)")
+        }
+      }
+    }
+    var functionNames: Set<String> = []
+    for function in functions {
+      let place = "function \(function.name)"
+      if function.name.isEmpty || !functionNames.insert(function.name).inserted {
+        report("function-name", "function name '\(function.name)' is empty or used twice", place)
+      }
+      let inside = function.graph.violations(in: place)
+      found += inside
+      for name in function.graph.dimensionNames.sorted() where !known.contains(name) {
+        report("dimension-known", "dimension '\(name)' is not declared", place)
+      }
+      for argument in function.graph.arguments where argument.kind == .state {
+        if byName[argument.name]?.type != argument.type {
+          report("state-type", "state '\(argument.name)' is not in the module as \(argument.type)", place)
+        }
+      }
+      guard inside.isEmpty else { continue }
+      for update in function.graph.updates {
+        if byName[update.name]?.type != function.graph.type(update.value) {
+          report("update-type", "update of '\(update.name)' does not have the state's type", place)
+        }
+      }
+      do {
+        if function.graph.dimensionNames.isSubset(of: known) { _ = try function.graph.bound(to: sizes) }
+      } catch {
+        report("default-sizes", "the default sizes do not fit: \(error)", place)
+      }
+    }
+    return found
+  }
+
+  /// Throws the first violation, if there is one.
+  package func verify() throws(DLCError) {
+    if let first = violations().first {
+      throw DLCError(.graph, "\(first.message) (\(first.label))", at: first.place)
+    }
+  }
+}

@@ -1,0 +1,242 @@
+package import DLCTensor
+
+/// A scalar value in a kernel: defined once, visible to what follows in its block and inside it.
+package struct ScalarID: Hashable, Sendable {
+  package var index: Int
+  package init(_ index: Int) { self.index = index }
+}
+
+/// Memory that a kernel touches: one of its parameters, or scratch that each worker has for itself.
+package enum Memory: Hashable, Sendable {
+  case parameter(Int)
+  case local(Int)
+}
+
+package struct Parameter: Hashable, Sendable {
+  package var type: DataType
+  package var count: Int
+  package var isOutput: Bool
+  package init(_ type: DataType, _ count: Int, isOutput: Bool) {
+    self.type = type
+    self.count = count
+    self.isOutput = isOutput
+  }
+}
+
+package struct Local: Hashable, Sendable {
+  package var type: DataType
+  package var count: Int
+  package init(_ type: DataType, _ count: Int) {
+    self.type = type
+    self.count = count
+  }
+}
+
+package enum Expression: Hashable, Sendable {
+  case constant(ScalarConstant, DataType)
+  case load(Memory, IndexExpression, DataType)
+  /// A position as a number.
+  case index(IndexExpression, DataType)
+  /// A scalar operation on operands of the given type.
+  case apply(ScalarOperation, DataType, [ScalarID])
+  /// Word `index` of the Philox stream of key and counter.
+  case randomBits(IndexExpression, key: ScalarID, counter: ScalarID)
+}
+
+/// A value that a loop carries from one iteration to the next.
+package struct Accumulator: Hashable, Sendable {
+  package var type: DataType
+  package var initial: ScalarConstant
+  /// What the body sees, what it computes, and what remains after the loop.
+  package var current: ScalarID
+  package var next: ScalarID
+  package var result: ScalarID
+  /// How partial results of lanes are combined; nil forbids splitting the loop into lanes.
+  package var combiner: Combiner?
+
+  package init(
+    _ type: DataType, initial: ScalarConstant, current: ScalarID, next: ScalarID, result: ScalarID,
+    combiner: Combiner?
+  ) {
+    self.type = type
+    self.initial = initial
+    self.current = current
+    self.next = next
+    self.result = result
+    self.combiner = combiner
+  }
+}
+
+/// How many of `total` things lie in block number `index` of size `size`; without index, all.
+package struct BlockExtent: Hashable, Sendable {
+  package var total: Int
+  package var size: Int
+  package var index: LoopVariable?
+
+  package init(total: Int, size: Int, index: LoopVariable?) {
+    self.total = total
+    self.size = size
+    self.index = index
+  }
+
+  package init(_ total: Int) { self.init(total: total, size: total, index: nil) }
+
+  package var blockCount: Int { (total + size - 1) / max(size, 1) }
+  /// The extent of the last block.
+  package var lastSize: Int { total - (blockCount - 1) * size }
+}
+
+package struct Loop: Hashable, Sendable {
+  package enum Mode: Hashable, Sendable {
+    case serial
+    /// Lanes of the target's vector width, several vectors at a time, the rest under a mask.
+    case vector(unroll: Int)
+  }
+  package var variable: LoopVariable
+  package var extent: BlockExtent
+  package var mode: Mode
+  package var accumulators: [Accumulator]
+  package var body: [Statement]
+
+  package init(
+    _ variable: LoopVariable, _ extent: BlockExtent? = nil, mode: Mode = .serial,
+    accumulators: [Accumulator] = [], body: [Statement]
+  ) {
+    self.variable = variable
+    self.extent = extent ?? BlockExtent(variable.extent)
+    self.mode = mode
+    self.accumulators = accumulators
+    self.body = body
+  }
+}
+
+/// C[rows, columns] = A B by register-tiled microkernels. B lies in panels of `panelWidth` columns.
+package struct ContractStatement: Hashable, Sendable {
+  package var type: DataType
+  package var a: Memory
+  package var aBase: IndexExpression
+  package var aRowStride: Int
+  package var aDepthStride: Int
+  package var b: Memory
+  package var bBase: IndexExpression
+  package var bPanelStride: Int
+  package var bDepthStride: Int
+  package var panelWidth: Int
+  package var c: Memory
+  package var cBase: IndexExpression
+  package var cRowStride: Int
+  /// Whether C has room for whole panels, so that edges need no mask.
+  package var cIsPadded: Bool
+  package var rows: BlockExtent
+  package var columns: BlockExtent
+  package var depth: Int
+  /// The depth is summed in parts of this size.
+  package var depthBlock: Int
+
+  package init(
+    type: DataType, a: Memory, aBase: IndexExpression, aRowStride: Int, aDepthStride: Int,
+    b: Memory, bBase: IndexExpression, bPanelStride: Int, bDepthStride: Int, panelWidth: Int,
+    c: Memory, cBase: IndexExpression, cRowStride: Int, cIsPadded: Bool, rows: BlockExtent,
+    columns: BlockExtent, depth: Int, depthBlock: Int
+  ) {
+    self.type = type
+    self.a = a
+    self.aBase = aBase
+    self.aRowStride = aRowStride
+    self.aDepthStride = aDepthStride
+    self.b = b
+    self.bBase = bBase
+    self.bPanelStride = bPanelStride
+    self.bDepthStride = bDepthStride
+    self.panelWidth = panelWidth
+    self.c = c
+    self.cBase = cBase
+    self.cRowStride = cRowStride
+    self.cIsPadded = cIsPadded
+    self.rows = rows
+    self.columns = columns
+    self.depth = depth
+    self.depthBlock = depthBlock
+  }
+}
+
+/// Gathers the columns of an implicit convolution matrix into panels: for every tap (row) and output
+/// position (column) the input element under it.
+package struct PackStatement: Hashable, Sendable {
+  package struct Axis: Hashable, Sendable {
+    package var extent: Int
+    package var stride: Int
+    package init(_ extent: Int, _ stride: Int) {
+      self.extent = extent
+      self.stride = stride
+    }
+  }
+  package var type: DataType
+  package var source: Memory
+  package var base: IndexExpression
+  package var taps: [Axis]
+  package var positions: [Axis]
+  package var columns: BlockExtent
+  package var destination: Memory
+  package var panelWidth: Int
+
+  package init(
+    type: DataType, source: Memory, base: IndexExpression, taps: [Axis], positions: [Axis],
+    columns: BlockExtent, destination: Memory, panelWidth: Int
+  ) {
+    self.type = type
+    self.source = source
+    self.base = base
+    self.taps = taps
+    self.positions = positions
+    self.columns = columns
+    self.destination = destination
+    self.panelWidth = panelWidth
+  }
+}
+
+package indirect enum Statement: Hashable, Sendable {
+  case define(ScalarID, Expression)
+  case store(Memory, IndexExpression, ScalarID, DataType)
+  case loop(Loop)
+  case contract(ContractStatement)
+  case pack(PackStatement)
+}
+
+/// One compiled function: a grid of independent tiles, each running the body.
+package struct Kernel: Hashable, Sendable {
+  package var name: String
+  package var parameters: [Parameter]
+  package var locals: [Local]
+  /// The tile number is decomposed over these, the last varying fastest.
+  package var grid: [LoopVariable]
+  package var body: [Statement]
+  /// Floating-point operations and bytes moved in one call of all tiles.
+  package var flops: Int
+  package var bytesMoved: Int
+
+  package init(
+    name: String, parameters: [Parameter], locals: [Local], grid: [LoopVariable], body: [Statement],
+    flops: Int, bytesMoved: Int
+  ) {
+    self.name = name
+    self.parameters = parameters
+    self.locals = locals
+    self.grid = grid
+    self.body = body
+    self.flops = flops
+    self.bytesMoved = bytesMoved
+  }
+
+  package var tileCount: Int { grid.reduce(1) { $0 * $1.extent } }
+
+  /// Byte offset of each local in a worker's scratch, aligned to cache lines, and the total.
+  package var localOffsets: (offsets: [Int], total: Int) {
+    var (offsets, total) = ([Int](), 0)
+    for local in locals {
+      offsets.append(total)
+      total += (local.count * local.type.byteCount + 63) / 64 * 64
+    }
+    return (offsets, total)
+  }
+}

@@ -1,0 +1,89 @@
+import DLCTensor
+
+extension Kernel {
+  /// The canonical text of a kernel.
+  package var text: String {
+    var lines = ["kernel \(name) tiles \(tileCount) {"]
+    for (index, parameter) in parameters.enumerated() {
+      lines.append("  \(parameter.isOutput ? "out" : "in") p\(index) : \(parameter.type)[\(parameter.count)]")
+    }
+    for (index, local) in locals.enumerated() {
+      lines.append("  local l\(index) : \(local.type)[\(local.count)]")
+    }
+    for variable in grid { lines.append("  grid i\(variable.id) < \(variable.extent)") }
+    for statement in body { lines += statement.lines("  ") }
+    return (lines + ["}"]).joined(separator: "\n") + "\n"
+  }
+}
+
+extension Memory {
+  package var text: String {
+    switch self {
+    case .parameter(let index): "p\(index)"
+    case .local(let index): "l\(index)"
+    }
+  }
+}
+
+extension BlockExtent {
+  fileprivate var text: String {
+    index.map { "block i\($0.id) of \(size) in \(total)" } ?? "\(total)"
+  }
+}
+
+extension Statement {
+  fileprivate func lines(_ indent: String) -> [String] {
+    switch self {
+    case .define(let id, let expression): return ["\(indent)s\(id.index) = \(expression.text)"]
+    case .store(let memory, let index, let value, let type):
+      return ["\(indent)\(memory.text)[\(index)] = s\(value.index) : \(type)"]
+    case .loop(let loop):
+      let mode =
+        switch loop.mode {
+        case .serial: "for"
+        case .vector(let unroll): "vector x\(unroll)"
+        }
+      var lines = ["\(indent)\(mode) i\(loop.variable.id) in \(loop.extent.text) {"]
+      for a in loop.accumulators {
+        let how = a.combiner.map { " by \($0.rawValue)" } ?? ""
+        lines.append(
+          "\(indent)  carry s\(a.current.index) = \(a.initial) -> s\(a.next.index) : \(a.type) gives s\(a.result.index)\(how)")
+      }
+      return lines + loop.body.flatMap { $0.lines(indent + "  ") } + ["\(indent)}"]
+    case .contract(let c):
+      return [
+        "\(indent)contract \(c.type) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"
+          + " columns \(c.columns.text)\(c.cIsPadded ? " padded" : "")"
+          + " = \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aDepthStride)"
+          + " * \(c.b.text)[\(c.bBase)] panels \(c.panelWidth) by \(c.bPanelStride), \(c.bDepthStride)"
+          + " depth \(c.depth) in \(c.depthBlock)"
+      ]
+    case .pack(let p):
+      func axes(_ list: [PackStatement.Axis]) -> String {
+        list.map { "\($0.extent):\($0.stride)" }.joined(separator: ", ")
+      }
+      return [
+        "\(indent)pack \(p.type) \(p.destination.text) panels \(p.panelWidth) columns \(p.columns.text)"
+          + " = \(p.source.text)[\(p.base)] taps (\(axes(p.taps))) positions (\(axes(p.positions)))"
+      ]
+    }
+  }
+}
+
+extension Expression {
+  fileprivate var text: String {
+    switch self {
+    case .constant(let value, let type):
+      switch value {
+      case .float(let v): return "\(v) : \(type)"
+      case .integer(let v): return "\(v) : \(type)"
+      }
+    case .load(let memory, let index, let type): return "\(memory.text)[\(index)] : \(type)"
+    case .index(let index, let type): return "index \(index) : \(type)"
+    case .apply(let operation, let type, let operands):
+      return "\(operation.name) \(operands.map { "s\($0.index)" }.joined(separator: ", ")) : \(type)"
+    case .randomBits(let index, let key, let counter):
+      return "random_bits \(index), s\(key.index), s\(counter.index)"
+    }
+  }
+}

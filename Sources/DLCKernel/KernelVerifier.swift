@@ -1,0 +1,149 @@
+import DLCTensor
+
+extension Kernel {
+  /// The broken rules of a kernel: scalars are defined once and before their use, variables are in
+  /// scope, memories exist with the type they are accessed as, and no index leaves its memory.
+  package func violations() -> [String] {
+    var checker = KernelChecker(kernel: self)
+    for variable in grid { checker.scope.insert(variable) }
+    checker.check(body)
+    return checker.found
+  }
+}
+
+private struct KernelChecker {
+  let kernel: Kernel
+  var found: [String] = []
+  var scope: Set<LoopVariable> = []
+  var blocks: [LoopVariable: BlockExtent] = [:]
+  var visible: Set<ScalarID> = []
+  var everDefined: Set<ScalarID> = []
+
+  mutating func define(_ id: ScalarID) {
+    if !everDefined.insert(id).inserted { found.append("s\(id.index) is defined twice") }
+    visible.insert(id)
+  }
+
+  mutating func use(_ id: ScalarID) {
+    if !visible.contains(id) { found.append("s\(id.index) is used before its definition") }
+  }
+
+  mutating func use(_ index: IndexExpression) {
+    for variable in index.variables where !scope.contains(variable) {
+      found.append("i\(variable.id) is used outside its loop")
+    }
+  }
+
+  func extent(_ memory: Memory) -> (type: DataType, count: Int)? {
+    switch memory {
+    case .parameter(let i) where kernel.parameters.indices.contains(i):
+      (kernel.parameters[i].type, kernel.parameters[i].count)
+    case .local(let i) where kernel.locals.indices.contains(i):
+      (kernel.locals[i].type, kernel.locals[i].count)
+    default: nil
+    }
+  }
+
+  /// A variable of a block loop as block start plus offset, where the block number occurs beside it:
+  /// positions relative to the block then lose the block number.
+  func within(_ index: IndexExpression) -> IndexExpression {
+    let variables = index.variables
+    let relative = variables.filter { v in
+      blocks[v].flatMap(\.index).map { variables.contains($0) } ?? false
+    }
+    if relative.isEmpty { return index }
+    return index.substitute { v in
+      guard relative.contains(v), let block = blocks[v], let number = block.index else {
+        return IndexExpression(v)
+      }
+      let offset = LoopVariable(id: -1 - v.id, extent: block.size)
+      return IndexExpression(number) * block.size + IndexExpression(offset)
+    }
+  }
+
+  mutating func access(
+    _ memory: Memory, _ index: IndexExpression, _ type: DataType, write: Bool, reach: Int = 0
+  ) {
+    use(index)
+    guard let (actual, count) = extent(memory) else {
+      found.append("\(memory.text) does not exist")
+      return
+    }
+    if actual != type { found.append("\(memory.text) is \(actual), not \(type)") }
+    if write, case .parameter(let i) = memory, !kernel.parameters[i].isOutput {
+      found.append("\(memory.text) is an input and is written")
+    }
+    let range = within(index).range
+    if range.lowerBound < 0 || range.upperBound + reach >= count {
+      found.append(
+        "index \(index) reaches \(range.lowerBound)...\(range.upperBound + reach) of \(memory.text)[\(count)]")
+    }
+  }
+
+  mutating func check(_ statements: [Statement]) {
+    for statement in statements {
+      switch statement {
+      case .define(let id, let expression):
+        switch expression {
+        case .constant: break
+        case .load(let memory, let index, let type): access(memory, index, type, write: false)
+        case .index(let index, _): use(index)
+        case .apply(_, _, let operands): operands.forEach { use($0) }
+        case .randomBits(let index, let key, let counter):
+          use(index)
+          use(key)
+          use(counter)
+        }
+        define(id)
+      case .store(let memory, let index, let value, let type):
+        use(value)
+        access(memory, index, type, write: true)
+      case .loop(let loop): check(loop)
+      case .contract(let c):
+        if c.rows.total == 0 || c.columns.total == 0 { continue }
+        // The base index already places the block; the last rows of the last block bound the reach.
+        let rows = c.rows.index == nil ? c.rows.total : c.rows.lastSize
+        access(
+          c.a, c.aBase, c.type, write: false,
+          reach: (rows - 1) * c.aRowStride + (c.depth - 1) * c.aDepthStride)
+        let columns = c.columns.index == nil ? c.columns.total : c.columns.lastSize
+        let panels = (columns + c.panelWidth - 1) / c.panelWidth
+        access(
+          c.b, c.bBase, c.type, write: false,
+          reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth - 1)
+        let width = c.cIsPadded ? panels * c.panelWidth : columns
+        access(c.c, c.cBase, c.type, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
+      case .pack(let p):
+        let reach = (p.taps + p.positions).reduce(0) { $0 + max($1.extent - 1, 0) * $1.stride }
+        access(p.source, p.base, p.type, write: false, reach: reach)
+        let depth = p.taps.reduce(1) { $0 * $1.extent }
+        let columns = (p.columns.size + p.panelWidth - 1) / p.panelWidth * p.panelWidth
+        access(p.destination, IndexExpression(0), p.type, write: true, reach: depth * columns - 1)
+      }
+    }
+  }
+
+  mutating func check(_ loop: Loop) {
+    if let index = loop.extent.index, !scope.contains(index) {
+      found.append("block variable i\(index.id) is not in scope")
+    }
+    if loop.extent.total != loop.variable.extent {
+      found.append("loop over i\(loop.variable.id) does not match the variable's extent")
+    }
+    if case .vector = loop.mode, loop.accumulators.contains(where: { $0.combiner == nil }) {
+      found.append("loop over i\(loop.variable.id) carries a value that lanes cannot split")
+    }
+    let (outerScope, outerVisible) = (scope, visible)
+    scope.insert(loop.variable)
+    blocks[loop.variable] = loop.extent
+    for a in loop.accumulators { define(a.current) }
+    // A loop that never runs reaches nothing.
+    if loop.extent.total > 0 {
+      check(loop.body)
+      for a in loop.accumulators { use(a.next) }
+    }
+    scope = outerScope
+    visible = outerVisible
+    for a in loop.accumulators { define(a.result) }
+  }
+}

@@ -1,0 +1,62 @@
+package import DLCGraph
+package import DLCKernel
+import DLCTensor
+
+/// A kernel with what its parameters are bound to.
+package struct KernelCall: Sendable {
+  package enum Binding: Hashable, Sendable {
+    case value(ValueID)
+    case destination(Region.Destination)
+    /// Memory between the kernels of one region, by number: packed operands.
+    case temporary(Int)
+  }
+  package var kernel: Kernel
+  package var bindings: [Binding]
+  /// Pairs (input, output) of parameters that may share memory: each element is read before, and
+  /// only by, the iteration that writes it.
+  package var inPlace: [(input: Int, output: Int)]
+}
+
+/// What a region becomes: kernels in order, and the memory between them.
+package struct LoweredRegion: Sendable {
+  package var calls: [KernelCall]
+  package var temporaries: [Local]
+}
+
+package enum Lowering {
+  /// Lowers one region to loop nests. Total work in a tile is kept to some tens of microseconds.
+  package static func lower(_ region: Region, _ graph: Graph, _ target: Target) -> LoweredRegion {
+    switch region.kind {
+    case .rows: LoweredRegion(calls: [RowLowering.lower(region, graph, target)], temporaries: [])
+    case .contraction(let id): ContractionLowering.lower(region, id, graph, target)
+    case .convolution(let id): ConvolutionLowering.lower(region, id, graph, target)
+    case .assembly(let id): AssemblyLowering.lower(region, id, graph, target)
+    }
+  }
+
+  /// Independent chains that hide latency without spilling registers.
+  static func unroll(cost: Int) -> Int { cost <= 6 ? 4 : cost <= 14 ? 2 : 1 }
+
+  /// A name that says what the kernel is, with a hash of what it does: equal names, equal kernels.
+  static func named(_ kernel: Kernel, _ structure: String, _ type: DataType, _ target: Target) -> Kernel {
+    var copy = kernel
+    copy.name = ""
+    let hash = copy.text.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    copy.name = "dlc_\(type)_\(structure)_\(String(hash, radix: 36))__\(target.isa)"
+    return copy
+  }
+
+  static func bindings(_ evaluator: RegionEvaluator) -> [KernelCall.Binding] {
+    evaluator.parameterValues.map {
+      switch $0 {
+      case .value(let value): .value(value)
+      case .destination(let destination): .destination(destination)
+      case .temporary(let number): .temporary(number)
+      }
+    }
+  }
+
+  static func bytes(_ parameters: [Parameter]) -> Int {
+    parameters.reduce(0) { $0 + $1.count * $1.type.byteCount }
+  }
+}

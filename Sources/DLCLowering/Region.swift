@@ -1,0 +1,112 @@
+package import DLCGraph
+package import DLCKernel
+import DLCTensor
+
+/// A fused sub-graph: what becomes one kernel (or a few that fill one buffer).
+package struct Region: Sendable {
+  package enum Kind: Hashable, Sendable {
+    /// Loops over `domain`; values reduced over `axes` are computed row by row. No axes: a pure map.
+    case rows(domain: [Int], axes: [Int])
+    /// A register-tiled product whose result the members refine.
+    case contraction(NodeID)
+    case convolution(NodeID)
+    /// Boxes copied into the result of a node.
+    case assembly(NodeID)
+  }
+  package var kind: Kind
+  /// Nodes whose values are computed inside, in ascending order; none of them is loaded.
+  package var members: Set<NodeID>
+  /// What is stored.
+  package var outputs: [Destination]
+
+  /// A value, and the place it is stored: its own buffer, or a result or update of the graph.
+  package struct Destination: Hashable, Sendable {
+    package var value: ValueID
+    package var port: GraphPort?
+  }
+
+  package init(_ kind: Kind, members: Set<NodeID>, outputs: [Destination]) {
+    self.kind = kind
+    self.members = members
+    self.outputs = outputs
+  }
+}
+
+/// A way out of a graph.
+package enum GraphPort: Hashable, Sendable {
+  case result(Int)
+  case update(Int)
+}
+
+extension Graph {
+  package func structure(_ node: Node) -> IterationStructure {
+    node.operation.definition.structure(node.operands.map { type($0) }, node.results.map { type($0) })
+  }
+
+  package func sizes(_ value: ValueID) -> [Int] { type(value).sizes }
+
+  /// The coordinate of a view's operand for a coordinate of its result.
+  package func operandCoordinate(_ view: View, _ node: Node, _ c: [IndexExpression]) -> [IndexExpression] {
+    let from = sizes(node.operands[0])
+    switch view {
+    case .reshape: return delinearize(linearize(c, sizes(node.results[0])), from)
+    case .transpose(let permutation):
+      var result = c
+      for (axis, source) in permutation.enumerated() { result[source] = c[axis] }
+      return result
+    case .broadcast(let axes):
+      return axes.enumerated().map { from[$0.offset] == 1 ? IndexExpression(0) : c[$0.element] }
+    case .slice(let starts, let strides):
+      return c.indices.map { c[$0] * strides[$0] + starts[$0] }
+    case .reverse(let axes):
+      return c.indices.map {
+        axes.contains($0) ? IndexExpression(from[$0] - 1) - c[$0] : c[$0]
+      }
+    }
+  }
+
+  /// Follows views down to the value whose elements they show.
+  package func resolve(_ value: ValueID, _ coordinate: [IndexExpression]) -> (ValueID, [IndexExpression]) {
+    var (value, coordinate) = (value, coordinate)
+    while let node = definition(value), case .view(let view) = structure(node) {
+      coordinate = operandCoordinate(view, node, coordinate)
+      value = node.operands[0]
+    }
+    return (value, coordinate)
+  }
+
+  package func base(_ value: ValueID) -> ValueID {
+    var value = value
+    while let node = definition(value), case .view = structure(node) { value = node.operands[0] }
+    return value
+  }
+}
+
+extension Region {
+  /// The canonical text of a region.
+  package func text(_ graph: Graph, number: Int) -> String {
+    let what: String =
+      switch kind {
+      case .rows(let domain, let axes): axes.isEmpty ? "map \(domain)" : "rows \(domain) reduced over \(axes)"
+      case .contraction: "contraction"
+      case .convolution: "convolution"
+      case .assembly: "assembly"
+      }
+    var lines = ["region \(number) \(what) {"]
+    for id in members.sorted(by: { $0.index < $1.index }) {
+      let node = graph[id]
+      let operands = node.operands.map { "%\($0.index)" }.joined(separator: ", ")
+      lines.append("  %\(node.results[0].index) = \(node.operation.mnemonic) \(operands) : \(graph.type(node.results[0]))")
+    }
+    for output in outputs {
+      let place =
+        switch output.port {
+        case nil: ""
+        case .result(let i): " to output '\(graph.results[i].name)'"
+        case .update(let i): " to state '\(graph.updates[i].name)'"
+        }
+      lines.append("  store %\(output.value.index)\(place)")
+    }
+    return (lines + ["}"]).joined(separator: "\n") + "\n"
+  }
+}

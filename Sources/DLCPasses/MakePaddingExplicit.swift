@@ -1,0 +1,50 @@
+package import DLCGraph
+package import DLCTensor
+
+/// Turns the padding and the input dilation of convolutions and windows into a pad before them, so
+/// that no kernel tests bounds.
+package struct MakePaddingExplicit: Pass {
+  package init() {}
+  package var name: String { "make-padding-explicit" }
+
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+    // Kernels rely on this form, so the budget of optional rewrites does not apply.
+    var unlimited = RewriteBudget()
+    return try graph.rewritten(Self.rules, &unlimited)
+  }
+
+  package static let rules: [RewriteRule] = [
+    RewriteRule("pad-convolution") { (c, node) throws(DLCError) in
+      guard case .convolution(let convolution) = node.operation else { return nil }
+      var g = convolution.geometry
+      guard (g.paddingLow + g.paddingHigh).contains(where: { $0 != 0 }) || g.inputDilation.contains(where: { $0 != 1 })
+      else { return nil }
+      let zero = try c.constant(0, c.type(node.operands[0]).dataType)
+      let pad = Pad(
+        low: [0, 0] + g.paddingLow.map { Dimension($0) }, high: [0, 0] + g.paddingHigh.map { Dimension($0) },
+        interior: [0, 0] + g.inputDilation.map { $0 - 1 })
+      let padded = try c.add(.pad(pad), [node.operands[0], zero])
+      let none = g.strides.map { _ in 0 }
+      (g.paddingLow, g.paddingHigh, g.inputDilation) = (none, none, g.strides.map { _ in 1 })
+      return try c.add(.convolution(Convolution(g)), [padded, node.operands[1]])
+    },
+    RewriteRule("pad-window") { (c, node) throws(DLCError) in
+      guard case .reduceWindow(let window) = node.operation else { return nil }
+      var g = window.geometry
+      guard (g.paddingLow + g.paddingHigh).contains(where: { $0 != 0 }) else { return nil }
+      let type = c.type(node.operands[0]).dataType
+      let fill: Tensor =
+        switch g.combiner.identity(type) {
+        case .float(let v): Tensor(type, [], rounding: [v])
+        case .integer(let v): Tensor(type, [], truncating: [v])
+        }
+      let identity = try c.add(.constant(Constant(fill)), [])
+      let pad = Pad(
+        low: g.paddingLow.map { Dimension($0) }, high: g.paddingHigh.map { Dimension($0) }, interior: g.window.map { _ in 0 })
+      let padded = try c.add(.pad(pad), [node.operands[0], identity])
+      let none = g.window.map { _ in 0 }
+      (g.paddingLow, g.paddingHigh) = (none, none)
+      return try c.add(.reduceWindow(ReduceWindow(g)), [padded])
+    },
+  ]
+}

@@ -1,0 +1,47 @@
+import DLCGraph
+import DLCTensor
+
+/// The passes that every graph goes through, in order.
+package enum StandardPasses {
+  package static let all: [any Pass] = [
+    Canonicalize(),
+    FoldConstants(),
+    SimplifyAlgebra(),
+    EliminateCommonSubexpressions(),
+    FoldScales(),
+    Canonicalize(),
+    FoldConstants(),
+    SimplifyAlgebra(),
+    WidenHalfProducts(),
+    MakePaddingExplicit(),
+    ExpandThinProducts(),
+    Canonicalize(),
+    FoldConstants(),
+    EliminateCommonSubexpressions(),
+    EliminateDeadCode(),
+  ]
+
+  /// The tables of rewrite rules, for the test that each of them has a golden test.
+  package static let ruleTables: [(pass: String, rules: [RewriteRule])] = [
+    ("canonicalize", Canonicalize.rules), ("simplify-algebra", SimplifyAlgebra.rules),
+    ("fold-scales", FoldScales.rules), ("widen-half-products", WidenHalfProducts.rules),
+    ("make-padding-explicit", MakePaddingExplicit.rules),
+    ("expand-thin-products", ExpandThinProducts.rules),
+  ]
+
+  package static func named(_ name: String) -> (any Pass)? { all.first { $0.name == name } }
+}
+
+/// Repeats a table of rules until none fires, a bounded number of times.
+func fixpoint(
+  _ graph: Graph, _ rules: [RewriteRule], _ budget: inout RewriteBudget
+) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  var (graph, total) = (graph, [String: Int]())
+  for _ in 0..<8 {
+    let (next, counts) = try graph.rewritten(rules, &budget)
+    graph = next
+    total.merge(counts, uniquingKeysWith: +)
+    if counts.isEmpty { break }
+  }
+  return (graph, total)
+}

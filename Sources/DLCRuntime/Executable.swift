@@ -1,0 +1,261 @@
+import CMachine
+package import DLCProgram
+public import DLCTensor
+import Synchronization
+
+/// A compiled function, ready to run: program, code, constants and state.
+///
+/// Safe to use from several threads: each run has its own memory. Runs that update state follow one
+/// another; the others see the state as it was when they started.
+public final class Executable: Sendable {
+  package let program: Program
+  private let code: CodeMemory
+  private let constants: TensorStorage
+  private let store: Mutex<Store>
+  private let contexts = Mutex<[Context]>([])
+  private let updating = Mutex<Void>(())
+
+  /// State tensors, and what preparation made of them.
+  private struct Store {
+    var values: [TensorStorage?]
+    var prepared: TensorStorage?
+  }
+
+  /// - Parameters:
+  ///   - prepared: what preparation computes for the states' stored values, if it is known.
+  ///   - states: values by name; the others have none until `setState`.
+  /// - Throws: `.format` when the program's parts do not fit together.
+  package init(
+    _ program: Program, code: CodeMemory, constants: TensorStorage, prepared: TensorStorage?,
+    states: [String: Tensor]
+  ) throws(DLCError) {
+    try program.verify(codeBytes: code.size)
+    guard constants.bytes.count >= program.constantBytes else {
+      throw DLCError(.format, "the program's constants are incomplete")
+    }
+    self.program = program
+    self.code = code
+    self.constants = constants
+    let values = program.states.map { states[$0.name]?.storage }
+    store = Mutex(Store(values: values, prepared: prepared))
+  }
+
+  // MARK: What it takes and gives
+
+  /// Name and type of each input.
+  public var inputs: [(name: String, type: TensorType)] {
+    program.inputs.map { ($0.name, TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape)) }
+  }
+
+  /// Name and type of each result.
+  public var outputs: [(name: String, type: TensorType)] {
+    program.outputs.map { ($0.name, TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape)) }
+  }
+
+  /// Name and type of each state tensor.
+  public var states: [(name: String, type: TensorType)] {
+    program.states.map { ($0.name, TensorType($0.type, sizes: $0.shape)) }
+  }
+
+  /// Sets state tensors by name.
+  /// - Throws: `.binding` for an unknown name or a value of another type; then nothing has changed.
+  public func setState(_ values: [String: Tensor]) throws(DLCError) {
+    var positions: [(Int, TensorStorage)] = []
+    for (name, value) in values {
+      guard let position = program.states.firstIndex(where: { $0.name == name }) else {
+        throw DLCError(.binding, "the program has no state '\(name)'")
+      }
+      let wanted = TensorType(program.states[position].type, sizes: program.states[position].shape)
+      guard value.type == wanted else {
+        throw DLCError(.binding, "state '\(name)' is \(wanted), the value is \(value.type)")
+      }
+      positions.append((position, value.storage))
+    }
+    store.withLock { store in
+      for (position, storage) in positions { store.values[position] = storage }
+      if !positions.isEmpty { store.prepared = nil }
+    }
+  }
+
+  /// The present value of each state tensor that has one.
+  public var state: [String: Tensor] {
+    store.withLock { store in
+      var result: [String: Tensor] = [:]
+      for (port, value) in zip(program.states, store.values) {
+        if let value { result[port.name] = Tensor(dataType: port.type, shape: port.shape, storage: value) }
+      }
+      return result
+    }
+  }
+
+  /// The names of state tensors without a value.
+  public var missingState: [String] {
+    store.withLock { store in zip(program.states, store.values).filter { $0.1 == nil }.map(\.0.name) }
+  }
+
+  /// What preparation computed, so that it can be stored with the program.
+  package func preparedArea() throws(DLCError) -> TensorStorage { try snapshot().prepared }
+
+  // MARK: Running
+
+  /// Runs the function.
+  /// - Parameters:
+  ///   - inputs: one array for each input, by name.
+  ///   - threads: how many workers; results do not depend on it.
+  /// - Returns: the results in order.
+  /// - Throws: `.binding` when an array is missing, unknown or of another type; state is then
+  ///   unchanged.
+  public func run(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(name: String, value: Tensor)] {
+    var results = program.outputs.map {
+      Tensor(uninitialized: program[$0.buffer].type, program[$0.buffer].shape)
+    }
+    try run(inputs, into: &results, threads: threads)
+    return zip(program.outputs, results).map { ($0.name, $1) }
+  }
+
+  /// Runs the function into arrays that the caller keeps, so that repeated runs allocate nothing.
+  public func run(_ inputs: [String: Tensor], into results: inout [Tensor], threads: Int? = nil) throws(DLCError) {
+    var sources: [UnsafeMutableRawPointer?] = []
+    sources.reserveCapacity(program.inputs.count)
+    for port in program.inputs {
+      let slot = program[port.buffer]
+      guard let tensor = inputs[port.name] else {
+        throw DLCError(.binding, "input '\(port.name)' is missing", remedy: "it is \(TensorType(slot.type, sizes: slot.shape))")
+      }
+      guard tensor.dataType == slot.type, tensor.shape == slot.shape else {
+        throw DLCError(
+          .binding, "input '\(port.name)' is \(tensor.type), the program takes \(TensorType(slot.type, sizes: slot.shape))")
+      }
+      sources.append(tensor.storage.bytes.baseAddress)
+    }
+    if inputs.count != program.inputs.count {
+      let known = Set(program.inputs.map(\.name))
+      if let extra = inputs.keys.filter({ !known.contains($0) }).min() {
+        throw DLCError(
+          .binding, "there is no input '\(extra)'",
+          remedy: "the inputs are \(known.sorted().joined(separator: ", "))")
+      }
+    }
+    precondition(results.count == program.outputs.count)
+    var targets: [UnsafeMutableRawPointer?] = []
+    targets.reserveCapacity(results.count)
+    for (index, port) in program.outputs.enumerated() {
+      precondition(results[index].shape == program[port.buffer].shape)
+      targets.append(results[index].withUnsafeMutableBytes { $0.baseAddress })
+    }
+    let workers = max(1, threads ?? availableProcessors)
+    let context = try takeContext(workers)
+    defer { contexts.withLock { $0.append(context) } }
+    if program.states.contains(where: \.isUpdated) {
+      try updating.withLock { _ throws(DLCError) in try runUpdating(context, sources, targets) }
+    } else {
+      let (values, prepared) = try snapshot()
+      withExtendedLifetime((values, prepared, inputs)) {
+        context.run(sources, targets, values, values, prepared, constants)
+      }
+    }
+  }
+
+  private func runUpdating(
+    _ context: Context, _ sources: [UnsafeMutableRawPointer?], _ targets: [UnsafeMutableRawPointer?]
+  ) throws(DLCError) {
+    let (values, prepared) = try snapshot()
+    let next = zip(program.states, values).map { port, value in
+      port.isUpdated ? TensorStorage(byteCount: value.bytes.count) : value
+    }
+    context.run(sources, targets, values, next, prepared, constants)
+    store.withLock { store in
+      for (position, port) in program.states.enumerated() where port.isUpdated {
+        store.values[position] = next[position]
+      }
+    }
+  }
+
+  /// The state now, and what preparation makes of it, computed once.
+  private func snapshot() throws(DLCError) -> (values: [TensorStorage], prepared: TensorStorage) {
+    try store.withLock { store throws(DLCError) in
+      var values: [TensorStorage] = []
+      for (port, value) in zip(program.states, store.values) {
+        guard let value else {
+          throw DLCError(.binding, "state '\(port.name)' has no value", remedy: "give it with --params, or initialise it from a seed")
+        }
+        values.append(value)
+      }
+      if let prepared = store.prepared { return (values, prepared) }
+      let area = try Area(program.preparedBytes)
+      let storage = TensorStorage(
+        borrowing: UnsafeRawBufferPointer(start: area.base, count: area.size), owner: area)
+      let context = try Context(self, program.preparation, arenaBytes: 0, workers: availableProcessors)
+      context.run([], [], values, values, storage, constants)
+      store.prepared = storage
+      return (values, storage)
+    }
+  }
+
+  private func takeContext(_ workers: Int) throws(DLCError) -> Context {
+    let known = contexts.withLock { list -> Context? in
+      list.firstIndex { $0.workers == workers }.map { list.remove(at: $0) }
+    }
+    if let known { return known }
+    return try Context(self, program.steps, arenaBytes: program.arenaBytes, workers: workers)
+  }
+
+  /// The memory of one run at a time.
+  private final class Context: @unchecked Sendable {
+    // Held by one run; the executor's workers only read it.
+    let workers: Int
+    private let program: Program
+    private let arena: Area
+    private let scratch: [Area]
+    private let scratchPointers: [UnsafeMutableRawPointer?]
+    private let arguments: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+    private let bindings: [BufferID]
+    private let steps: [BoundStep]
+    private let executor: Executor
+
+    init(_ executable: Executable, _ list: [Step], arenaBytes: Int, workers: Int) throws(DLCError) {
+      self.workers = workers
+      program = executable.program
+      arena = try Area(arenaBytes)
+      var scratch: [Area] = []
+      for _ in 0..<workers { scratch.append(try Area(program.scratchBytes)) }
+      self.scratch = scratch
+      scratchPointers = scratch.map { $0.base }
+      bindings = list.flatMap(\.buffers)
+      arguments = .allocate(capacity: max(bindings.count, 1))
+      var offset = 0
+      var bound: [BoundStep] = []
+      for step in list {
+        let entry = program.kernels[step.kernel.index]
+        bound.append(
+          BoundStep(
+            code: UnsafeRawPointer(executable.code.base! + entry.offset), arguments: UnsafePointer(arguments + offset),
+            tileCount: step.tileCount, dependencies: step.dependencies.map(\.index)))
+        offset += step.buffers.count
+      }
+      steps = bound
+      executor = Executor(stepCount: list.count)
+    }
+
+    deinit { arguments.deallocate() }
+
+    func run(
+      _ inputs: [UnsafeMutableRawPointer?], _ outputs: [UnsafeMutableRawPointer?], _ states: [TensorStorage],
+      _ nextStates: [TensorStorage], _ prepared: TensorStorage, _ constants: TensorStorage
+    ) {
+      for (index, buffer) in bindings.enumerated() {
+        arguments[index] =
+          switch program[buffer].place {
+          case .input(let i): inputs[i]
+          case .output(let i): outputs[i]
+          case .state(let i): states[i].bytes.baseAddress
+          case .nextState(let i): nextStates[i].bytes.baseAddress
+          case .constant(let o): constants.bytes.baseAddress.map { $0 + o }
+          case .prepared(let o): prepared.bytes.baseAddress.map { $0 + o }
+          case .arena(let o): arena.base + o
+          }
+      }
+      executor.run(steps, scratch: scratchPointers)
+    }
+  }
+}

@@ -1,0 +1,198 @@
+/// Memory that a tensor's elements live in: owned, or kept alive by an owner such as a mapped file.
+package final class TensorStorage: @unchecked Sendable {
+  // Immutable once shared: only `Tensor.withUnsafeMutableBytes` writes, after ensuring uniqueness.
+  package let bytes: UnsafeMutableRawBufferPointer
+  private let owner: AnyObject?
+
+  package init(byteCount: Int) {
+    let base = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
+    bytes = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
+    owner = nil
+  }
+
+  /// Borrows read-only memory that `owner` keeps alive.
+  package init(borrowing memory: UnsafeRawBufferPointer, owner: AnyObject) {
+    bytes = UnsafeMutableRawBufferPointer(mutating: memory)
+    self.owner = owner
+  }
+
+  package var isOwned: Bool { owner == nil }
+
+  deinit { if owner == nil { bytes.baseAddress?.deallocate() } }
+}
+
+/// A dense array in row-major order. A value: copies share storage until one is changed.
+public struct Tensor: Sendable {
+  public let dataType: DataType
+  public let shape: [Int]
+  package var storage: TensorStorage
+
+  /// A tensor whose bytes are not yet set.
+  package init(uninitialized dataType: DataType, _ shape: [Int]) {
+    self.dataType = dataType
+    self.shape = shape
+    storage = TensorStorage(byteCount: shape.reduce(1, *) * dataType.byteCount)
+  }
+
+  /// A tensor of zeros.
+  public init(zeros dataType: DataType, _ shape: [Int]) {
+    self.init(uninitialized: dataType, shape)
+    storage.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  package init(dataType: DataType, shape: [Int], storage: TensorStorage) {
+    precondition(storage.bytes.count == shape.reduce(1, *) * dataType.byteCount)
+    self.dataType = dataType
+    self.shape = shape
+    self.storage = storage
+  }
+
+  /// A float32 tensor of the given elements in row-major order.
+  /// - Precondition: there are as many elements as the shape says.
+  public init(_ shape: [Int], _ elements: [Float]) {
+    self.init(copying: .float32, shape, elements)
+  }
+
+  public init(_ shape: [Int], _ elements: [Double]) {
+    self.init(copying: .float64, shape, elements)
+  }
+
+  public init(_ shape: [Int], _ elements: [Int32]) {
+    self.init(copying: .int32, shape, elements)
+  }
+
+  public init(_ shape: [Int], _ elements: [Int64]) {
+    self.init(copying: .int64, shape, elements)
+  }
+
+  private init<Element: BitwiseCopyable>(
+    copying dataType: DataType, _ shape: [Int], _ elements: [Element]
+  ) {
+    precondition(elements.count == shape.reduce(1, *), "\(elements.count) elements for \(shape)")
+    self.init(uninitialized: dataType, shape)
+    elements.withUnsafeBytes { storage.bytes.copyMemory(from: $0) }
+  }
+
+  public var count: Int { shape.reduce(1, *) }
+  public var byteCount: Int { count * dataType.byteCount }
+  public var type: TensorType { TensorType(dataType, sizes: shape) }
+
+  public func withUnsafeBytes<Result, Failure: Error>(
+    _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try body(UnsafeRawBufferPointer(storage.bytes))
+  }
+
+  public mutating func withUnsafeMutableBytes<Result, Failure: Error>(
+    _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    if !isKnownUniquelyReferenced(&storage) || !storage.isOwned {
+      let copy = TensorStorage(byteCount: byteCount)
+      copy.bytes.copyMemory(from: UnsafeRawBufferPointer(storage.bytes))
+      storage = copy
+    }
+    return try body(storage.bytes)
+  }
+
+  /// The elements as doubles: exact for every type but the 64-bit integers beyond 2^53.
+  public var doubles: [Double] {
+    let raw = UnsafeRawBufferPointer(storage.bytes)
+    func read<T: BitwiseCopyable>(_: T.Type, _ convert: (T) -> Double) -> [Double] {
+      (0..<count).map { convert(raw.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self)) }
+    }
+    return switch dataType {
+    case .float32: read(Float.self) { Double($0) }
+    case .float64: read(Double.self) { $0 }
+    case .float16: read(UInt16.self) { Double(Float(float16Bits: $0)) }
+    case .bfloat16: read(UInt16.self) { Double(Float(bfloat16Bits: $0)) }
+    case .int8: read(Int8.self) { Double($0) }
+    case .int16: read(Int16.self) { Double($0) }
+    case .int32: read(Int32.self) { Double($0) }
+    case .int64: read(Int64.self) { Double($0) }
+    case .uint8: read(UInt8.self) { Double($0) }
+    case .uint16: read(UInt16.self) { Double($0) }
+    case .uint32: read(UInt32.self) { Double($0) }
+    case .uint64: read(UInt64.self) { Double($0) }
+    case .bool: read(UInt8.self) { $0 == 0 ? 0 : 1 }
+    }
+  }
+
+  /// The elements of an integer or bool tensor, as 64-bit patterns (uint64 wraps).
+  public var integers: [Int64] {
+    let raw = UnsafeRawBufferPointer(storage.bytes)
+    func read<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) -> [Int64] {
+      (0..<count).map {
+        Int64(truncatingIfNeeded: raw.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self))
+      }
+    }
+    return switch dataType {
+    case .int8: read(Int8.self)
+    case .int16: read(Int16.self)
+    case .int32: read(Int32.self)
+    case .int64: read(Int64.self)
+    case .uint8: read(UInt8.self)
+    case .uint16: read(UInt16.self)
+    case .uint32: read(UInt32.self)
+    case .uint64: read(UInt64.self)
+    case .bool: read(UInt8.self).map { $0 == 0 ? 0 : 1 }
+    default: doubles.map { Int64($0) }
+    }
+  }
+
+  /// A floating-point tensor from doubles, each rounded to nearest.
+  package init(_ dataType: DataType, _ shape: [Int], rounding values: [Double]) {
+    precondition(dataType.isFloat && values.count == shape.reduce(1, *))
+    self.init(uninitialized: dataType, shape)
+    for (index, value) in values.enumerated() {
+      switch dataType {
+      case .float64: storage.bytes.storeBytes(of: value, toByteOffset: index * 8, as: Double.self)
+      case .float32:
+        storage.bytes.storeBytes(of: Float(value), toByteOffset: index * 4, as: Float.self)
+      case .float16:
+        storage.bytes.storeBytes(of: value.float16Bits, toByteOffset: index * 2, as: UInt16.self)
+      default:
+        storage.bytes.storeBytes(
+          of: Float(value).bfloat16Bits, toByteOffset: index * 2, as: UInt16.self)
+      }
+    }
+  }
+
+  /// An integer or bool tensor from 64-bit patterns, each truncated to the type's width.
+  package init(_ dataType: DataType, _ shape: [Int], truncating values: [Int64]) {
+    precondition(!dataType.isFloat && values.count == shape.reduce(1, *))
+    self.init(uninitialized: dataType, shape)
+    let size = dataType.byteCount
+    for (index, value) in values.enumerated() {
+      var pattern = (dataType == .bool ? (value == 0 ? 0 : 1) : value).littleEndian
+      Swift.withUnsafeBytes(of: &pattern) {
+        UnsafeMutableRawBufferPointer(rebasing: storage.bytes[index * size..<(index + 1) * size])
+          .copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[0..<size]))
+      }
+    }
+  }
+
+  /// A tensor in which every element is `value`, converted to the element type.
+  package init(splat value: Double, _ dataType: DataType, _ shape: [Int]) {
+    let count = shape.reduce(1, *)
+    if dataType.isFloat {
+      self.init(dataType, shape, rounding: [Double](repeating: value, count: count))
+    } else {
+      let integer = value.isNaN ? 0 : Int64(clamping: Int128(exactly: value.rounded(.towardZero)) ?? 0)
+      self.init(dataType, shape, truncating: [Int64](repeating: integer, count: count))
+    }
+  }
+}
+
+extension Tensor: Hashable {
+  /// Equal type and equal bits.
+  public static func == (a: Tensor, b: Tensor) -> Bool {
+    a.dataType == b.dataType && a.shape == b.shape
+      && (a.storage === b.storage || a.storage.bytes.elementsEqual(b.storage.bytes))
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(dataType)
+    hasher.combine(shape)
+    hasher.combine(bytes: UnsafeRawBufferPointer(rebasing: storage.bytes.prefix(256)))
+  }
+}

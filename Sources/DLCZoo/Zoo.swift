@@ -1,0 +1,20 @@
+public import DLCGraph
+public import DLCTensor
+
+/// A model that the package ships.
+public struct ZooModel: Sendable {
+  /// The file's name below `Graphs/`, without `.pb`.
+  public var name: String
+  public var summary: String
+  package var make: @Sendable () throws(DLCError) -> Module
+
+  /// Builds the model's graph.
+  public func module() throws(DLCError) -> Module { try make() }
+}
+
+/// All models that the package ships.
+public enum Zoo {
+  public static let models: [ZooModel] = Digits.models + Measurements.models
+
+  public static func model(_ name: String) -> ZooModel? { models.first { $0.name == name } }
+}
