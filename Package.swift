@@ -74,7 +74,7 @@ let package = Package(
     tests("DLCAutodiff", ["DLCTensor", "DLCGraph", "DLCReference"]),
     tests("DLCPasses", ["DLCTensor", "DLCGraph", "DLCReference", "DLCTestSupport"]),
     tests("DLCLowering", ["DLCTensor", "DLCGraph", "DLCKernel", "DLCProgram", "DLCTestSupport"]),
-    tests("DLCCodegen", ["DLCTensor", "DLCKernel"]),
+    tests("DLCCodegen", ["DLCTensor", "DLCKernel", "CMachine"]),
     tests("DLCRuntime", ["DLCTensor", "DLCProgram"]),
     tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCZoo"]),
     tests(

@@ -519,7 +519,7 @@ package struct KernelEmitter {
         let cStart = e.text.make("i64", 0, "add nsw i64 \(cRow), \(cOffset)").name
         let cPointer = e.text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(result), i64 \(cStart)").name
         e.text.emit(
-          "call void @\(symbol)(ptr \(aPointer), i64 \(c.aRowStride), i64 \(c.aDepthStride), ptr \(bPointer), i64 \(c.bDepthStride), ptr \(cPointer), i64 \(c.cRowStride), i64 \(depth), i64 \(k > 0 ? 1 : 0), i64 \(columns))")
+          "call void @\(symbol)(ptr \(aPointer), i64 \(c.aRowStride), i64 \(c.aDepthStride), ptr \(bPointer), i64 \(c.bDepthStride), ptr \(cPointer), i64 \(c.cRowStride), i64 \(depth), i64 \(k > 0 || c.accumulates ? 1 : 0), i64 \(columns))")
         return []
       }
       row += height * count

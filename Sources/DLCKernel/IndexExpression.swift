@@ -1,4 +1,4 @@
-package import DLCTensor
+import DLCTensor
 
 /// A loop or tile counter that runs over 0..<extent.
 package struct LoopVariable: Hashable, Sendable {

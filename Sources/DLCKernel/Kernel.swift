@@ -132,12 +132,14 @@ package struct ContractStatement: Hashable, Sendable {
   package var depth: Int
   /// The depth is summed in parts of this size.
   package var depthBlock: Int
+  /// Adds to what C holds.
+  package var accumulates: Bool
 
   package init(
     type: DataType, a: Memory, aBase: IndexExpression, aRowStride: Int, aDepthStride: Int,
     b: Memory, bBase: IndexExpression, bPanelStride: Int, bDepthStride: Int, panelWidth: Int,
     c: Memory, cBase: IndexExpression, cRowStride: Int, cIsPadded: Bool, rows: BlockExtent,
-    columns: BlockExtent, depth: Int, depthBlock: Int
+    columns: BlockExtent, depth: Int, depthBlock: Int, accumulates: Bool = false
   ) {
     self.type = type
     self.a = a
@@ -157,6 +159,7 @@ package struct ContractStatement: Hashable, Sendable {
     self.columns = columns
     self.depth = depth
     self.depthBlock = depthBlock
+    self.accumulates = accumulates
   }
 }
 

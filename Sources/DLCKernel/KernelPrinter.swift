@@ -54,7 +54,7 @@ extension Statement {
       return [
         "\(indent)contract \(c.type) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"
           + " columns \(c.columns.text)\(c.cIsPadded ? " padded" : "")"
-          + " = \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aDepthStride)"
+          + " \(c.accumulates ? "+=" : "=") \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aDepthStride)"
           + " * \(c.b.text)[\(c.bBase)] panels \(c.panelWidth) by \(c.bPanelStride), \(c.bDepthStride)"
           + " depth \(c.depth) in \(c.depthBlock)"
       ]

@@ -47,6 +47,11 @@ private struct KernelChecker {
   /// A variable of a block loop as block start plus offset, where the block number occurs beside it:
   /// positions relative to the block then lose the block number.
   func within(_ index: IndexExpression) -> IndexExpression {
+    let next = unblocked(index)
+    return next == index ? index : within(next)
+  }
+
+  private func unblocked(_ index: IndexExpression) -> IndexExpression {
     let variables = index.variables
     let relative = variables.filter { v in
       blocks[v].flatMap(\.index).map { variables.contains($0) } ?? false

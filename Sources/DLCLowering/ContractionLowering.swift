@@ -52,8 +52,14 @@ enum ContractionLowering {
     // The right operand goes into panels, whatever views it is seen through.
     let panels = (n + width - 1) / width
     let batchCount = plan.batch.reduce(1, *)
-    temporaries.append(Local(type, batchCount * panels * k * width))
-    calls.append(pack(graph, node, geometry, plan, type, width, target))
+    // An operand that never changes is packed once, before all runs, and one that serves many rows by a
+    // step of its own; one that changes and serves few rows is packed in the tile
+    // that uses it, while it is in the cache.
+    let isPrepared = graph.isSteady(plan.right) || m > 256 || k > 4096
+    if isPrepared {
+      temporaries.append(Local(type, batchCount * panels * k * width))
+      calls.append(pack(graph, node, geometry, plan, type, width, target))
+    }
 
     var e = RegionEvaluator(graph, region)
     let batchVariables = plan.batch.map { e.variable($0) }
@@ -76,33 +82,29 @@ enum ContractionLowering {
     var leftCount = graph.type(leftValue).elementCount
     if position.stride(of: rowVariable) == nil || position.stride(of: depthVariable) == nil {
       // Its rows or its depth do not lie at regular distances: it is copied to where they do.
-      calls.append(copyLeft(graph, geometry, plan, type, target))
+      calls.append(copyLeft(graph, geometry, plan, type, target, slot: temporaries.count))
       temporaries.append(Local(type, batchCount * m * k))
       var flat = IndexExpression(0)
       for (variable, extent) in zip(batchVariables, plan.batch) { flat = flat * extent + IndexExpression(variable) }
       position = (flat * m + IndexExpression(rowVariable)) * k + IndexExpression(depthVariable)
       leftCount = batchCount * m * k
-      leftSource = .temporary(1)
+      leftSource = .temporary(temporaries.count)
     }
     let rowStride = m > 1 ? position.stride(of: rowVariable)! : 0
     let depthStride = k > 1 ? position.stride(of: depthVariable)! : 1
 
     // Blocks: rows by the cache, columns so that a tile takes some tens of microseconds.
     let tileRows = target.tile.rows
-    let rowBlock = blockSize(m, limit: tileRows * 16, multiple: tileRows)
-    let wanted = max(1, 6_000_000 / max(2 * rowBlock * k, 1))
-    let columnBlock = min(panels * width, max(width, min(wanted, 512) / width * width))
-    let depthBlock = k <= 512 ? max(k, 1) : blockSize(k, limit: 384, multiple: 4)
+    let rowBlock = blockSize(m, limit: tileRows * (isPrepared ? 16 : 32), multiple: tileRows)
+    let wanted = max(isPrepared ? 1 : 64, (isPrepared ? 6_000_000 : 12_000_000) / max(2 * rowBlock * k, 1))
+    let columnBlock = min(panels * width, max(width, min(wanted, isPrepared ? 512 : 192) / width * width))
+    let depthBlock = k <= 320 ? max(k, 1) : blockSize(k, limit: 256, multiple: 4)
     let rowBlocks = e.variable((m + rowBlock - 1) / rowBlock)
     let columnBlocks = e.variable((n + columnBlock - 1) / columnBlock)
     let rowExtent = BlockExtent(total: m, size: rowBlock, index: rowBlocks)
     let columnExtent = BlockExtent(total: n, size: columnBlock, index: columnBlocks)
 
     let leftMemory = e.parameter(leftSource, type, count: leftCount)
-    let packedMemory = e.parameter(.temporary(0), type, count: batchCount * panels * k * width)
-    let start = position.substitute { v in
-      v == rowVariable ? IndexExpression(rowBlocks) * rowBlock : v == depthVariable ? IndexExpression(0) : IndexExpression(v)
-    }
     var flatBatch = IndexExpression(0)
     for (variable, extent) in zip(batchVariables, plan.batch) { flatBatch = flatBatch * extent + IndexExpression(variable) }
     let isDirect = region.members == [id] && region.outputs.count == 1
@@ -118,14 +120,33 @@ enum ContractionLowering {
       cMemory = e.local(type, rowBlock * columnBlock)
       cBase = IndexExpression(0)
     }
-    let product = ContractStatement(
-      type: type, a: leftMemory, aBase: start, aRowStride: rowStride, aDepthStride: depthStride,
-      b: packedMemory,
-      bBase: (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width)) * (k * width),
-      bPanelStride: k * width, bDepthStride: width, panelWidth: width, c: cMemory, cBase: cBase,
-      cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent, depth: k,
-      depthBlock: depthBlock)
-    var body: [Statement] = [.contract(product)]
+    let parts = isPrepared ? 1 : (k + depthBlock - 1) / depthBlock
+    let partDepth = isPrepared ? k : depthBlock
+    let packed =
+      isPrepared
+      ? e.parameter(.temporary(0), type, count: batchCount * panels * k * width)
+      : e.local(type, columnBlock * partDepth)
+    var body: [Statement] = []
+    for part in 0..<parts {
+      let first = part * partDepth
+      let depth = min(partDepth, k - first)
+      if !isPrepared {
+        body += packTile(
+          &e, geometry, plan, batchCoordinate, packed, type, width, columnBlocks, columnBlock, first: first, depth: depth)
+      }
+      let start = position.substitute { v in
+        v == rowVariable ? IndexExpression(rowBlocks) * rowBlock : v == depthVariable ? IndexExpression(first) : IndexExpression(v)
+      }
+      body.append(
+        .contract(
+          ContractStatement(
+            type: type, a: leftMemory, aBase: start, aRowStride: rowStride, aDepthStride: depthStride, b: packed,
+            bBase: isPrepared
+              ? (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width)) * (k * width) : IndexExpression(0),
+            bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory, cBase: cBase,
+            cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent, depth: depth,
+            depthBlock: isPrepared ? depthBlock : max(depth, 1), accumulates: part > 0)))
+    }
     if !isDirect {
       let coordinate =
         batchCoordinate + delinearize(IndexExpression(rowVariable), plan.rows)
@@ -142,6 +163,36 @@ enum ContractionLowering {
     kernel = Lowering.named(kernel, isDirect ? "product" : "product_epilogue", type, target)
     calls.append(KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: []))
     return LoweredRegion(calls: calls, temporaries: temporaries)
+  }
+
+  /// Part of the columns of a tile, in panels of scratch memory.
+  private static func packTile(
+    _ e: inout RegionEvaluator, _ g: ContractionGeometry, _ plan: ContractionPlan, _ batch: [IndexExpression],
+    _ memory: Memory, _ type: DataType, _ width: Int, _ block: LoopVariable, _ blockSize: Int, first: Int, depth: Int
+  ) -> [Statement] {
+    let n = plan.columns.reduce(1, *)
+    let panels = (n + width - 1) / width
+    let (panel, column, step) = (e.variable(panels), e.variable(n), e.variable(depth))
+    let sizes = e.graph.sizes(plan.right)
+    var c = sizes.map { _ in IndexExpression(0) }
+    for (axis, position) in zip(g.rhsBatch, batch) { c[axis] = position }
+    for (axis, position) in zip(g.rhsFree(sizes.count), delinearize(IndexExpression(column), plan.columns)) { c[axis] = position }
+    for (axis, position) in zip(g.rhsContracting, delinearize(IndexExpression(step) + first, plan.depth)) { c[axis] = position }
+    let perPanel = blockSize / width
+    let place =
+      (IndexExpression(panel) - IndexExpression(block) * perPanel) * (depth * width) + IndexExpression(step) * width
+      + (IndexExpression(column) - IndexExpression(panel) * width)
+    e.scopes = [RegionEvaluator.Scope(variables: Set(c.flatMap(\.variables)))]
+    let id = e.evaluate(plan.right, c)
+    let inner = Statement.loop(
+      Loop(
+        column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: 2),
+        body: e.scopes[0].statements + [.store(memory, place, id, type)]))
+    let extent = BlockExtent(total: panels, size: perPanel, index: block)
+    if e.isContiguous(plan.right, c, along: column) {
+      return [.loop(Loop(step, body: [.loop(Loop(panel, extent, body: [inner]))]))]
+    }
+    return [.loop(Loop(panel, extent, body: [.loop(Loop(step, body: [inner]))]))]
   }
 
   /// The smallest equal parts of `total` that are within the limit, rounded up to a multiple.
@@ -186,10 +237,7 @@ enum ContractionLowering {
     let panels = (n + width - 1) / width
     var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
     let batch = plan.batch.map { e.variable($0) }
-    let (panel, column) = (e.variable(panels), e.variable(n))
-    // The depth is split into chunks, so that few panels still make enough tiles.
-    let depthBlock = max(1, min(k, 32768 / width))
-    let (chunk, depth) = (e.variable((k + depthBlock - 1) / depthBlock), e.variable(k))
+    let (panel, column, depth) = (e.variable(panels), e.variable(n), e.variable(k))
     let b = graph.sizes(plan.right)
     var c = b.map { _ in IndexExpression(0) }
     for (axis, variable) in zip(g.rhsBatch, batch) { c[axis] = IndexExpression(variable) }
@@ -200,24 +248,37 @@ enum ContractionLowering {
     let position =
       ((flat * panels + IndexExpression(panel)) * k + IndexExpression(depth)) * width
       + (IndexExpression(column) - IndexExpression(panel) * width)
+    // Neighbouring columns in memory: whole rows of several panels are read at a time. Otherwise each
+    // panel follows its columns down, which then are the streams.
+    let isRowMajor = e.isContiguous(plan.right, c, along: column)
+    let panelBlock = isRowMajor ? min(panels, 32) : 1
+    let depthBlock = max(1, min(k, 32768 / (width * panelBlock)))
+    let group = e.variable((panels + panelBlock - 1) / panelBlock)
+    let chunk = e.variable((k + depthBlock - 1) / depthBlock)
     e.scopes = [RegionEvaluator.Scope(variables: Set(batch + [panel, chunk, depth, column]))]
     let id = e.evaluate(plan.right, c)
     let statements = e.scopes[0].statements
     var parameters = e.parameters
     parameters.append(Parameter(type, plan.batch.reduce(1, *) * panels * k * width, isOutput: true))
     let store = Statement.store(.parameter(parameters.count - 1), position, id, type)
-    let columns = Loop(column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: 1), body: statements + [store])
-    let rows = Loop(depth, BlockExtent(total: k, size: depthBlock, index: chunk), body: [.loop(columns)])
+    let columns = Statement.loop(
+      Loop(column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: width / target.lanes), body: statements + [store]))
+    let depthExtent = BlockExtent(total: k, size: depthBlock, index: chunk)
+    let panelExtent = BlockExtent(total: panels, size: panelBlock, index: group)
+    let body: Statement =
+      isRowMajor
+      ? .loop(Loop(depth, depthExtent, body: [.loop(Loop(panel, panelExtent, body: [columns]))]))
+      : .loop(Loop(panel, panelExtent, body: [.loop(Loop(depth, depthExtent, body: [columns]))]))
     let kernel = Lowering.named(
       Kernel(
-        name: "", parameters: parameters, locals: [], grid: batch + [panel, chunk], body: [.loop(rows)], flops: 0,
+        name: "", parameters: parameters, locals: [], grid: batch + [group, chunk], body: [body], flops: 0,
         bytesMoved: Lowering.bytes(parameters)), "pack", type, target)
     return KernelCall(kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(0)], inPlace: [])
   }
 
   /// The left operand as [batch, rows, depth] in row-major order.
   private static func copyLeft(
-    _ graph: Graph, _ g: ContractionGeometry, _ plan: ContractionPlan, _ type: DataType, _ target: Target
+    _ graph: Graph, _ g: ContractionGeometry, _ plan: ContractionPlan, _ type: DataType, _ target: Target, slot: Int
   ) -> KernelCall {
     var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
     let batch = plan.batch.map { e.variable($0) }
@@ -244,6 +305,6 @@ enum ContractionLowering {
       Kernel(
         name: "", parameters: parameters, locals: [], grid: batch + [block], body: [.loop(outer)], flops: 0,
         bytesMoved: Lowering.bytes(parameters)), "copy", type, target)
-    return KernelCall(kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(1)], inPlace: [])
+    return KernelCall(kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(slot)], inPlace: [])
   }
 }

@@ -81,6 +81,12 @@ struct RegionEvaluator {
     return .parameter(parameters.count - 1)
   }
 
+  /// Whether neighbouring values of a variable are neighbours in the memory that a value is read from.
+  func isContiguous(_ wanted: ValueID, _ at: [IndexExpression], along variable: LoopVariable) -> Bool {
+    let (value, coordinate) = graph.resolve(wanted, at)
+    return linearize(coordinate, graph.sizes(value)).stride(of: variable) == 1
+  }
+
   // MARK: Scopes
 
   private func scopeIndex(_ coordinate: [IndexExpression]) -> Int {

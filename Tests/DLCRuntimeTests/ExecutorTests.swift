@@ -1,0 +1,81 @@
+import DLCProgram
+import DLCRuntime
+import DLCTensor
+import Testing
+
+/// The runtime without compiler and without LLVM: programs of a few machine instructions.
+@Suite struct ExecutorTests {
+  /// p0[tile] = tile as int32.
+  static var mark: [UInt8] {
+    #if arch(x86_64)
+      [0x48, 0x8B, 0x07, 0x89, 0x34, 0xB0, 0xC3]
+    #else
+      [0x03, 0x00, 0x40, 0xF9, 0x61, 0x78, 0x21, 0xB8, 0xC0, 0x03, 0x5F, 0xD6]
+    #endif
+  }
+
+  static func program(steps: Int, tiles: Int) -> Program {
+    var program = Program()
+    program.kernels = [KernelEntry("mark", 0)]
+    for index in 0..<steps {
+      program.buffers.append(BufferSlot(.int32, [tiles], .output(index)))
+      program.outputs.append(Port("y\(index)", BufferID(index)))
+      program.steps.append(
+        Step(
+          kernel: KernelID(0), buffers: [BufferID(index)], tileCount: index % 3 == 2 ? 1 : tiles,
+          dependencies: index == 0 ? [] : [StepID(index - 1)], name: "mark", flops: 0, bytesMoved: 0))
+    }
+    return program
+  }
+
+  static func executable(_ program: Program) throws -> Executable {
+    let code = try mark.withUnsafeBytes { try CodeMemory($0) }
+    return try Executable(program, code: code, constants: TensorStorage(byteCount: 0), prepared: nil, states: [:])
+  }
+
+  @Test(arguments: [1, 2, 3, 8])
+  func everyTileRunsOnce(_ threads: Int) throws {
+    let executable = try Self.executable(Self.program(steps: 40, tiles: 57))
+    for _ in 0..<200 {
+      let results = try executable.run([:], threads: threads)
+      for (index, result) in results.enumerated() {
+        let count = index % 3 == 2 ? 1 : 57
+        #expect(Array(result.value.integers.prefix(count)) == (0..<Int64(count)).map { $0 })
+      }
+    }
+  }
+
+  @Test func runsInFlightTogether() async throws {
+    let executable = try Self.executable(Self.program(steps: 20, tiles: 33))
+    try await withThrowingTaskGroup(of: Bool.self) { group in
+      for _ in 0..<16 {
+        group.addTask {
+          for _ in 0..<50 {
+            let results = try executable.run([:], threads: 2)
+            if results[0].value.integers != (0..<33).map({ Int64($0) }) { return false }
+          }
+          return true
+        }
+      }
+      for try await ok in group { #expect(ok) }
+    }
+  }
+
+  @Test func damagedProgramsAreRefused() throws {
+    var program = Self.program(steps: 2, tiles: 3)
+    program.steps[0].dependencies = [StepID(1)]
+    #expect(throws: DLCError.self) { try Self.executable(program) }
+    program = Self.program(steps: 2, tiles: 3)
+    program.buffers[0].place = .arena(64)
+    #expect(throws: DLCError.self) { try Self.executable(program) }
+    program = Self.program(steps: 1, tiles: 3)
+    program.kernels[0].offset = 1000
+    #expect(throws: DLCError.self) { try Self.executable(program) }
+  }
+
+  @Test func wrongInputsAreNamed() throws {
+    let executable = try Self.executable(Self.program(steps: 1, tiles: 3))
+    let error = #expect(throws: DLCError.self) { try executable.run(["z": Tensor([1], [1] as [Float])]) }
+    #expect(error?.message == "there is no input 'z'")
+  }
+}
