@@ -25,6 +25,7 @@ let package = Package(
   products: [
     .library(name: "DLC", targets: ["DLC"]),
     .executable(name: "dlc", targets: ["DLCCommandLine"]),
+    .executable(name: "dlc-digits", targets: ["dlc-digits"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -65,6 +66,7 @@ let package = Package(
         "DLCLowering", "DLCCodegen", "DLCProgram", "DLCRuntime", "DLCCompiler", "DLCFormats",
         "DLCZoo", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
+    .executableTarget(name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
     module(
       "DLCTestSupport",
       ["DLCTensor", "DLCGraph", "DLCReference", "DLCPasses", "DLCCompiler", "DLCRuntime"]),

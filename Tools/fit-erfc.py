@@ -1,6 +1,6 @@
 """Fits the polynomials of erf and erfc in Sources/DLCCodegen; prints them as Swift literals.
 
-erfc(x) = exp(-x^2) q(t) for x >= 0 with t = (x - k) / (x + k); erf(x) = x p(x^2) for small x.
+erfc(x) = exp(-x^2) q(t) / (1 + 2 x) for x >= 0 with t = (x - k) / (x + k); erf(x) = x p(x^2) for small x.
 Needs mpmath. The tests measure the error of what stands in the sources.
 """
 import mpmath as mp
@@ -46,7 +46,9 @@ def show(name, c):
 
 def fit(k, top, degree):
     lo, hi = mp.mpf(-1), (mp.mpf(top) - k) / (top + k)
-    g = lambda t: mp.exp((k * (1 + t) / (1 - t)) ** 2) * mp.erfc(k * (1 + t) / (1 - t))
+    def g(t):
+        x = k * (1 + t) / (1 - t)
+        return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
     c = rescale(chebyshev(g, lo, hi, degree), lo, hi)
     worst = 0
     for j in range(400):

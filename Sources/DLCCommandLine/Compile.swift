@@ -89,7 +89,7 @@ struct Compile: ParsableCommand {
     switch stage {
     case .graph: print(build.graph.text(), terminator: "")
     case .regions:
-      for (number, region) in build.regions.enumerated() { print(region.text(build.graph, number: number), terminator: "") }
+      for (number, region) in build.regions.enumerated() { print(region.text(build.legalGraph, number: number), terminator: "") }
     case .nests: for kernel in build.kernels { print(kernel.text) }
     case .kernels:
       print(

@@ -33,11 +33,12 @@ public struct Compiler: Sendable {
     let target = try log.time("target") { () throws(DLCError) in try options.resolvedTarget() }
     let bound = try log.time("bind") { () throws(DLCError) in try function.graph.bound(to: sizes) }
     let (graph, reports) = try log.time("passes") { () throws(DLCError) in try improve(bound) }
-    let regions = log.time("partition") { Partition.run(graph, target) }
-    let lowered = log.time("lower") { regions.map { ($0, Lowering.lower($0, graph, target)) } }
+    let legal = try log.time("legalise") { () throws(DLCError) in try legalize(graph) }
+    let regions = log.time("partition") { Partition.run(legal, target) }
+    let lowered = log.time("lower") { regions.map { ($0, Lowering.lower($0, legal, target)) } }
     try verify(lowered)
-    let states = try module.ports(of: graph, sizes)
-    var assembled = log.time("assemble") { ProgramAssembly.assemble(graph, lowered, states: states) }
+    let states = try module.ports(of: legal, sizes)
+    var assembled = log.time("assemble") { ProgramAssembly.assemble(legal, lowered, states: states) }
     let generator = CodeGenerator(target, store: options.objectStore)
     let code = try log.time("code") { () throws(DLCError) in
       try generator.generate(assembled.kernels, threads: options.threads)
@@ -47,7 +48,7 @@ public struct Compiler: Sendable {
       try assembled.executable(code, states: module.storedValues(states))
     }
     return Build(
-      executable: executable, target: target, boundGraph: bound, graph: graph, regions: regions,
+      executable: executable, target: target, boundGraph: bound, graph: graph, legalGraph: legal, regions: regions,
       lowered: lowered, kernels: assembled.kernels, program: assembled.program, constants: assembled.constants,
       code: code.bytes, passReports: reports, stages: log.stages)
   }
@@ -56,6 +57,12 @@ public struct Compiler: Sendable {
     var manager = options.passManager
     let result = try manager.run(graph)
     return (result, manager.reports)
+  }
+
+  /// The forms that lowering relies on, whichever passes were left out.
+  private func legalize(_ graph: Graph) throws(DLCError) -> Graph {
+    var manager = PassManager([WidenHalfProducts(), MakePaddingExplicit()])
+    return try manager.run(graph)
   }
 
   /// Kernels are checked after lowering: every index stays inside its memory.
@@ -77,6 +84,7 @@ package struct Build: Sendable {
   package var target: Target
   package var boundGraph: Graph
   package var graph: Graph
+  package var legalGraph: Graph
   package var regions: [Region]
   package var lowered: [(Region, LoweredRegion)]
   package var kernels: [Kernel]

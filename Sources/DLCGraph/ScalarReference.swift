@@ -51,7 +51,7 @@ package enum ScalarReference {
     case .rsqrt: 1 / a.squareRoot()
     case .cbrt: Glibc.cbrt(a)
     case .tanh: Glibc.tanh(a)
-    case .logistic: 1 / (1 + Glibc.exp(-a))
+    case .logistic: a < 0 ? Glibc.exp(a) / (1 + Glibc.exp(a)) : 1 / (1 + Glibc.exp(-a))
     case .sine: Glibc.sin(a)
     case .cosine: Glibc.cos(a)
     case .tan: Glibc.tan(a)

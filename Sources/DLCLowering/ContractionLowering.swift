@@ -88,7 +88,7 @@ enum ContractionLowering {
       for (variable, extent) in zip(batchVariables, plan.batch) { flat = flat * extent + IndexExpression(variable) }
       position = (flat * m + IndexExpression(rowVariable)) * k + IndexExpression(depthVariable)
       leftCount = batchCount * m * k
-      leftSource = .temporary(temporaries.count)
+      leftSource = .temporary(temporaries.count - 1)
     }
     let rowStride = m > 1 ? position.stride(of: rowVariable)! : 0
     let depthStride = k > 1 ? position.stride(of: depthVariable)! : 1

@@ -50,7 +50,7 @@ import Testing
     (.exponential, 2, { exp($0) }, -.infinity ... .infinity), (.log, 2, { log($0) }, -.infinity ... .infinity),
     (.exponential_minus_one, 3, { expm1($0) }, -.infinity ... .infinity),
     (.log_plus_one, 4, { log1p($0) }, -.infinity ... .infinity), (.tanh, 4, { tanh($0) }, -.infinity ... .infinity),
-    (.logistic, 4, { 1 / (1 + exp(-$0)) }, -.infinity ... .infinity), (.erf, 4, { erf($0) }, -.infinity ... .infinity),
+    (.logistic, 4, { $0 < 0 ? exp($0) / (1 + exp($0)) : 1 / (1 + exp(-$0)) }, -.infinity ... .infinity), (.erf, 4, { erf($0) }, -.infinity ... .infinity),
     (.erfc, 4, { erfc($0) }, -.infinity ... .infinity), (.sqrt, 1, { sqrt($0) }, -.infinity ... .infinity),
     (.rsqrt, 2, { 1 / sqrt($0) }, -.infinity ... .infinity), (.cbrt, 4, { cbrt($0) }, -.infinity ... .infinity),
     (.sine, 4, { sin($0) }, -1e6...1e6), (.cosine, 4, { cos($0) }, -1e6...1e6), (.tan, 6, { tan($0) }, -1e6...1e6),
