@@ -1,4 +1,4 @@
-public import DLCTensor
+package import DLCTensor
 
 #if canImport(Glibc)
   import Glibc

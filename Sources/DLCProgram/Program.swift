@@ -1,4 +1,4 @@
-public import DLCTensor
+package import DLCTensor
 
 /// Names a buffer of a program.
 package struct BufferID: Hashable, Sendable {
