@@ -57,7 +57,10 @@ let package = Package(
     module("DLCZoo", ["DLCTensor", "DLCGraph", "DLCFormats"]),
     module(
       "DLC",
-      ["DLCTensor", "DLCGraph", "DLCReference", "DLCCompiler", "DLCRuntime", "DLCFormats", "DLCZoo"]
+      [
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCCompiler", "DLCRuntime", "DLCFormats",
+        "DLCZoo",
+      ]
     ),
     .executableTarget(
       name: "DLCCommandLine",
@@ -66,7 +69,8 @@ let package = Package(
         "DLCLowering", "DLCCodegen", "DLCProgram", "DLCRuntime", "DLCCompiler", "DLCFormats",
         "DLCZoo", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
-    .executableTarget(name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
+    .executableTarget(
+      name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
     module(
       "DLCTestSupport",
       ["DLCTensor", "DLCGraph", "DLCReference", "DLCPasses", "DLCCompiler", "DLCRuntime"]),

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -82,6 +83,10 @@ int dlc_quota_count(void) {
   fclose(file);
   if (fields != 2 || quota <= 0 || period <= 0) return 0;
   return (int)((quota + period - 1) / period);
+}
+
+int64_t dlc_physical_memory(void) {
+  return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE);
 }
 
 void *dlc_map_code(const void *bytes, size_t size) {

@@ -17,18 +17,26 @@ package enum ReverseMode {
       for result in node.results where graph.type(result).dataType.isFloat { active.insert(result) }
     }
     var cotangents: [ValueID: Value] = [:]
-    func accumulate(_ id: ValueID, _ value: Value) { cotangents[id] = cotangents[id].map { $0 + value } ?? value }
-    for (value, cotangent) in outputs where active.contains(value.id) { accumulate(value.id, cotangent) }
-    for node in graph.nodes.reversed() where node.results.contains(where: { cotangents[$0] != nil }) {
+    func accumulate(_ id: ValueID, _ value: Value) {
+      cotangents[id] = cotangents[id].map { $0 + value } ?? value
+    }
+    for (value, cotangent) in outputs where active.contains(value.id) {
+      accumulate(value.id, cotangent)
+    }
+    for node in graph.nodes.reversed() where node.results.contains(where: { cotangents[$0] != nil })
+    {
       guard node.operands.contains(where: { active.contains($0) }) else { continue }
       switch node.operation.definition.derivative {
       case .zero: continue
       case .undefined(let reason):
-        throw DLCError(.unsupported, reason, at: "\(node.operation.mnemonic)\(node.location.isEmpty ? "" : " at \(node.location)")")
+        throw DLCError(
+          .unsupported, reason,
+          at: "\(node.operation.mnemonic)\(node.location.isEmpty ? "" : " at \(node.location)")")
       case .rule(let rule):
         let parts = rule(
           Pullback(
-            g: g, operands: node.operands.map { g.value($0) }, results: node.results.map { g.value($0) },
+            g: g, operands: node.operands.map { g.value($0) },
+            results: node.results.map { g.value($0) },
             cotangents: node.results.map { cotangents[$0] }))
         if let failure = g.failure { throw failure }
         for (operand, part) in zip(node.operands, parts) {
@@ -51,28 +59,34 @@ package enum Gradient {
   ///   - asScalar: adds the sum of all gradient elements as an output of its own.
   /// - Throws: `.graph` for an unknown output or target, `.unsupported` where there is no derivative.
   package static func add(
-    to module: inout Module, function: String, of output: String, by names: [String]?, named name: String, asScalar: Bool
+    to module: inout Module, function: String, of output: String, by names: [String]?,
+    named name: String, asScalar: Bool
   ) throws(DLCError) {
     guard let source = module.function(function) else {
       throw DLCError(.graph, "there is no function '\(function)'")
     }
     guard let result = source.graph.results.first(where: { $0.name == output }) else {
-      throw DLCError(.graph, "function '\(function)' has no output '\(output)'", remedy: "it has \(source.outputs.map(\.name).joined(separator: ", "))")
+      throw DLCError(
+        .graph, "function '\(function)' has no output '\(output)'",
+        remedy: "it has \(source.outputs.map(\.name).joined(separator: ", "))")
     }
     var graph = source.graph
     guard graph.type(result.value).dataType.isFloat, graph.type(result.value).rank == 0 else {
-      throw DLCError(.graph, "output '\(output)' is \(graph.type(result.value)), not a floating-point scalar")
+      throw DLCError(
+        .graph, "output '\(output)' is \(graph.type(result.value)), not a floating-point scalar")
     }
     graph.results = []
     graph.updates = []
     let g = FunctionBuilder(extending: graph, states: module.states)
     var targets: [(name: String, value: Value)] = []
-    for (argument, value) in zip(graph.arguments, graph.argumentValues) where argument.type.dataType.isFloat {
+    for (argument, value) in zip(graph.arguments, graph.argumentValues)
+    where argument.type.dataType.isFloat {
       let isTarget = names?.contains(argument.name) ?? true
       if isTarget { targets.append((argument.name, g.value(value))) }
     }
     if let unknown = names?.first(where: { name in !targets.contains { $0.name == name } }) {
-      throw DLCError(.graph, "function '\(function)' has no floating-point input or parameter '\(unknown)'")
+      throw DLCError(
+        .graph, "function '\(function)' has no floating-point input or parameter '\(unknown)'")
     }
     let scalar = g.value(result.value)
     let cotangents = try ReverseMode.pullback(

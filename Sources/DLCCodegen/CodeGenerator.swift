@@ -1,6 +1,6 @@
-import Dispatch
 package import DLCKernel
 package import DLCTensor
+import Dispatch
 import Synchronization
 
 /// Where compiled objects are kept between processes; both closures may be called from any thread.
@@ -10,7 +10,8 @@ package struct ObjectStore: Sendable {
   package var save: @Sendable (String, [UInt8]) -> Void
 
   package init(
-    load: @escaping @Sendable (String) -> [UInt8]?, save: @escaping @Sendable (String, [UInt8]) -> Void
+    load: @escaping @Sendable (String) -> [UInt8]?,
+    save: @escaping @Sendable (String, [UInt8]) -> Void
   ) {
     self.load = load
     self.save = save
@@ -49,7 +50,9 @@ package struct CodeGenerator: Sendable {
     return try ObjectLinker.link(objects)
   }
 
-  package func compile(_ modules: [(name: String, text: String)], _ kind: EmissionKind, threads: Int)
+  package func compile(
+    _ modules: [(name: String, text: String)], _ kind: EmissionKind, threads: Int
+  )
     throws(DLCError) -> [[UInt8]]
   {
     let results = Mutex([Result<[UInt8], DLCError>?](repeating: nil, count: modules.count))

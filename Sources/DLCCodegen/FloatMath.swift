@@ -64,7 +64,9 @@ struct FloatMath {
   mutating func fromBits(_ a: Operand) -> Operand {
     text.make(type, lanes, "bitcast \(a.text) to \(number(0).fullType)")
   }
-  mutating func copySign(_ a: Operand, _ sign: Operand) -> Operand { text.intrinsic("copysign", [a, sign]) }
+  mutating func copySign(_ a: Operand, _ sign: Operand) -> Operand {
+    text.intrinsic("copysign", [a, sign])
+  }
 
   private var fractionBits: Int { type == "double" ? 52 : 23 }
   private var bias: Int { type == "double" ? 1023 : 127 }
@@ -92,9 +94,10 @@ struct FloatMath {
 
   /// e^x. Range reduction by Cody and Waite, then a polynomial on |r| <= ln 2 / 2.
   /// Error: float 1 ulp, double 1 ulp; results in the subnormal range are rounded twice.
-  mutating func exponential(_ x: Operand) -> Operand {
+  /// `isBounded` says that x is between -745 and 709, for float -103 and 88, or NaN.
+  mutating func exponential(_ x: Operand, isBounded: Bool = false) -> Operand {
     let double = type == "double"
-    let clipped = double ? clip(x, -746, 710) : clip(x, -104, 89)
+    let clipped = isBounded ? x : double ? clip(x, -746, 710) : clip(x, -104, 89)
     let (whole, n) = round(mul(clipped, 1.4426950408889634))
     let r: Operand
     if double {
@@ -114,7 +117,11 @@ struct FloatMath {
         ])
     } else {
       p = polynomial(
-        r, [1, 1, 0.5, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4])
+        r,
+        [
+          1, 1, 0.5, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3,
+          1.9875691500e-4,
+        ])
     }
     // 2^n in two factors: n reaches beyond the normal exponents on both sides.
     let half = binary("ashr", n, integer(1))
@@ -142,7 +149,9 @@ struct FloatMath {
     let r: Operand
     if double {
       let t1 = mul(
-        w, polynomial(w, [3.999999999940941908e-01, 2.222219843214978396e-01, 1.531383769920937332e-01]))
+        w,
+        polynomial(
+          w, [3.999999999940941908e-01, 2.222219843214978396e-01, 1.531383769920937332e-01]))
       let t2 = mul(
         z,
         polynomial(
@@ -230,7 +239,8 @@ struct FloatMath {
   /// not grow in the exponential. Coefficients: Tools/fit-erfc.py.
   private mutating func erfcOfPositive(_ x: Operand) -> Operand {
     let double = type == "double"
-    let bounded = clip(x, 0, double ? 27.3 : 10.1)
+    let top = double ? 27.27 : 10.1
+    let bounded = select(compare("ogt", x, top), number(top), x)
     let t = div(sub(bounded, 2), add(bounded, 2))
     // The constant in two parts, so that its own rounding does not show in the result.
     var coefficients = double ? Self.erfcDouble : Self.erfcFloat
@@ -239,15 +249,14 @@ struct FloatMath {
     let q = add(polynomial(t, coefficients), high)
     let square = mul(bounded, bounded)
     let rest = fma(bounded, bounded, negate(square))
-    let e = exponential(negate(square))
+    let e = exponential(negate(square), isBounded: true)
     return div(mul(fma(negate(rest), e, e), q), add(add(bounded, bounded), 1))
   }
 
   /// erfc. Error: 4 ulp in the normal range, in the tail too.
   mutating func erfc(_ x: Operand) -> Operand {
     let positive = erfcOfPositive(magnitude(x))
-    let value = select(compare("olt", x, 0), sub(number(2), positive), positive)
-    return select(compare("uno", x, x), x, value)
+    return select(compare("olt", x, 0), sub(number(2), positive), positive)
   }
 
   /// erf: an odd polynomial up to 1, then 1 - erfc. Error: 2 ulp.
@@ -288,7 +297,9 @@ struct FloatMath {
     let w = sub(number(1), halved)
     let c = add(w, add(sub(sub(number(1), w), halved), tail))
     let quadrant = cosine ? binary("add", n, integer(1)) : n
-    let odd = text.make("i1", lanes, "trunc \(quadrant.text) to \(Operand(name: "", type: "i1", lanes: lanes).fullType)")
+    let odd = text.make(
+      "i1", lanes,
+      "trunc \(quadrant.text) to \(Operand(name: "", type: "i1", lanes: lanes).fullType)")
     let value = select(odd, c, s)
     let two = binary("and", quadrant, integer(2))
     let flip = text.make("i1", lanes, "icmp ne \(two.text), \(integer(0).name)")
@@ -320,7 +331,8 @@ struct FloatMath {
     let negative = text.make("i1", lanes, "icmp ne \(sign.text), \(integer(0).name)")
     let oddPower = select(isEven, value, negate(value))
     let ofNegative = select(isInteger, oddPower, select(compare("oeq", x, 0), value, number(.nan)))
-    let infinite = select(compare("oeq", size, .infinity), select(isInteger, oddPower, value), ofNegative)
+    let infinite = select(
+      compare("oeq", size, .infinity), select(isInteger, oddPower, value), ofNegative)
     let signed = select(negative, infinite, value)
     let minusOne = select(compare("oeq", magnitude(y), .infinity), number(1), signed)
     let unit = select(compare("oeq", size, 1), select(negative, minusOne, number(1)), signed)
@@ -335,7 +347,8 @@ struct FloatMath {
     let top = select(swap, ax, ay)
     let bottom = select(swap, ay, ax)
     let both = compare("oeq", top, bottom)  // equal sizes, infinities included
-    let ratio = select(both, select(compare("oeq", bottom, 0), number(0), number(1)), div(top, bottom))
+    let ratio = select(
+      both, select(compare("oeq", bottom, 0), number(0), number(1)), div(top, bottom))
     let steep = compare("ogt", ratio, 0.41421356237309503)
     let t = select(steep, div(sub(ratio, 1), add(ratio, 1)), ratio)
     let z = mul(t, t)
@@ -348,13 +361,15 @@ struct FloatMath {
         -3.65315727442169155270e-02, 1.62858201153657823623e-02,
       ])
     let small = sub(t, mul(t, mul(z, p)))
-    let angle = select(steep, add(add(small, 3.06161699786838301793e-17), 7.85398163397448278999e-01), small)
+    let angle = select(
+      steep, add(add(small, 3.06161699786838301793e-17), 7.85398163397448278999e-01), small)
     let turned = select(
       swap, sub(number(1.57079632679489655800e+00), sub(angle, 6.12323399573676603587e-17)), angle)
     let sign = binary("ashr", toBits(x), integer(type == "double" ? 63 : 31))
     let negative = text.make("i1", lanes, "icmp ne \(sign.text), \(integer(0).name)")
     let mirrored = select(
-      negative, sub(number(3.14159265358979311600e+00), sub(turned, 1.22464679914735317720e-16)), turned)
+      negative, sub(number(3.14159265358979311600e+00), sub(turned, 1.22464679914735317720e-16)),
+      turned)
     let value = copySign(mirrored, y)
     return select(compare("uno", x, y), add(x, y), value)
   }

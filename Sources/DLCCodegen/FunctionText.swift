@@ -55,7 +55,8 @@ package final class FunctionText {
   package func intrinsic(_ name: String, _ arguments: [Operand]) -> Operand {
     let first = arguments[0]
     let symbol = "@llvm.\(name).\(Self.mangle(first))"
-    declare("declare \(first.fullType) \(symbol)(\(arguments.map(\.fullType).joined(separator: ", ")))")
+    declare(
+      "declare \(first.fullType) \(symbol)(\(arguments.map(\.fullType).joined(separator: ", ")))")
     return make(
       first.type, first.lanes,
       "call \(first.fullType) \(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
@@ -83,7 +84,8 @@ package final class FunctionText {
       "insertelement <\(lanes) x \(value.type)> poison, \(value.type) \(value.name), i64 0")
     return make(
       value.type, lanes,
-      "shufflevector \(one.text), <\(lanes) x \(value.type)> poison, <\(lanes) x i32> zeroinitializer")
+      "shufflevector \(one.text), <\(lanes) x \(value.type)> poison, <\(lanes) x i32> zeroinitializer"
+    )
   }
 
   package static func literal(_ text: String, _ type: String, _ lanes: Int) -> Operand {
@@ -140,7 +142,8 @@ package final class FunctionText {
   /// The module: all functions, then the declarations.
   package var moduleText: String {
     "target triple = \"\(target.triple)\"\n\n" + lines.joined(separator: "\n") + "\n\n"
-      + declarations.sorted().joined(separator: "\n") + "\n\nattributes #0 = { nounwind willreturn mustprogress \"no-builtins\" }\n"
+      + declarations.sorted().joined(separator: "\n")
+      + "\n\nattributes #0 = { nounwind willreturn mustprogress \"no-builtins\" }\n"
   }
 }
 

@@ -26,7 +26,9 @@ package struct KernelEmitter {
   }
 
   /// The module that holds the kernel, and the microkernels it needs.
-  package static func emit(_ kernel: Kernel, _ target: Target) -> (text: String, microkernels: Set<Microkernel>) {
+  package static func emit(_ kernel: Kernel, _ target: Target) -> (
+    text: String, microkernels: Set<Microkernel>
+  ) {
     var emitter = KernelEmitter(kernel, target)
     emitter.emitFunction()
     return (emitter.text.moduleText, emitter.microkernels)
@@ -34,7 +36,8 @@ package struct KernelEmitter {
 
   private mutating func emitFunction() {
     text.raw(
-      "define void @\(kernel.name)(ptr noalias nonnull readonly %buffers, i64 %tile, ptr noalias %scratch) #0 {")
+      "define void @\(kernel.name)(ptr noalias nonnull readonly %buffers, i64 %tile, ptr noalias %scratch) #0 {"
+    )
     text.startBlock("entry")
     for index in kernel.parameters.indices {
       let slot = text.fresh("slot")
@@ -69,7 +72,9 @@ package struct KernelEmitter {
   // MARK: Indices
 
   /// The value of an index expression, as an i64; `replace` overrides variables (for single lanes).
-  private mutating func index(_ e: IndexExpression, _ replace: [LoopVariable: String] = [:]) -> String {
+  private mutating func index(_ e: IndexExpression, _ replace: [LoopVariable: String] = [:])
+    -> String
+  {
     var sum: String?
     for term in e.terms {
       var value: String
@@ -95,7 +100,9 @@ package struct KernelEmitter {
   }
 
   private mutating func address(_ memory: Memory, _ index: String, _ type: DataType) -> String {
-    text.make("ptr", 0, "getelementptr inbounds \(type.llvmStorage), ptr \(pointers[memory]!), i64 \(index)").name
+    text.make(
+      "ptr", 0, "getelementptr inbounds \(type.llvmStorage), ptr \(pointers[memory]!), i64 \(index)"
+    ).name
   }
 
   /// The vector variable's value in one lane; lanes beyond the active ones repeat the first.
@@ -133,19 +140,23 @@ package struct KernelEmitter {
         let pointer = address(memory, index(e), type)
         let vectorType = "<\(lanes) x \(storage)>"
         if let mask = context.mask {
-          let symbol = "@llvm.masked.load.v\(lanes)\(FunctionText.mangle(Operand(name: "", type: storage, lanes: 0))).p0"
+          let symbol =
+            "@llvm.masked.load.v\(lanes)\(FunctionText.mangle(Operand(name: "", type: storage, lanes: 0))).p0"
           text.declare("declare \(vectorType) \(symbol)(ptr, i32, <\(lanes) x i1>, \(vectorType))")
           raw = text.make(
             storage, lanes,
-            "call \(vectorType) \(symbol)(ptr \(pointer), i32 \(type.byteCount), \(mask.text), \(vectorType) zeroinitializer)")
+            "call \(vectorType) \(symbol)(ptr \(pointer), i32 \(type.byteCount), \(mask.text), \(vectorType) zeroinitializer)"
+          )
         } else {
-          raw = text.make(storage, lanes, "load \(vectorType), ptr \(pointer), align \(type.byteCount)")
+          raw = text.make(
+            storage, lanes, "load \(vectorType), ptr \(pointer), align \(type.byteCount)")
         }
       } else {
         var collected = Operand(name: "poison", type: storage, lanes: lanes)
         for (lane, position) in laneIndices(e, context).enumerated() {
           let pointer = address(memory, position, type)
-          let one = text.make(storage, 0, "load \(storage), ptr \(pointer), align \(type.byteCount)")
+          let one = text.make(
+            storage, 0, "load \(storage), ptr \(pointer), align \(type.byteCount)")
           collected = text.make(
             storage, lanes, "insertelement \(collected.text), \(one.text), i64 \(lane)")
         }
@@ -158,13 +169,16 @@ package struct KernelEmitter {
     return scalar { $0.fromStorage(raw, type) }
   }
 
-  private mutating func store(_ memory: Memory, _ e: IndexExpression, _ value: Operand, _ type: DataType) {
+  private mutating func store(
+    _ memory: Memory, _ e: IndexExpression, _ value: Operand, _ type: DataType
+  ) {
     guard let context = vector, e.mentions(context.variable) else {
       // Every lane holds the same value when the place does not depend on the lane.
       let one =
         value.lanes == 0 ? value : text.make(value.type, 0, "extractelement \(value.text), i64 0")
       let stored = scalar { $0.toStorage(one, type) }
-      text.emit("store \(stored.text), ptr \(address(memory, index(e), type)), align \(type.byteCount)")
+      text.emit(
+        "store \(stored.text), ptr \(address(memory, index(e), type)), align \(type.byteCount)")
       return
     }
     let lanes = context.lanes
@@ -175,7 +189,9 @@ package struct KernelEmitter {
       if let mask = context.mask {
         let symbol = "@llvm.masked.store.\(FunctionText.mangle(stored)).p0"
         text.declare("declare void \(symbol)(\(stored.fullType), ptr, i32, <\(lanes) x i1>)")
-        text.emit("call void \(symbol)(\(stored.text), ptr \(pointer), i32 \(type.byteCount), \(mask.text))")
+        text.emit(
+          "call void \(symbol)(\(stored.text), ptr \(pointer), i32 \(type.byteCount), \(mask.text))"
+        )
       } else {
         text.emit("store \(stored.text), ptr \(pointer), align \(type.byteCount)")
       }
@@ -201,7 +217,8 @@ package struct KernelEmitter {
     case .float(let v):
       Operand(name: FunctionText.floating(v, type.llvmType), type: type.llvmType, lanes: 0)
     case .integer(let v):
-      Operand(name: type == .bool ? (v == 0 ? "false" : "true") : "\(v)", type: type.llvmType, lanes: 0)
+      Operand(
+        name: type == .bool ? (v == 0 ? "false" : "true") : "\(v)", type: type.llvmType, lanes: 0)
     }
   }
 
@@ -218,7 +235,8 @@ package struct KernelEmitter {
     }
     var collected = Operand(name: "poison", type: "i64", lanes: lanes)
     for (lane, position) in laneIndices(e, context).enumerated() {
-      collected = text.make("i64", lanes, "insertelement \(collected.text), i64 \(position), i64 \(lane)")
+      collected = text.make(
+        "i64", lanes, "insertelement \(collected.text), i64 \(position), i64 \(lane)")
     }
     return collected
   }
@@ -255,7 +273,9 @@ package struct KernelEmitter {
     let wide = Operand(name: "", type: "i64", lanes: lanes).fullType
     func low(_ x: Operand) -> Operand { text.make("i32", lanes, "trunc \(x.text) to \(narrow)") }
     func high(_ x: Operand) -> Operand { low(text.integer("lshr", x, 32)) }
-    func xor(_ a: Operand, _ b: Operand) -> Operand { text.make("i32", lanes, "xor \(a.text), \(b.name)") }
+    func xor(_ a: Operand, _ b: Operand) -> Operand {
+      text.make("i32", lanes, "xor \(a.text), \(b.name)")
+    }
     func product(_ x: Operand, _ by: UInt32) -> Operand {
       text.integer("mul", text.make("i64", lanes, "zext \(x.text) to \(wide)"), Int(by))
     }
@@ -275,7 +295,9 @@ package struct KernelEmitter {
     let word = text.integer("and", position, 3)
     var result = c[3]
     for choice in [2, 1, 0] {
-      let match = text.make("i1", lanes, "icmp eq \(word.text), \(FunctionText.literal("\(choice)", "i64", lanes).name)")
+      let match = text.make(
+        "i1", lanes, "icmp eq \(word.text), \(FunctionText.literal("\(choice)", "i64", lanes).name)"
+      )
       result = text.make("i32", lanes, "select \(match.text), \(c[choice].text), \(result.text)")
     }
     return result
@@ -289,8 +311,8 @@ package struct KernelEmitter {
       case .define(let id, let expression): values[id] = evaluate(expression)
       case .store(let memory, let e, let value, let type): store(memory, e, values[value]!, type)
       case .loop(let loop):
-        if case .vector(let unroll) = loop.mode {
-          emitVector(loop, unroll: unroll)
+        if case .vector(let unroll, let width) = loop.mode {
+          emitVector(loop, unroll: unroll, width: width)
         } else {
           emitSerial(loop)
         }
@@ -340,7 +362,8 @@ package struct KernelEmitter {
     from begin: String, to end: String, step: Int = 1, carried: [Operand] = [],
     _ body: (inout KernelEmitter, String, [Operand]) -> [Operand]
   ) -> [Operand] {
-    text.loop(from: begin, to: end, step: step, carried: carried) { i, phis in body(&self, i, phis) }
+    text.loop(from: begin, to: end, step: step, carried: carried) { i, phis in body(&self, i, phis)
+    }
   }
 
   /// One iteration: binds the accumulators, emits the body, and gives their next values.
@@ -366,12 +389,14 @@ package struct KernelEmitter {
     return scalar { $0.apply(operation, a.type, [x, y]) }
   }
 
-  private mutating func emitVector(_ loop: Loop, unroll: Int) {
+  private mutating func emitVector(_ loop: Loop, unroll: Int, width: Int) {
     precondition(vector == nil, "vector loops do not nest")
-    let lanes = text.target.lanes
+    let lanes = text.target.lanes * width
     let (begin, end) = bounds(loop.extent)
     let step = lanes * unroll
-    let start = loop.accumulators.flatMap { a in [Operand](repeating: initial(a, lanes), count: unroll) }
+    let start = loop.accumulators.flatMap { a in
+      [Operand](repeating: initial(a, lanes), count: unroll)
+    }
     let isWhole = loop.extent.index == nil || loop.extent.blockCount == 1
     let fixed = isWhole ? loop.extent.total : nil
 
@@ -420,7 +445,8 @@ package struct KernelEmitter {
         let limit = e.text.splat(count, lanes)
         let numbers = (0..<lanes).map { "i32 \($0)" }.joined(separator: ", ")
         let mask = e.text.make("i1", lanes, "icmp slt <\(lanes) x i32> <\(numbers)>, \(limit.name)")
-        e.vector = VectorContext(variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining)
+        e.vector = VectorContext(
+          variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining)
         e.variables[loop.variable] = i
         let next = e.emitBody(loop, phis, lanes)
         e.vector = nil
@@ -436,7 +462,8 @@ package struct KernelEmitter {
         width /= 2
         let upper = (0..<lanes).map { "i32 \(min($0 + width, lanes - 1))" }.joined(separator: ", ")
         let shifted = text.make(
-          current.type, lanes, "shufflevector \(current.text), \(current.fullType) poison, <\(lanes) x i32> <\(upper)>")
+          current.type, lanes,
+          "shufflevector \(current.text), \(current.fullType) poison, <\(lanes) x i32> <\(upper)>")
         current = combine(a, current, shifted)
       }
       values[a.result] = text.make(current.type, 0, "extractelement \(current.text), i64 0")
@@ -459,13 +486,15 @@ package struct KernelEmitter {
           let whole = columns / c.panelWidth
           if whole > 0 {
             _ = e.counted(from: "0", to: "\(whole)") { e, p, _ in
-              e.emitPanel(c, a, b, result, panel: p, columns: c.panelWidth, rows: rows, k: k, depth: depth)
+              e.emitPanel(
+                c, a, b, result, panel: p, columns: c.panelWidth, rows: rows, k: k, depth: depth)
               return []
             }
           }
           if columns % c.panelWidth != 0 {
             let width = c.cIsPadded ? c.panelWidth : columns % c.panelWidth
-            e.emitPanel(c, a, b, result, panel: "\(whole)", columns: width, rows: rows, k: k, depth: depth)
+            e.emitPanel(
+              c, a, b, result, panel: "\(whole)", columns: width, rows: rows, k: k, depth: depth)
           }
           k += max(depth, 1)
         }
@@ -474,13 +503,15 @@ package struct KernelEmitter {
   }
 
   /// Runs `body` with the extent of the present block: the last block may be smaller.
-  private mutating func perExtent(_ extent: BlockExtent, _ body: (inout KernelEmitter, Int) -> Void) {
+  private mutating func perExtent(_ extent: BlockExtent, _ body: (inout KernelEmitter, Int) -> Void)
+  {
     guard let block = extent.index, extent.blockCount > 1, extent.total % extent.size != 0 else {
       body(&self, extent.index == nil ? extent.total : min(extent.size, extent.total))
       return
     }
     let (last, full, done) = (text.label("last"), text.label("full"), text.label("joined"))
-    let isLast = text.make("i1", 0, "icmp eq i64 \(variables[block]!), \(extent.blockCount - 1)").name
+    let isLast = text.make("i1", 0, "icmp eq i64 \(variables[block]!), \(extent.blockCount - 1)")
+      .name
     text.emit("br i1 \(isLast), label %\(last), label %\(full)")
     text.startBlock(last)
     body(&self, extent.lastSize)
@@ -498,7 +529,8 @@ package struct KernelEmitter {
     let element = c.type.llvmType
     let bOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.bPanelStride)").name
     let bStart = text.make("i64", 0, "add nsw i64 \(bOffset), \(k * c.bDepthStride)").name
-    let bPointer = text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(b), i64 \(bStart)").name
+    let bPointer = text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(b), i64 \(bStart)")
+      .name
     let cOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.panelWidth)").name
     let laneCount = text.target.vectorBytes / c.type.byteCount
     var row = 0
@@ -514,12 +546,17 @@ package struct KernelEmitter {
         let first = e.text.make("i64", 0, "add nsw i64 \(scaled), \(row)").name
         let aRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(c.aRowStride)").name
         let aStart = e.text.make("i64", 0, "add nsw i64 \(aRow), \(k * c.aDepthStride)").name
-        let aPointer = e.text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(a), i64 \(aStart)").name
+        let aPointer = e.text.make(
+          "ptr", 0, "getelementptr inbounds \(element), ptr \(a), i64 \(aStart)"
+        ).name
         let cRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(c.cRowStride)").name
         let cStart = e.text.make("i64", 0, "add nsw i64 \(cRow), \(cOffset)").name
-        let cPointer = e.text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(result), i64 \(cStart)").name
+        let cPointer = e.text.make(
+          "ptr", 0, "getelementptr inbounds \(element), ptr \(result), i64 \(cStart)"
+        ).name
         e.text.emit(
-          "call void @\(symbol)(ptr \(aPointer), i64 \(c.aRowStride), i64 \(c.aDepthStride), ptr \(bPointer), i64 \(c.bDepthStride), ptr \(cPointer), i64 \(c.cRowStride), i64 \(depth), i64 \(k > 0 || c.accumulates ? 1 : 0), i64 \(columns))")
+          "call void @\(symbol)(ptr \(aPointer), i64 \(c.aRowStride), i64 \(c.aDepthStride), ptr \(bPointer), i64 \(c.bDepthStride), ptr \(cPointer), i64 \(c.cRowStride), i64 \(depth), i64 \(k > 0 || c.accumulates ? 1 : 0), i64 \(columns))"
+        )
         return []
       }
       row += height * count
@@ -538,39 +575,54 @@ package struct KernelEmitter {
     func position(_ e: inout KernelEmitter, _ column: String) -> String {
       let variable = LoopVariable(id: -1, extent: max(p.columns.total, 2))
       let coordinate = delinearize(IndexExpression(variable), p.positions.map(\.extent))
-      let offset = zip(coordinate, p.positions).reduce(IndexExpression(0)) { $0 + $1.0 * $1.1.stride }
+      let offset = zip(coordinate, p.positions).reduce(IndexExpression(0)) {
+        $0 + $1.0 * $1.1.stride
+      }
       return e.index(offset, [variable: column])
     }
     _ = counted(from: begin, to: end, step: width) { e, column, _ in
       let offsets: [String] = (0..<width).map { lane in
         let at = e.text.make("i64", 0, "add nsw i64 \(column), \(lane)").name
         let inside = e.text.make("i1", 0, "icmp slt i64 \(at), \(p.columns.total)").name
-        let safe = e.text.make("i64", 0, "select i1 \(inside), i64 \(at), i64 \(p.columns.total - 1)").name
+        let safe = e.text.make(
+          "i64", 0, "select i1 \(inside), i64 \(at), i64 \(p.columns.total - 1)"
+        ).name
         return position(&e, safe)
       }
       let local = e.text.make("i64", 0, "sub nsw i64 \(column), \(begin)").name
       let panelStart = e.text.make("i64", 0, "mul nsw i64 \(local), \(depth)").name
       let span = e.text.make("i64", 0, "sub nsw i64 \(offsets[width - 1]), \(offsets[0])").name
       let isRun = e.text.make("i1", 0, "icmp eq i64 \(span), \(width - 1)").name
-      let (run, scattered, done) = (e.text.label("run"), e.text.label("scattered"), e.text.label("packed"))
+      let (run, scattered, done) = (
+        e.text.label("run"), e.text.label("scattered"), e.text.label("packed")
+      )
       e.text.emit("br i1 \(isRun), label %\(run), label %\(scattered)")
       for isVector in [true, false] {
         e.text.startBlock(isVector ? run : scattered)
         e.overTaps(p.taps[...], row: "0", offset: "0") { e, row, offset in
           let scaled = e.text.make("i64", 0, "mul nsw i64 \(row), \(width)").name
           let to = e.text.make("i64", 0, "add nsw i64 \(panelStart), \(scaled)").name
-          let toPointer = e.text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(destination), i64 \(to)").name
+          let toPointer = e.text.make(
+            "ptr", 0, "getelementptr inbounds \(element), ptr \(destination), i64 \(to)"
+          ).name
           func source(_ lane: Int) -> String {
             let at = e.text.make("i64", 0, "add nsw i64 \(offset), \(offsets[lane])").name
-            return e.text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(at)").name
+            return e.text.make(
+              "ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(at)"
+            ).name
           }
           if isVector {
-            let value = e.text.make(element, width, "load <\(width) x \(element)>, ptr \(source(0)), align \(p.type.byteCount)")
+            let value = e.text.make(
+              element, width,
+              "load <\(width) x \(element)>, ptr \(source(0)), align \(p.type.byteCount)")
             e.text.emit("store \(value.text), ptr \(toPointer), align \(p.type.byteCount)")
           } else {
             for lane in 0..<width {
-              let value = e.text.make(element, 0, "load \(element), ptr \(source(lane)), align \(p.type.byteCount)")
-              let place = e.text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(toPointer), i64 \(lane)").name
+              let value = e.text.make(
+                element, 0, "load \(element), ptr \(source(lane)), align \(p.type.byteCount)")
+              let place = e.text.make(
+                "ptr", 0, "getelementptr inbounds \(element), ptr \(toPointer), i64 \(lane)"
+              ).name
               e.text.emit("store \(value.text), ptr \(place), align \(p.type.byteCount)")
             }
           }

@@ -1,6 +1,6 @@
+import CLLVM
 package import DLCKernel
 package import DLCTensor
-import CLLVM
 
 /// What to make of a module.
 package enum EmissionKind: Sendable { case object, assembly, optimizedIR }
@@ -13,7 +13,8 @@ package struct LLVMLibrary: @unchecked Sendable {
   package init() throws(DLCError) {
     guard let table = dlc_llvm_open() else {
       throw DLCError(
-        .code, String(cString: dlc_llvm_error()), remedy: "install libllvm19, or run a compiled .dlc")
+        .code, String(cString: dlc_llvm_error()),
+        remedy: "install libllvm19, or run a compiled .dlc")
     }
     self.table = table
   }
@@ -28,25 +29,31 @@ package struct LLVMLibrary: @unchecked Sendable {
   package var host: Target {
     let features = take(table.pointee.GetHostCPUFeatures())
     return Self.target(
-      triple: take(table.pointee.GetDefaultTargetTriple()), cpu: take(table.pointee.GetHostCPUName()),
+      triple: take(table.pointee.GetDefaultTargetTriple()),
+      cpu: take(table.pointee.GetHostCPUName()),
       features: features)
   }
 
   package static func target(triple: String, cpu: String, features: String) -> Target {
     if triple.hasPrefix("aarch64") {
-      return Target(triple: triple, cpu: cpu, features: features, vectorBytes: 16, registerCount: 32)
+      return Target(
+        triple: triple, cpu: cpu, features: features, vectorBytes: 16, registerCount: 32)
     }
     let has = Set(features.split(separator: ",").map(String.init))
     if has.isSuperset(of: ["+avx512f", "+avx512vl", "+avx512bw", "+avx512dq"]) {
-      return Target(triple: triple, cpu: cpu, features: features, vectorBytes: 64, registerCount: 32)
+      return Target(
+        triple: triple, cpu: cpu, features: features, vectorBytes: 64, registerCount: 32)
     }
     let bytes = has.contains("+avx2") ? 32 : 16
-    return Target(triple: triple, cpu: cpu, features: features, vectorBytes: bytes, registerCount: 16)
+    return Target(
+      triple: triple, cpu: cpu, features: features, vectorBytes: bytes, registerCount: 16)
   }
 
   /// Compiles a module's text.
   /// - Throws: `.code` with LLVM's message; that is a defect of the emitter.
-  package func compile(_ text: String, _ target: Target, _ kind: EmissionKind = .object) throws(DLCError) -> [UInt8] {
+  package func compile(_ text: String, _ target: Target, _ kind: EmissionKind = .object)
+    throws(DLCError) -> [UInt8]
+  {
     let llvm = table.pointee
     func failure(_ what: String, _ message: String) -> DLCError {
       DLCError(.code, "\(what): \(message)", at: "generated code")
@@ -61,12 +68,17 @@ package struct LLVMLibrary: @unchecked Sendable {
     }
     var module: UnsafeMutableRawPointer?
     var message: UnsafeMutablePointer<CChar>?
-    if llvm.ParseIRInContext(context, buffer, &module, &message) != 0 { throw failure("parse", take(message)) }
+    if llvm.ParseIRInContext(context, buffer, &module, &message) != 0 {
+      throw failure("parse", take(message))
+    }
     defer { llvm.DisposeModule(module) }
     var handle: UnsafeMutableRawPointer?
-    if llvm.GetTargetFromTriple(target.triple, &handle, &message) != 0 { throw failure("target", take(message)) }
+    if llvm.GetTargetFromTriple(target.triple, &handle, &message) != 0 {
+      throw failure("target", take(message))
+    }
     // Optimisation level default, position-independent, small code model.
-    let machine = llvm.CreateTargetMachine(handle, target.triple, target.cpu, target.features, 2, 2, 3)
+    let machine = llvm.CreateTargetMachine(
+      handle, target.triple, target.cpu, target.features, 2, 2, 3)
     guard let machine else { throw failure("target", "no machine for \(target.cpu)") }
     defer { llvm.DisposeTargetMachine(machine) }
     let layout = llvm.CreateTargetDataLayout(machine)
@@ -74,7 +86,8 @@ package struct LLVMLibrary: @unchecked Sendable {
     llvm.DisposeTargetData(layout)
     let options = llvm.CreatePassBuilderOptions()
     defer { llvm.DisposePassBuilderOptions(options) }
-    let passes = "function(instcombine<no-verify-fixpoint>,simplifycfg,early-cse,loop-mssa(licm),instsimplify)"
+    let passes =
+      "function(instcombine<no-verify-fixpoint>,simplifycfg,early-cse,loop-mssa(licm),instsimplify)"
     if let error = llvm.RunPasses(module, passes, machine, options) {
       let text = llvm.GetErrorMessage(error)
       defer { llvm.DisposeErrorMessage(text) }
@@ -82,7 +95,9 @@ package struct LLVMLibrary: @unchecked Sendable {
     }
     if kind == .optimizedIR { return Array(take(llvm.PrintModuleToString(module)).utf8) }
     var output: UnsafeMutableRawPointer?
-    if llvm.TargetMachineEmitToMemoryBuffer(machine, module, kind == .assembly ? 0 : 1, &message, &output) != 0 {
+    if llvm.TargetMachineEmitToMemoryBuffer(
+      machine, module, kind == .assembly ? 0 : 1, &message, &output) != 0
+    {
       throw failure("emission", take(message))
     }
     defer { llvm.DisposeMemoryBuffer(output) }

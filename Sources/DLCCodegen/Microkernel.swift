@@ -16,7 +16,9 @@ package struct Microkernel: Hashable, Sendable {
   package static func rowPlan(_ rows: Int, tile: Int) -> [(height: Int, count: Int)] {
     let (whole, rest) = (rows / tile, rows % tile)
     if rest == 0 { return [(tile, whole)] }
-    if whole == 0 || rest * 2 > tile { return whole == 0 ? [(rest, 1)] : [(tile, whole), (rest, 1)] }
+    if whole == 0 || rest * 2 > tile {
+      return whole == 0 ? [(rest, 1)] : [(tile, whole), (rest, 1)]
+    }
     let pair = tile + rest
     let upper = (pair + 1) / 2
     var plan: [(Int, Int)] = whole > 1 ? [(tile, whole - 1)] : []
@@ -42,7 +44,8 @@ package struct Microkernel: Hashable, Sendable {
     let lanes = target.vectorBytes / type.byteCount
     let vectorType = "<\(lanes) x \(element)>"
     text.raw(
-      "define hidden void @\(name(target))(ptr noalias nonnull readonly %a, i64 %ars, i64 %aks, ptr noalias nonnull readonly %b, i64 %bks, ptr noalias nonnull %c, i64 %crs, i64 %depth, i64 %accumulate, i64 %columns) #0 {")
+      "define hidden void @\(name(target))(ptr noalias nonnull readonly %a, i64 %ars, i64 %aks, ptr noalias nonnull readonly %b, i64 %bks, ptr noalias nonnull %c, i64 %crs, i64 %depth, i64 %accumulate, i64 %columns) #0 {"
+    )
     text.startBlock("entry")
     func pointer(_ base: String, _ offset: String) -> String {
       text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(offset)").name
@@ -64,15 +67,21 @@ package struct Microkernel: Hashable, Sendable {
 
     func step(_ k: String, _ sums: [Operand]) -> [Operand] {
       let bOffset = text.make("i64", 0, "mul nsw i64 \(k), %bks").name
-      let bPointer = text.make("ptr", 0, "getelementptr inbounds \(element), ptr %b, i64 \(bOffset)").name
+      let bPointer = text.make(
+        "ptr", 0, "getelementptr inbounds \(element), ptr %b, i64 \(bOffset)"
+      ).name
       let columns = (0..<vectors).map { v -> Operand in
-        let at = text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(bPointer), i64 \(v * lanes)").name
+        let at = text.make(
+          "ptr", 0, "getelementptr inbounds \(element), ptr \(bPointer), i64 \(v * lanes)"
+        ).name
         return text.make(element, lanes, "load \(vectorType), ptr \(at), align \(type.byteCount)")
       }
       let aOffset = hasUnitDepth ? k : text.make("i64", 0, "mul nsw i64 \(k), %aks").name
       var next = sums
       for row in 0..<rows {
-        let at = text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(aRows[row]), i64 \(aOffset)").name
+        let at = text.make(
+          "ptr", 0, "getelementptr inbounds \(element), ptr \(aRows[row]), i64 \(aOffset)"
+        ).name
         let one = text.make(element, 0, "load \(element), ptr \(at), align \(type.byteCount)")
         let all = text.splat(one, lanes)
         var math = FloatMath(text, element, lanes)
@@ -105,15 +114,21 @@ package struct Microkernel: Hashable, Sendable {
     func place(_ row: Int, _ v: Int) -> String { pointer(cRows[row], "\(v * lanes)") }
     func isEdge(_ v: Int) -> Bool { isMasked && v == vectors - 1 }
     let mangled = "v\(lanes)\(element == "float" ? "f32" : "f64")"
-    text.declare("declare \(vectorType) @llvm.masked.load.\(mangled).p0(ptr, i32, <\(lanes) x i1>, \(vectorType))")
-    text.declare("declare void @llvm.masked.store.\(mangled).p0(\(vectorType), ptr, i32, <\(lanes) x i1>)")
+    text.declare(
+      "declare \(vectorType) @llvm.masked.load.\(mangled).p0(ptr, i32, <\(lanes) x i1>, \(vectorType))"
+    )
+    text.declare(
+      "declare void @llvm.masked.store.\(mangled).p0(\(vectorType), ptr, i32, <\(lanes) x i1>)")
     var added: [Operand] = []
     for row in 0..<rows {
       for v in 0..<vectors {
         let at = place(row, v)
         let old =
           isEdge(v)
-          ? text.make(element, lanes, "call \(vectorType) @llvm.masked.load.\(mangled).p0(ptr \(at), i32 \(type.byteCount), \(mask!.text), \(vectorType) zeroinitializer)")
+          ? text.make(
+            element, lanes,
+            "call \(vectorType) @llvm.masked.load.\(mangled).p0(ptr \(at), i32 \(type.byteCount), \(mask!.text), \(vectorType) zeroinitializer)"
+          )
           : text.make(element, lanes, "load \(vectorType), ptr \(at), align \(type.byteCount)")
         added.append(text.make(element, lanes, "fadd \(old.text), \(sums[row * vectors + v].name)"))
       }
@@ -122,14 +137,19 @@ package struct Microkernel: Hashable, Sendable {
     text.emit("br label %\(write)")
     text.startBlock(write)
     let finals = sums.indices.map { index -> Operand in
-      text.make(element, lanes, "phi \(vectorType) [ \(sums[index].name), %\(before) ], [ \(added[index].name), %\(after) ]")
+      text.make(
+        element, lanes,
+        "phi \(vectorType) [ \(sums[index].name), %\(before) ], [ \(added[index].name), %\(after) ]"
+      )
     }
     for row in 0..<rows {
       for v in 0..<vectors {
         let at = place(row, v)
         let value = finals[row * vectors + v]
         if isEdge(v) {
-          text.emit("call void @llvm.masked.store.\(mangled).p0(\(value.text), ptr \(at), i32 \(type.byteCount), \(mask!.text))")
+          text.emit(
+            "call void @llvm.masked.store.\(mangled).p0(\(value.text), ptr \(at), i32 \(type.byteCount), \(mask!.text))"
+          )
         } else {
           text.emit("store \(value.text), ptr \(at), align \(type.byteCount)")
         }

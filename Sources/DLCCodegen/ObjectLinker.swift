@@ -25,8 +25,12 @@ package struct ObjectLinker {
 
   private var image: [UInt8] = []
   private var symbols: [String: Int] = [:]
-  private var pending: [(object: Int, place: Int, type: Int, symbol: SymbolReference, addend: Int)] = []
-  private enum SymbolReference { case offset(Int), named(String) }
+  private var pending:
+    [(object: Int, place: Int, type: Int, symbol: SymbolReference, addend: Int)] = []
+  private enum SymbolReference {
+    case offset(Int)
+    case named(String)
+  }
 
   package static func link(_ objects: [[UInt8]]) throws(DLCError) -> CodeImage {
     var linker = ObjectLinker()
@@ -88,7 +92,9 @@ package struct ObjectLinker {
       for index in 0..<section.size / 24 {
         let at = section.offset + index * 24
         let info = read(at + 8, 8)
-        guard let symbol = references[info >> 32] else { throw Self.failure("a relocation has no symbol") }
+        guard let symbol = references[info >> 32] else {
+          throw Self.failure("a relocation has no symbol")
+        }
         pending.append((machine, base + read(at, 8), info & 0xffff_ffff, symbol, read(at + 16, 8)))
       }
     }
@@ -100,14 +106,18 @@ package struct ObjectLinker {
       switch symbol {
       case .offset(let offset): target = offset
       case .named(let name):
-        guard let offset = symbols[name] else { throw Self.failure("the code needs '\(name)', which is not part of it") }
+        guard let offset = symbols[name] else {
+          throw Self.failure("the code needs '\(name)', which is not part of it")
+        }
         target = offset
       }
       let distance = target + addend - place
       func patch(_ mask: UInt32, _ bits: UInt32) {
         var word = (0..<4).reduce(UInt32(0)) { $0 | UInt32(image[place + $1]) << (8 * UInt32($1)) }
         word = word & ~mask | bits & mask
-        for byte in 0..<4 { image[place + byte] = UInt8(truncatingIfNeeded: word >> (8 * UInt32(byte))) }
+        for byte in 0..<4 {
+          image[place + byte] = UInt8(truncatingIfNeeded: word >> (8 * UInt32(byte)))
+        }
       }
       switch (machine, type) {
       case (62, 2), (62, 4):  // R_X86_64_PC32, PLT32
@@ -120,11 +130,16 @@ package struct ObjectLinker {
         let pages = ((target + addend) >> 12) - (place >> 12)
         let bits = UInt32(truncatingIfNeeded: pages)
         patch(0x60ff_ffe0, (bits & 3) << 29 | (bits >> 2 & 0x7ffff) << 5)
-      case (183, 277): patch(0x003f_fc00, UInt32(truncatingIfNeeded: (target + addend) & 0xfff) << 10)
-      case (183, 284): patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 1) << 10)
-      case (183, 285): patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 2) << 10)
-      case (183, 286): patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 3) << 10)
-      case (183, 299): patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 4) << 10)
+      case (183, 277):
+        patch(0x003f_fc00, UInt32(truncatingIfNeeded: (target + addend) & 0xfff) << 10)
+      case (183, 284):
+        patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 1) << 10)
+      case (183, 285):
+        patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 2) << 10)
+      case (183, 286):
+        patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 3) << 10)
+      case (183, 299):
+        patch(0x003f_fc00, UInt32(truncatingIfNeeded: ((target + addend) & 0xfff) >> 4) << 10)
       default: throw Self.failure("relocation type \(type) of machine \(machine) is not supported")
       }
     }

@@ -27,7 +27,9 @@ struct ScalarEmitter {
   }
 
   /// Functions that are computed in double for both types: float then is exact to 1 ulp.
-  private mutating func inDouble(_ x: [Operand], _ body: (inout FloatMath, [Operand]) -> Operand) -> Operand {
+  private mutating func inDouble(_ x: [Operand], _ body: (inout FloatMath, [Operand]) -> Operand)
+    -> Operand
+  {
     guard x[0].type == "float" else { return math(x[0]) { body(&$0, x) } }
     let lanes = x[0].lanes
     let doubleType = Operand(name: "", type: "double", lanes: lanes).fullType
@@ -113,7 +115,9 @@ struct ScalarEmitter {
     }
   }
 
-  private mutating func integer(_ f: BinaryFunction, _ type: DataType, _ a: Operand, _ b: Operand) -> Operand {
+  private mutating func integer(_ f: BinaryFunction, _ type: DataType, _ a: Operand, _ b: Operand)
+    -> Operand
+  {
     let (t, n) = (a.type, a.lanes)
     func literal(_ value: Int) -> Operand { FunctionText.literal("\(value)", t, n) }
     func simple(_ instruction: String) -> Operand {
@@ -149,7 +153,8 @@ struct ScalarEmitter {
       var value = text.make(t, n, "\(instruction) \(a.text), \(safe.name)")
       if let minusOne {
         let opposite =
-          f == .divide ? text.make(t, n, "sub \(a.fullType) \(literal(0).name), \(a.name)") : literal(0)
+          f == .divide
+          ? text.make(t, n, "sub \(a.fullType) \(literal(0).name), \(a.name)") : literal(0)
         value = choose(minusOne, opposite, value)
       }
       return choose(zero, f == .divide ? literal(-1) : a, value)
@@ -167,7 +172,8 @@ struct ScalarEmitter {
       var (result, base) = (literal(1), a)
       for bit in 0..<type.bitCount - (signed ? 1 : 0) {
         let shifted = text.integer("lshr", b, bit)
-        let set = text.make("i1", n, "trunc \(shifted.text) to \(Operand(name: "", type: "i1", lanes: n).fullType)")
+        let set = text.make(
+          "i1", n, "trunc \(shifted.text) to \(Operand(name: "", type: "i1", lanes: n).fullType)")
         result = choose(set, text.make(t, n, "mul \(result.text), \(base.name)"), result)
         base = text.make(t, n, "mul \(base.text), \(base.name)")
       }
@@ -175,14 +181,17 @@ struct ScalarEmitter {
       let negative = text.make("i1", n, "icmp slt \(b.text), \(literal(0).name)")
       let one = text.make("i1", n, "icmp eq \(a.text), \(literal(1).name)")
       let minus = text.make("i1", n, "icmp eq \(a.text), \(literal(-1).name)")
-      let odd = text.make("i1", n, "trunc \(b.text) to \(Operand(name: "", type: "i1", lanes: n).fullType)")
+      let odd = text.make(
+        "i1", n, "trunc \(b.text) to \(Operand(name: "", type: "i1", lanes: n).fullType)")
       let ofMinus = choose(odd, literal(-1), literal(1))
       return choose(negative, choose(one, literal(1), choose(minus, ofMinus, literal(0))), result)
     case .atan2: preconditionFailure("atan2 is no integer function")
     }
   }
 
-  private mutating func compare(_ c: Comparison, _ type: DataType, _ a: Operand, _ b: Operand) -> Operand {
+  private mutating func compare(_ c: Comparison, _ type: DataType, _ a: Operand, _ b: Operand)
+    -> Operand
+  {
     if type.isFloat {
       let predicate =
         switch c {
@@ -222,7 +231,8 @@ struct ScalarEmitter {
       return target == .float16 || target == .bfloat16 ? roundThroughStorage(value, target) : value
     case (true, false):
       if target == .bool {
-        return text.make("i1", n, "fcmp une \(x.text), \(FunctionText.literal("0.0", x.type, n).name)")
+        return text.make(
+          "i1", n, "fcmp une \(x.text), \(FunctionText.literal("0.0", x.type, n).name)")
       }
       let name = target.isSigned ? "fptosi.sat" : "fptoui.sat"
       let symbol = "@llvm.\(name).\(FunctionText.mangle(to)).\(FunctionText.mangle(x))"

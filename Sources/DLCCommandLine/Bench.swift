@@ -19,12 +19,17 @@ struct Bench: ParsableCommand {
   @Option(help: "Arrays for the inputs (.npz); random ones without it.") var inputs: String?
   @Option(help: "Worker threads.") var threads: Int?
   @Option(help: "Runs before the measurement.") var warmup = 3
-  @Option(help: "Measured runs; by default as many as take half a second, at least 20.") var runs: Int?
+  @Option(help: "Measured runs; by default as many as take half a second, at least 20.") var runs:
+    Int?
   @Flag(help: "One JSON object.") var json = false
 
   func validate() throws {
-    if warmup < 0 || (runs ?? 1) < 1 { throw ValidationError("--warmup and --runs cannot be negative or zero") }
-    if let threads, threads < 1 || threads > 1024 { throw ValidationError("--threads must be between 1 and 1024") }
+    if warmup < 0 || (runs ?? 1) < 1 {
+      throw ValidationError("--warmup and --runs cannot be negative or zero")
+    }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads must be between 1 and 1024")
+    }
   }
 
   func run() throws {
@@ -39,8 +44,11 @@ struct Bench: ParsableCommand {
       loadTime = milliseconds(clock.now - start)
     case .module(let module):
       let function = try module.selectFunction(model.function)
-      let declared = Dictionary(function.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
-      let shapes = arrays.compactMap { array in declared[array.name].map { (array.name, $0, array.value.shape) } }
+      let declared = Dictionary(
+        function.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
+      let shapes = arrays.compactMap { array in
+        declared[array.name].map { (array.name, $0, array.value.shape) }
+      }
       let sizes = try module.bind(explicit: try model.sizes, arrays: shapes)
       let compiling = clock.now
       executable = try Compiler().compile(module, function: function.name, dimensions: sizes)
@@ -55,13 +63,16 @@ struct Bench: ParsableCommand {
     try executable.initializeState(seed: 0)
     var inputs: [String: Tensor] = [:]
     for (number, port) in executable.inputs.enumerated() {
-      inputs[port.name] = arrays.first { $0.name == port.name }?.value ?? random(port.type, UInt64(number))
+      inputs[port.name] =
+        arrays.first { $0.name == port.name }?.value ?? random(port.type, UInt64(number))
     }
     var results = executable.outputs.map { Tensor(zeros: $0.type.dataType, $0.type.sizes) }
     for _ in 0..<warmup { try executable.run(inputs, into: &results, threads: threads) }
     var times: [Double] = []
     let begin = clock.now
-    while runs.map({ times.count < $0 }) ?? (times.count < 20 || milliseconds(clock.now - begin) < 500) {
+    while runs.map({ times.count < $0 })
+      ?? (times.count < 20 || milliseconds(clock.now - begin) < 500)
+    {
       let before = clock.now
       try executable.run(inputs, into: &results, threads: threads)
       times.append(milliseconds(clock.now - before))
@@ -75,14 +86,23 @@ struct Bench: ParsableCommand {
     let program = executable.program
     if json {
       print(
-        "{\"median_ms\":\(fixed(median, 6)),\"min_ms\":\(fixed(times[0], 6)),\"p95_ms\":\(fixed(p95, 6)),\"runs\":\(times.count),\"compile_ms\":\(fixed(compileTime, 3)),\"load_ms\":\(fixed(loadTime, 3)),\"peak_rss_bytes\":\(usage.ru_maxrss * 1024),\"arena_bytes\":\(program.arenaBytes),\"flops\":\(program.flops),\"bytes_moved\":\(program.bytesMoved)}")
+        "{\"median_ms\":\(fixed(median, 6)),\"min_ms\":\(fixed(times[0], 6)),\"p95_ms\":\(fixed(p95, 6)),\"runs\":\(times.count),\"compile_ms\":\(fixed(compileTime, 3)),\"load_ms\":\(fixed(loadTime, 3)),\"peak_rss_bytes\":\(usage.ru_maxrss * 1024),\"arena_bytes\":\(program.arenaBytes),\"flops\":\(program.flops),\"bytes_moved\":\(program.bytesMoved)}"
+      )
     } else {
       print(
         table([
-          ["median", "\(fixed(median, 4)) ms (min \(fixed(times[0], 4)), 95 % \(fixed(p95, 4)), \(times.count) runs)"],
-          ["speed", "\(fixed(Double(program.flops) / median / 1e6, 2)) GFLOP/s, \(fixed(Double(program.bytesMoved) / median / 1e6, 2)) GB/s"],
+          [
+            "median",
+            "\(fixed(median, 4)) ms (min \(fixed(times[0], 4)), 95 % \(fixed(p95, 4)), \(times.count) runs)",
+          ],
+          [
+            "speed",
+            "\(fixed(Double(program.flops) / median / 1e6, 2)) GFLOP/s, \(fixed(Double(program.bytesMoved) / median / 1e6, 2)) GB/s",
+          ],
           ["compile", "\(fixed(compileTime, 1)) ms, load \(fixed(loadTime, 2)) ms"],
-          ["memory", "arena \(size(program.arenaBytes)), peak RSS \(size(usage.ru_maxrss * 1024))"],
+          [
+            "memory", "arena \(size(program.arenaBytes)), peak RSS \(size(usage.ru_maxrss * 1024))",
+          ],
         ]))
     }
   }

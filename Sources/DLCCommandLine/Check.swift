@@ -15,7 +15,9 @@ struct Check: ParsableCommand {
     switch try LoadedModel(model) {
     case .module(let module): found = module.violations()
     case .program(let contents):
-      if !contents.module.isEmpty { found = try ModuleFile.decode(contents.module, path: model).violations() }
+      if !contents.module.isEmpty {
+        found = try ModuleFile.decode(contents.module, path: model).violations()
+      }
     }
     if json {
       let list = found.map {
@@ -26,7 +28,8 @@ struct Check: ParsableCommand {
       print("\(model): sound")
     }
     guard found.isEmpty else {
-      complain("dlc: error: the model breaks \(found.count) rule\(found.count == 1 ? "" : "s") [\(model)]")
+      complain(
+        "dlc: error: the model breaks \(found.count) rule\(found.count == 1 ? "" : "s") [\(model)]")
       for violation in found { complain("  \(violation)") }
       throw ExitCode(2)
     }

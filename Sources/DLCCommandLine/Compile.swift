@@ -17,23 +17,30 @@ struct Compile: ParsableCommand {
   }
 
   @OptionGroup var model: ModelOptions
-  @Option(name: .shortAndLong, help: "The program file; MODEL with .dlc for .pb by default.") var output: String?
+  @Option(name: .shortAndLong, help: "The program file; MODEL with .dlc for .pb by default.")
+  var output: String?
   @Option(help: "native, or a CPU name.") var target = "native"
   @Option(help: "Print a stage instead of writing a program.") var emit: Stage?
   @Option(help: "Print the graph after a pass, or after all.") var printAfter: String?
   @Option(help: "The last pass to run.") var stopAfter: String?
-  @Option(name: .customLong("disable"), help: "Leave a pass out; may be repeated.") var disabled: [String] = []
+  @Option(name: .customLong("disable"), help: "Leave a pass out; may be repeated.") var disabled:
+    [String] = []
   @Option(help: "At most so many optional rewrites.") var rewriteLimit: Int?
   @Flag(help: "The summary as JSON.") var json = false
   @Flag(help: "Compile everything anew, without the cache of compiled kernels.") var noCache = false
 
   func validate() throws {
-    for name in disabled + [printAfter, stopAfter].compactMap({ $0 }) where name != "all" && StandardPasses.named(name) == nil {
+    for name in disabled + [printAfter, stopAfter].compactMap({ $0 })
+    where name != "all" && StandardPasses.named(name) == nil {
       let known = StandardPasses.all.map(\.name)
-      let unique = known.enumerated().filter { known.firstIndex(of: $0.element) == $0.offset }.map(\.element)
-      throw ValidationError("there is no pass '\(name)'; the passes are \(unique.joined(separator: ", "))")
+      let unique = known.enumerated().filter { known.firstIndex(of: $0.element) == $0.offset }.map(
+        \.element)
+      throw ValidationError(
+        "there is no pass '\(name)'; the passes are \(unique.joined(separator: ", "))")
     }
-    if let rewriteLimit, rewriteLimit < 0 { throw ValidationError("--rewrite-limit cannot be negative") }
+    if let rewriteLimit, rewriteLimit < 0 {
+      throw ValidationError("--rewrite-limit cannot be negative")
+    }
   }
 
   func run() throws {
@@ -47,12 +54,15 @@ struct Compile: ParsableCommand {
     options.rewriteLimit = rewriteLimit ?? Int.max
     options.print = { print($0) }
     if !noCache, let cache = CompileCache.standard { options.objectStore = cache.objectStore }
-    let build = try Compiler(options).build(module, function: model.function, dimensions: try model.sizes)
+    let build = try Compiler(options).build(
+      module, function: model.function, dimensions: try model.sizes)
     if let emit {
       try self.emit(emit, build)
       return
     }
-    let path = output ?? (model.model.hasSuffix(".pb") ? String(model.model.dropLast(3)) : model.model) + ".dlc"
+    let path =
+      output ?? (model.model.hasSuffix(".pb") ? String(model.model.dropLast(3)) : model.model)
+      + ".dlc"
     try build.write(to: path, module: module)
     summarize(build, path, milliseconds(ContinuousClock.now - start))
   }
@@ -61,27 +71,46 @@ struct Compile: ParsableCommand {
     let program = build.program
     let fused = build.regions.reduce(0) { $0 + max($1.members.count - 1, 0) }
     if json {
-      let stages = build.stages.map { "\"\($0.name)\":\(fixed($0.milliseconds, 3))" }.joined(separator: ",")
+      let stages = build.stages.map { "\"\($0.name)\":\(fixed($0.milliseconds, 3))" }.joined(
+        separator: ",")
       print(
-        "{\"program\":\(DLCFormats.json(path)),\"function\":\(DLCFormats.json(program.function)),\"nodes_before\":\(build.boundGraph.nodes.count),\"nodes_after\":\(build.graph.nodes.count),\"kernels\":\(build.kernels.count),\"steps\":\(program.steps.count),\"fused_nodes\":\(fused),\"arena_bytes\":\(program.arenaBytes),\"arena_lower_bound\":\(program.arenaLowerBound),\"code_bytes\":\(build.code.count),\"compile_ms\":\(fixed(total, 3)),\"stages_ms\":{\(stages)}}")
+        "{\"program\":\(DLCFormats.json(path)),\"function\":\(DLCFormats.json(program.function)),\"nodes_before\":\(build.boundGraph.nodes.count),\"nodes_after\":\(build.graph.nodes.count),\"kernels\":\(build.kernels.count),\"steps\":\(program.steps.count),\"fused_nodes\":\(fused),\"arena_bytes\":\(program.arenaBytes),\"arena_lower_bound\":\(program.arenaLowerBound),\"code_bytes\":\(build.code.count),\"compile_ms\":\(fixed(total, 3)),\"stages_ms\":{\(stages)}}"
+      )
       return
     }
     print("\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))")
     print(
       table([
-        ["  nodes", "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after"],
-        ["  kernels", "\(build.kernels.count) in \(program.steps.count) steps, \(program.preparation.count) more run once; \(fused) nodes fused"],
-        ["  arena", "\(size(program.arenaBytes)), lower bound \(size(program.arenaLowerBound))\(ratio(program))"],
+        [
+          "  nodes",
+          "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after",
+        ],
+        [
+          "  kernels",
+          "\(build.kernels.count) in \(program.steps.count) steps, \(program.preparation.count) more run once; \(fused) nodes fused",
+        ],
+        [
+          "  arena",
+          "\(size(program.arenaBytes)), lower bound \(size(program.arenaLowerBound))\(ratio(program))",
+        ],
         ["  constants", "\(size(build.constants.count)), prepared \(size(program.preparedBytes))"],
         ["  code", size(build.code.count)],
-        ["  work", "\(fixed(Double(program.flops) / 1e6, 2)) MFLOP, \(size(program.bytesMoved)) moved"],
-        ["  time", "\(fixed(total, 1)) ms: " + build.stages.map { "\($0.name) \(fixed($0.milliseconds, 1))" }.joined(separator: ", ")],
+        [
+          "  work",
+          "\(fixed(Double(program.flops) / 1e6, 2)) MFLOP, \(size(program.bytesMoved)) moved",
+        ],
+        [
+          "  time",
+          "\(fixed(total, 1)) ms: "
+            + build.stages.map { "\($0.name) \(fixed($0.milliseconds, 1))" }.joined(separator: ", "),
+        ],
         ["  written", path],
       ]))
   }
 
   private func ratio(_ program: Program) -> String {
-    program.arenaLowerBound == 0 ? "" : " (ratio \(fixed(Double(program.arenaBytes) / Double(program.arenaLowerBound), 3)))"
+    program.arenaLowerBound == 0
+      ? "" : " (ratio \(fixed(Double(program.arenaBytes) / Double(program.arenaLowerBound), 3)))"
   }
 
   private func emit(_ stage: Stage, _ build: Build) throws {
@@ -89,22 +118,37 @@ struct Compile: ParsableCommand {
     switch stage {
     case .graph: print(build.graph.text(), terminator: "")
     case .regions:
-      for (number, region) in build.regions.enumerated() { print(region.text(build.legalGraph, number: number), terminator: "") }
+      for (number, region) in build.regions.enumerated() {
+        print(region.text(build.legalGraph, number: number), terminator: "")
+      }
     case .nests: for kernel in build.kernels { print(kernel.text) }
     case .kernels:
       print(
         table(
           [["kernel", "tiles", "scratch", "FLOP", "bytes"]]
-            + build.kernels.map { [$0.name, "\($0.tileCount)", size($0.localOffsets.total), "\($0.flops)", "\($0.bytesMoved)"] }))
+            + build.kernels.map {
+              [
+                $0.name, "\($0.tileCount)", size($0.localOffsets.total), "\($0.flops)",
+                "\($0.bytesMoved)",
+              ]
+            }))
     case .program, .memory:
       if stage == .memory {
-        print("arena peak \(program.arenaBytes) bytes, lower bound \(program.arenaLowerBound)\(ratio(program))")
-        print("prepared \(program.preparedBytes) bytes, constants \(build.constants.count), scratch \(program.scratchBytes) per worker")
+        print(
+          "arena peak \(program.arenaBytes) bytes, lower bound \(program.arenaLowerBound)\(ratio(program))"
+        )
+        print(
+          "prepared \(program.preparedBytes) bytes, constants \(build.constants.count), scratch \(program.scratchBytes) per worker"
+        )
       }
       for (index, slot) in program.buffers.enumerated() {
         if stage == .memory, case .arena(let offset) = slot.place {
-          let users = program.steps.indices.filter { program.steps[$0].buffers.contains(BufferID(index)) }
-          print("b\(index) \(slot.byteCount) bytes at \(offset), steps \(users.first ?? 0)...\(users.last ?? 0)")
+          let users = program.steps.indices.filter {
+            program.steps[$0].buffers.contains(BufferID(index))
+          }
+          print(
+            "b\(index) \(slot.byteCount) bytes at \(offset), steps \(users.first ?? 0)...\(users.last ?? 0)"
+          )
         } else if stage == .program {
           print("b\(index) = \(slot.place) : \(TensorType(slot.type, sizes: slot.shape))")
         }
@@ -112,8 +156,12 @@ struct Compile: ParsableCommand {
       if stage == .program {
         for (title, list) in [("prepare", program.preparation), ("step", program.steps)] {
           for (index, step) in list.enumerated() {
-            let after = step.dependencies.isEmpty ? "" : " after " + step.dependencies.map { "\($0.index)" }.joined(separator: ", ")
-            print("\(title) \(index) \(step.name)(\(step.buffers.map { "b\($0.index)" }.joined(separator: ", "))) tiles \(step.tileCount)\(after)")
+            let after =
+              step.dependencies.isEmpty
+              ? "" : " after " + step.dependencies.map { "\($0.index)" }.joined(separator: ", ")
+            print(
+              "\(title) \(index) \(step.name)(\(step.buffers.map { "b\($0.index)" }.joined(separator: ", "))) tiles \(step.tileCount)\(after)"
+            )
           }
         }
       }

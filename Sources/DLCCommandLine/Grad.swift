@@ -6,11 +6,15 @@ import DLCGraph
 import DLCTensor
 
 struct Grad: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Adds a derivative function to a module.")
+  static let configuration = CommandConfiguration(
+    abstract: "Adds a derivative function to a module.")
 
   @OptionGroup var model: ModelOptions
   @Option(help: "The scalar output to differentiate.") var of: String
-  @Option(help: "Inputs and parameters to differentiate by, separated by commas; all floating-point ones by default.") var wrt: String?
+  @Option(
+    help:
+      "Inputs and parameters to differentiate by, separated by commas; all floating-point ones by default."
+  ) var wrt: String?
   @Option(help: "The order of the derivative.") var order = 1
   @Option(name: .shortAndLong, help: "The model file to write.") var output: String
 
@@ -24,9 +28,11 @@ struct Grad: ParsableCommand {
     var target = of
     let names = wrt.map { $0.split(separator: ",").map(String.init) }
     for step in 1...order {
-      let made = "\(try module.selectFunction(model.function).name)_gradient" + (step == 1 ? "" : "\(step)")
+      let made =
+        "\(try module.selectFunction(model.function).name)_gradient" + (step == 1 ? "" : "\(step)")
       let scalar = step < order
-      try Gradient.add(to: &module, function: name, of: target, by: names, named: made, asScalar: scalar)
+      try Gradient.add(
+        to: &module, function: name, of: target, by: names, named: made, asScalar: scalar)
       (name, target) = (made, Gradient.scalarName)
     }
     try module.save(output)

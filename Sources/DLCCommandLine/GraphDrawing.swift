@@ -20,20 +20,30 @@ struct GraphDrawing {
     var boxOf: [ValueID: Int] = [:]
     for (argument, value) in zip(graph.arguments, graph.argumentValues) {
       boxOf[value] = boxes.count
-      boxes.append(Box(label: argument.name, detail: "\(argument.type)", kind: argument.kind == .input ? "input" : "state", sources: []))
+      boxes.append(
+        Box(
+          label: argument.name, detail: "\(argument.type)",
+          kind: argument.kind == .input ? "input" : "state", sources: []))
     }
     for node in graph.nodes {
       for value in node.results { boxOf[value] = boxes.count }
       boxes.append(
         Box(
-          label: node.operation.mnemonic, detail: "\(graph.type(node.results[0]))", kind: "operation",
+          label: node.operation.mnemonic, detail: "\(graph.type(node.results[0]))",
+          kind: "operation",
           sources: node.operands.map { boxOf[$0]! }))
     }
     for result in graph.results {
-      boxes.append(Box(label: result.name, detail: "\(graph.type(result.value))", kind: "output", sources: [boxOf[result.value]!]))
+      boxes.append(
+        Box(
+          label: result.name, detail: "\(graph.type(result.value))", kind: "output",
+          sources: [boxOf[result.value]!]))
     }
     for update in graph.updates {
-      boxes.append(Box(label: "\(update.name)'", detail: "\(graph.type(update.value))", kind: "state", sources: [boxOf[update.value]!]))
+      boxes.append(
+        Box(
+          label: "\(update.name)'", detail: "\(graph.type(update.value))", kind: "state",
+          sources: [boxOf[update.value]!]))
     }
     var columns: [Int: Int] = [:]
     for index in boxes.indices {
@@ -56,10 +66,12 @@ struct GraphDrawing {
   }
 
   var dot: String {
-    var text = "digraph \(quote(name)) {\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n"
+    var text =
+      "digraph \(quote(name)) {\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n"
     let shapes = ["input": "ellipse", "state": "folder", "output": "ellipse", "operation": "box"]
     for (index, box) in boxes.enumerated() {
-      text += "  n\(index) [label=\(quote("\(box.label)\n\(box.detail)")), shape=\(shapes[box.kind]!)];\n"
+      text +=
+        "  n\(index) [label=\(quote("\(box.label)\n\(box.detail)")), shape=\(shapes[box.kind]!)];\n"
       for source in box.sources { text += "  n\(source) -> n\(index);\n" }
     }
     return text + "}"
@@ -72,9 +84,13 @@ struct GraphDrawing {
     let total = columns * (width + gapX) + gapX
     var counts: [Int: Int] = [:]
     for box in boxes { counts[box.layer, default: 0] += 1 }
-    func x(_ box: Box) -> Int { (total - counts[box.layer]! * (width + gapX) + gapX) / 2 + box.column * (width + gapX) }
+    func x(_ box: Box) -> Int {
+      (total - counts[box.layer]! * (width + gapX) + gapX) / 2 + box.column * (width + gapX)
+    }
     func y(_ box: Box) -> Int { gapY + box.layer * (height + gapY) }
-    let colours = ["input": "#cfe8ff", "state": "#ffe9b8", "output": "#d3f2d0", "operation": "#f4f4f4"]
+    let colours = [
+      "input": "#cfe8ff", "state": "#ffe9b8", "output": "#d3f2d0", "operation": "#f4f4f4",
+    ]
     var text =
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"\(total)\" height=\"\(layers * (height + gapY) + gapY)\" font-family=\"sans-serif\" font-size=\"11\">\n"
     for box in boxes {

@@ -10,7 +10,10 @@ import DLCTensor
 struct Root: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dlc", abstract: "Compiles and runs deep-learning graphs.", version: "0.1.0",
-    subcommands: [Run.self, Compile.self, Show.self, Check.self, Bench.self, Grad.self, ZooCommand.self, Cache.self])
+    subcommands: [
+      Run.self, Compile.self, Show.self, Check.self, Bench.self, Grad.self, ZooCommand.self,
+      Cache.self,
+    ])
 }
 
 @main enum Main {

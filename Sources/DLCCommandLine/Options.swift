@@ -19,7 +19,8 @@ struct DimensionOption: ExpressibleByArgument {
 
 /// What names a function of a model and its sizes.
 struct ModelOptions: ParsableArguments {
-  @ArgumentParser.Argument(help: "A graph (.pb) or a compiled program (.dlc); told apart by content.")
+  @ArgumentParser.Argument(
+    help: "A graph (.pb) or a compiled program (.dlc); told apart by content.")
   var model: String
 
   @Option(help: "The function, when the model has several and none is called 'forward'.")
@@ -62,7 +63,8 @@ enum LoadedModel {
       case .module(let module): return module
       case .program(let contents):
         guard !contents.module.isEmpty else {
-          throw DLCError(.unsupported, "the program does not carry its graph", at: contents.file.path)
+          throw DLCError(
+            .unsupported, "the program does not carry its graph", at: contents.file.path)
         }
         var module = try ModuleFile.decode(contents.module, path: contents.file.path)
         for (name, value) in contents.states { try module.setValue(value, of: name) }
@@ -86,7 +88,9 @@ func fixed(_ value: Double, _ digits: Int) -> String {
   let whole = scaled / Int(scale)
   let rest = String(scaled % Int(scale))
   let sign = value < 0 && scaled != 0 ? "-" : ""
-  return digits == 0 ? "\(sign)\(whole)" : "\(sign)\(whole)." + String(repeating: "0", count: digits - rest.count) + rest
+  return digits == 0
+    ? "\(sign)\(whole)"
+    : "\(sign)\(whole)." + String(repeating: "0", count: digits - rest.count) + rest
 }
 
 /// Bytes for people.
@@ -103,7 +107,9 @@ func table(_ rows: [[String]]) -> String {
   return rows.map { row in
     var line = ""
     for (column, cell) in row.enumerated() {
-      line += column == row.count - 1 ? cell : cell + String(repeating: " ", count: widths[column] - cell.count + 2)
+      line +=
+        column == row.count - 1
+        ? cell : cell + String(repeating: " ", count: widths[column] - cell.count + 2)
     }
     return line
   }.joined(separator: "\n")

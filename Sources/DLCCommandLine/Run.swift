@@ -20,7 +20,9 @@ struct Run: ParsableCommand {
   @Flag(help: "Use the naive interpreter.") var reference = false
 
   func validate() throws {
-    if let threads, threads < 1 || threads > 1024 { throw ValidationError("--threads must be between 1 and 1024") }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads must be between 1 and 1024")
+    }
   }
 
   func run() throws {
@@ -41,7 +43,8 @@ struct Run: ParsableCommand {
       if reference {
         (results, after) = try interpret(module, function, sizes, arrays)
       } else {
-        let (executable, _) = try Compiler().load(module, function: function.name, dimensions: sizes, cache: .standard)
+        let (executable, _) = try Compiler().load(
+          module, function: function.name, dimensions: sizes, cache: .standard)
         (results, after) = try execute(executable, arrays)
       }
     }
@@ -50,7 +53,9 @@ struct Run: ParsableCommand {
   }
 
   /// A program runs as it is when it was compiled for these sizes and this machine.
-  private func canRun(_ contents: ProgramFile.Contents, _ arrays: [(name: String, value: Tensor)]) throws -> Bool {
+  private func canRun(_ contents: ProgramFile.Contents, _ arrays: [(name: String, value: Tensor)])
+    throws -> Bool
+  {
     if contents.module.isEmpty { return true }
     if !Executable.missingFeatures(contents.program).isEmpty { return false }
     if let name = model.function, name != contents.program.function { return false }
@@ -62,16 +67,21 @@ struct Run: ParsableCommand {
     return true
   }
 
-  private func set(_ values: [(name: String, value: Tensor)], on executable: Executable) throws(DLCError) {
+  private func set(_ values: [(name: String, value: Tensor)], on executable: Executable)
+    throws(DLCError)
+  {
     let known = Set(executable.states.map(\.name))
     let used = values.filter { known.contains($0.name) }
-    try executable.setState(Dictionary(used.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a }))
+    try executable.setState(
+      Dictionary(used.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a }))
   }
 
   private func bind(
-    _ module: Module, _ function: Function, _ arrays: [(name: String, value: Tensor)], _ values: [(name: String, value: Tensor)]
+    _ module: Module, _ function: Function, _ arrays: [(name: String, value: Tensor)],
+    _ values: [(name: String, value: Tensor)]
   ) throws -> [String: Int] {
-    let declared = Dictionary(function.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
+    let declared = Dictionary(
+      function.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
     var shapes: [(name: String, declared: TensorType, shape: [Int])] = []
     for (name, value) in arrays {
       guard let type = declared[name] else {
@@ -89,7 +99,8 @@ struct Run: ParsableCommand {
     return try module.bind(explicit: try model.sizes, arrays: shapes)
   }
 
-  private func execute(_ executable: Executable, _ arrays: [(name: String, value: Tensor)]) throws(DLCError)
+  private func execute(_ executable: Executable, _ arrays: [(name: String, value: Tensor)])
+    throws(DLCError)
     -> (results: [(name: String, value: Tensor)], state: [(name: String, value: Tensor)])
   {
     try executable.initializeState(seed: seed)
@@ -99,15 +110,24 @@ struct Run: ParsableCommand {
   }
 
   private func interpret(
-    _ module: Module, _ function: Function, _ sizes: [String: Int], _ arrays: [(name: String, value: Tensor)]
-  ) throws(DLCError) -> (results: [(name: String, value: Tensor)], state: [(name: String, value: Tensor)]) {
+    _ module: Module, _ function: Function, _ sizes: [String: Int],
+    _ arrays: [(name: String, value: Tensor)]
+  ) throws(DLCError) -> (
+    results: [(name: String, value: Tensor)], state: [(name: String, value: Tensor)]
+  ) {
+    try function.graph.bound(to: sizes).requireMemory(physicalMemory)
     var states: [String: Tensor] = [:]
     for state in module.states where function.stateNames.contains(state.name) {
-      let type = TensorType(state.type.dataType, try state.type.shape.mapThrowing { (d) throws(DLCError) in Dimension(try d.evaluate(sizes)) })
-      states[state.name] = state.value ?? state.initializer.value(type, name: state.name, seed: seed)
+      let type = TensorType(
+        state.type.dataType,
+        try state.type.shape.mapThrowing { (d) throws(DLCError) in Dimension(try d.evaluate(sizes))
+        })
+      states[state.name] =
+        state.value ?? state.initializer.value(type, name: state.name, seed: seed)
     }
     let (results, updates) = try Interpreter().run(
-      module, function: function, inputs: Dictionary(arrays.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a }),
+      module, function: function,
+      inputs: Dictionary(arrays.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a }),
       states: states, dimensions: sizes)
     states.merge(updates, uniquingKeysWith: { $1 })
     return (results, states.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
@@ -118,9 +138,12 @@ struct Run: ParsableCommand {
     for (name, value) in results {
       let numbers = value.doubles
       let mean = numbers.isEmpty ? Double.nan : numbers.reduce(0, +) / Double(numbers.count)
-      func short(_ x: Double?) -> String { x.map { value.dataType.isFloat ? fixed($0, 6) : fixed($0, 0) } ?? "-" }
+      func short(_ x: Double?) -> String {
+        x.map { value.dataType.isFloat ? fixed($0, 6) : fixed($0, 0) } ?? "-"
+      }
       rows.append([
-        name, "\(value.type)", short(numbers.min()), numbers.isEmpty ? "-" : fixed(mean, 6), short(numbers.max()),
+        name, "\(value.type)", short(numbers.min()), numbers.isEmpty ? "-" : fixed(mean, 6),
+        short(numbers.max()),
         numbers.prefix(5).map { short($0) }.joined(separator: " "),
       ])
     }

@@ -32,41 +32,62 @@ struct Show: ParsableCommand {
 
   private func signatures(_ module: Module) -> String {
     func port(_ name: String, _ type: TensorType) -> String {
-      let shape = type.shape.map { $0.constant.map { "\($0)" } ?? DLCFormats.json("\($0)") }.joined(separator: ",")
-      return "{\"name\":\(DLCFormats.json(name)),\"dtype\":\"\(type.dataType)\",\"shape\":[\(shape)]}"
+      let shape = type.shape.map { $0.constant.map { "\($0)" } ?? DLCFormats.json("\($0)") }.joined(
+        separator: ",")
+      return
+        "{\"name\":\(DLCFormats.json(name)),\"dtype\":\"\(type.dataType)\",\"shape\":[\(shape)]}"
     }
     let functions = module.functions.map { f in
       "{\"name\":\(DLCFormats.json(f.name)),\"inputs\":[\(f.inputs.map { port($0.name, $0.type) }.joined(separator: ","))],\"outputs\":[\(f.outputs.map { port($0.name, $0.type) }.joined(separator: ","))]}"
     }
     let parameters = module.states.map { port($0.name, $0.type) }
     let dimensions = module.dimensions.map { "\(DLCFormats.json($0.name)):\($0.size)" }
-    return "{\"functions\":[\(functions.joined(separator: ","))],\"parameters\":[\(parameters.joined(separator: ","))],\"dimensions\":{\(dimensions.joined(separator: ","))}}"
+    return
+      "{\"functions\":[\(functions.joined(separator: ","))],\"parameters\":[\(parameters.joined(separator: ","))],\"dimensions\":{\(dimensions.joined(separator: ","))}}"
   }
 
   private func overview(_ module: Module) throws -> String {
     var text = "module \(module.name)\n"
     let sizes = try module.bind(explicit: try model.sizes)
     if !module.dimensions.isEmpty {
-      text += "dimensions  " + module.dimensions.map { "\($0.name)=\(sizes[$0.name]!)" }.joined(separator: " ") + "\n"
+      text +=
+        "dimensions  "
+        + module.dimensions.map { "\($0.name)=\(sizes[$0.name]!)" }.joined(separator: " ") + "\n"
     }
     if !module.states.isEmpty {
       var count = 0
-      for state in module.states { count += try state.type.shape.reduce(1) { try $0 * $1.evaluate(sizes) } }
-      text += "\n" + table(
-        [["state", "type", "initialiser", "value"]]
-          + module.states.map { [$0.name, "\($0.type)", $0.initializer.encoded.name, $0.value == nil ? "-" : "stored"] })
+      for state in module.states {
+        count += try state.type.shape.reduce(1) { try $0 * $1.evaluate(sizes) }
+      }
+      text +=
+        "\n"
+        + table(
+          [["state", "type", "initialiser", "value"]]
+            + module.states.map {
+              [
+                $0.name, "\($0.type)", $0.initializer.encoded.name,
+                $0.value == nil ? "-" : "stored",
+              ]
+            })
       text += "\n\(count) elements\n"
     }
-    for function in module.functions where model.function == nil || function.name == model.function {
+    for function in module.functions where model.function == nil || function.name == model.function
+    {
       let bound = try function.graph.bound(to: sizes)
       text += "\nfunction \(function.name)\n"
       text += table(
-        function.inputs.map { ["  input", $0.name, "\($0.type)"] } + function.outputs.map { ["  output", $0.name, "\($0.type)"] })
-      let bytes = bound.types.indices.dropFirst(bound.arguments.count).reduce(0) { $0 + bound.types[$1].byteCount }
-      text += "\n  \(bound.nodes.count) operations, \(fixed(Double(bound.flops) / 1e6, 3)) MFLOP, \(size(bytes)) of intermediate values\n  "
+        function.inputs.map { ["  input", $0.name, "\($0.type)"] }
+          + function.outputs.map { ["  output", $0.name, "\($0.type)"] })
+      let bytes = bound.types.indices.dropFirst(bound.arguments.count).reduce(0) {
+        $0 + bound.types[$1].byteCount
+      }
+      text +=
+        "\n  \(bound.nodes.count) operations, \(fixed(Double(bound.flops) / 1e6, 3)) MFLOP, \(size(bytes)) of intermediate values\n  "
       var counts: [String: Int] = [:]
       for node in bound.nodes { counts[node.operation.mnemonic, default: 0] += 1 }
-      text += counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.key) \($0.value)" }.joined(separator: ", ") + "\n"
+      text +=
+        counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.key) \($0.value)" }
+        .joined(separator: ", ") + "\n"
     }
     return text
   }
@@ -79,8 +100,10 @@ extension Graph {
       let out = type(node.results[0]).elementCount
       switch node.operation {
       case .dotGeneral(let d):
-        return sum + 2 * out * d.geometry.lhsContracting.reduce(1) { $0 * type(node.operands[0]).sizes[$1] }
-      case .convolution: return sum + 2 * out * type(node.operands[1]).sizes.dropFirst().reduce(1, *)
+        return sum + 2 * out
+          * d.geometry.lhsContracting.reduce(1) { $0 * type(node.operands[0]).sizes[$1] }
+      case .convolution:
+        return sum + 2 * out * type(node.operands[1]).sizes.dropFirst().reduce(1, *)
       case .reduce, .argReduce: return sum + type(node.operands[0]).elementCount
       case .unary, .binary, .compare, .select, .clamp, .convert: return sum + out
       default: return sum

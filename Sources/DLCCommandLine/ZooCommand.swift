@@ -6,15 +6,20 @@ import DLCZoo
 
 struct ZooCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zoo", abstract: "The models that dlc ships.", subcommands: [List.self, Build.self])
+    commandName: "zoo", abstract: "The models that dlc ships.",
+    subcommands: [List.self, Build.self])
 
   struct List: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Lists the models and their functions.")
+    static let configuration = CommandConfiguration(
+      abstract: "Lists the models and their functions.")
 
     func run() throws {
       var rows = [["model", "functions", "what"]]
       for model in Zoo.models {
-        rows.append([model.name, try model.module().functions.map(\.name).joined(separator: ", "), model.summary])
+        rows.append([
+          model.name, try model.module().functions.map(\.name).joined(separator: ", "),
+          model.summary,
+        ])
       }
       print(table(rows))
     }
@@ -29,7 +34,8 @@ struct ZooCommand: ParsableCommand {
     func run() throws {
       let models = name.map { wanted in Zoo.models.filter { $0.name == wanted } } ?? Zoo.models
       guard !models.isEmpty else {
-        throw DLCError(.usage, "there is no model '\(name ?? "")'", remedy: "dlc zoo list names them")
+        throw DLCError(
+          .usage, "there is no model '\(name ?? "")'", remedy: "dlc zoo list names them")
       }
       for model in models {
         let path = "\(output)/\(model.name).pb"

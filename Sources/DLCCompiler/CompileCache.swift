@@ -22,7 +22,9 @@ public struct CompileCache: Sendable {
     func variable(_ name: String) -> String? {
       getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
     }
-    if let base = variable("XDG_CACHE_HOME"), base.hasPrefix("/") { return CompileCache(directory: base + "/dlc") }
+    if let base = variable("XDG_CACHE_HOME"), base.hasPrefix("/") {
+      return CompileCache(directory: base + "/dlc")
+    }
     return variable("HOME").map { CompileCache(directory: $0 + "/.cache/dlc") }
   }
 
@@ -70,10 +72,13 @@ public struct CompileCache: Sendable {
       let name = withUnsafePointer(to: &entry.pointee.d_name) {
         $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
       }
-      guard name.hasSuffix(".o") || name.hasSuffix(".dlc") || name.hasSuffix(".tmp") else { continue }
+      guard name.hasSuffix(".o") || name.hasSuffix(".dlc") || name.hasSuffix(".tmp") else {
+        continue
+      }
       var information = stat()
       if stat("\(directory)/\(name)", &information) == 0 {
-        result.append(("\(directory)/\(name)", Int(information.st_size), Int(information.st_mtim.tv_sec)))
+        result.append(
+          ("\(directory)/\(name)", Int(information.st_size), Int(information.st_mtim.tv_sec)))
       }
     }
     return result

@@ -19,26 +19,33 @@ public struct Compiler: Sendable {
   ///   - dimensions: sizes of named dimensions; the module's defaults stand for the others.
   /// - Throws: `.graph`, `.type` or `.dimension` for what is wrong with the model, `.code` when no
   ///   code can be made (libLLVM is missing).
-  public func compile(_ module: Module, function name: String? = nil, dimensions: [String: Int] = [:]) throws(DLCError)
+  public func compile(
+    _ module: Module, function name: String? = nil, dimensions: [String: Int] = [:]
+  ) throws(DLCError)
     -> Executable
   {
     try build(module, function: name, dimensions: dimensions).executable
   }
 
   /// Compiles and keeps what the command line reports about it.
-  package func build(_ module: Module, function name: String?, dimensions: [String: Int]) throws(DLCError) -> Build {
+  package func build(_ module: Module, function name: String?, dimensions: [String: Int])
+    throws(DLCError) -> Build
+  {
     var log = StageLog()
     let function = try module.selectFunction(name)
     let sizes = try module.bind(explicit: dimensions)
     let target = try log.time("target") { () throws(DLCError) in try options.resolvedTarget() }
     let bound = try log.time("bind") { () throws(DLCError) in try function.graph.bound(to: sizes) }
+    try bound.requireMemory(physicalMemory)
     let (graph, reports) = try log.time("passes") { () throws(DLCError) in try improve(bound) }
     let legal = try log.time("legalise") { () throws(DLCError) in try legalize(graph) }
     let regions = log.time("partition") { Partition.run(legal, target) }
     let lowered = log.time("lower") { regions.map { ($0, Lowering.lower($0, legal, target)) } }
     try verify(lowered)
     let states = try module.ports(of: legal, sizes)
-    var assembled = log.time("assemble") { ProgramAssembly.assemble(legal, lowered, states: states) }
+    var assembled = log.time("assemble") {
+      ProgramAssembly.assemble(legal, lowered, states: states)
+    }
     let generator = CodeGenerator(target, store: options.objectStore)
     let code = try log.time("code") { () throws(DLCError) in
       try generator.generate(assembled.kernels, threads: options.threads)
@@ -48,8 +55,10 @@ public struct Compiler: Sendable {
       try assembled.executable(code, states: module.storedValues(states))
     }
     return Build(
-      executable: executable, target: target, boundGraph: bound, graph: graph, legalGraph: legal, regions: regions,
-      lowered: lowered, kernels: assembled.kernels, program: assembled.program, constants: assembled.constants,
+      executable: executable, target: target, boundGraph: bound, graph: graph, legalGraph: legal,
+      regions: regions,
+      lowered: lowered, kernels: assembled.kernels, program: assembled.program,
+      constants: assembled.constants,
       code: code.bytes, passReports: reports, stages: log.stages)
   }
 
@@ -71,9 +80,21 @@ public struct Compiler: Sendable {
     for (_, region) in lowered {
       for call in region.calls {
         if let violation = call.kernel.violations().first {
-          throw DLCError(.code, "the lowered kernel is not sound: \(violation)", at: call.kernel.name)
+          throw DLCError(
+            .code, "the lowered kernel is not sound: \(violation)", at: call.kernel.name)
         }
       }
+    }
+  }
+}
+
+extension Graph {
+  /// Throws when a single value is larger than the memory there is.
+  package func requireMemory(_ bytes: Int) throws(DLCError) {
+    for type in types where type.byteCount > bytes {
+      throw DLCError(
+        .memory, "a value of type \(type) needs \(type.byteCount) bytes, this machine has \(bytes)",
+        remedy: "bind smaller sizes with --dim")
     }
   }
 }

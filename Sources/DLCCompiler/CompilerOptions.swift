@@ -46,7 +46,9 @@ public struct CompilerOptions: Sendable {
     guard let features = CompilerOptions.baselines[target], host.triple.hasPrefix("x86_64") else {
       throw DLCError(
         .usage, "'\(target)' is not a target of this machine",
-        remedy: "use native\(host.triple.hasPrefix("x86_64") ? ", " + CompilerOptions.baselines.keys.sorted().joined(separator: ", ") : "")")
+        remedy:
+          "use native\(host.triple.hasPrefix("x86_64") ? ", " + CompilerOptions.baselines.keys.sorted().joined(separator: ", ") : "")"
+      )
     }
     return LLVMLibrary.target(triple: host.triple, cpu: target, features: features)
   }
@@ -66,12 +68,15 @@ extension Module {
     let known = functions.map(\.name).joined(separator: ", ")
     if let name {
       guard let function = function(name) else {
-        throw DLCError(.graph, "module '\(self.name)' has no function '\(name)'", remedy: "it has \(known)")
+        throw DLCError(
+          .graph, "module '\(self.name)' has no function '\(name)'", remedy: "it has \(known)")
       }
       return function
     }
     if let function = functions.count == 1 ? functions[0] : function("forward") { return function }
-    throw DLCError(.usage, "module '\(self.name)' has several functions", remedy: "choose one with --function: \(known)")
+    throw DLCError(
+      .usage, "module '\(self.name)' has several functions",
+      remedy: "choose one with --function: \(known)")
   }
 
   /// The states that a graph reads or updates, as the program lists them.
@@ -84,7 +89,8 @@ extension Module {
       let (initializer, arguments) = state.initializer.encoded
       ports.append(
         StatePort(
-          name: state.name, type: type.dataType, shape: type.sizes, isUpdated: false, initializer: initializer,
+          name: state.name, type: type.dataType, shape: type.sizes, isUpdated: false,
+          initializer: initializer,
           initializerArguments: arguments, isParameter: state.isParameter))
     }
     return ports
@@ -97,7 +103,9 @@ extension Module {
       guard let value = state(port.name)?.value else { continue }
       guard value.dataType == port.type, value.shape == port.shape else {
         throw DLCError(
-          .binding, "the stored value of '\(port.name)' is \(value.type), the sizes bound now ask for \(port.shape)")
+          .binding,
+          "the stored value of '\(port.name)' is \(value.type), the sizes bound now ask for \(port.shape)"
+        )
       }
       values[port.name] = value
     }
@@ -107,7 +115,9 @@ extension Module {
 
 extension Program {
   /// Fills in what the program is called, what it needs, and where its kernels are.
-  mutating func describe(_ module: Module, _ function: Function, _ target: Target, _ code: CodeImage, _ kernels: [Kernel]) {
+  mutating func describe(
+    _ module: Module, _ function: Function, _ target: Target, _ code: CodeImage, _ kernels: [Kernel]
+  ) {
     name = module.name
     self.function = function.name
     triple = target.triple
@@ -120,7 +130,10 @@ extension Program {
 extension Target {
   /// Instruction sets that the code may use, in the spelling that the runtime checks.
   var neededFeatures: [String] {
-    let checked = ["sse4.1", "sse4.2", "avx", "avx2", "fma", "f16c", "bmi", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "neon"]
+    let checked = [
+      "sse4.1", "sse4.2", "avx", "avx2", "fma", "f16c", "bmi", "bmi2", "avx512f", "avx512bw",
+      "avx512dq", "avx512vl", "neon",
+    ]
     let present = Set(features.split(separator: ",").map(String.init))
     return checked.filter { present.contains("+" + $0) }
   }
@@ -128,7 +141,9 @@ extension Target {
 
 extension AssembledProgram {
   func executable(_ code: CodeImage, states: [String: Tensor]) throws(DLCError) -> Executable {
-    let memory = try code.bytes.withUnsafeBytesTyped { (bytes) throws(DLCError) in try CodeMemory(bytes) }
+    let memory = try code.bytes.withUnsafeBytesTyped { (bytes) throws(DLCError) in
+      try CodeMemory(bytes)
+    }
     let storage = TensorStorage(byteCount: constants.count)
     constants.withUnsafeBytes { storage.bytes.copyMemory(from: $0) }
     return try Executable(program, code: memory, constants: storage, prepared: nil, states: states)
@@ -137,7 +152,9 @@ extension AssembledProgram {
 
 extension Array {
   /// `withUnsafeBytes` with a typed error.
-  package func withUnsafeBytesTyped<R>(_ body: (UnsafeRawBufferPointer) throws(DLCError) -> R) throws(DLCError) -> R {
+  package func withUnsafeBytesTyped<R>(_ body: (UnsafeRawBufferPointer) throws(DLCError) -> R)
+    throws(DLCError) -> R
+  {
     let result: Result<R, DLCError> = withUnsafeBytes { bytes in
       do throws(DLCError) { return .success(try body(bytes)) } catch { return .failure(error) }
     }

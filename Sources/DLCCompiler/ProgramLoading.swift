@@ -18,9 +18,13 @@ extension Build {
       bare = module.withoutValues
     }
     let source = bare.map { ModuleFile.encode($0) } ?? []
-    let area = prepared.map { UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer($0.bytes).prefix(program.preparedBytes)) }
+    let area = prepared.map {
+      UnsafeRawBufferPointer(
+        rebasing: UnsafeRawBufferPointer($0.bytes).prefix(program.preparedBytes))
+    }
     try ProgramFile.write(
-      program, constants: constants, prepared: area, code: code, states: states, module: source, to: path)
+      program, constants: constants, prepared: area, code: code, states: states, module: source,
+      to: path)
   }
 }
 
@@ -50,11 +54,13 @@ extension Executable {
     let missing = Self.missingFeatures(contents.program)
     guard missing.isEmpty else {
       throw DLCError(
-        .code, "the program needs \(missing.joined(separator: ", ")), which this machine does not have",
+        .code,
+        "the program needs \(missing.joined(separator: ", ")), which this machine does not have",
         at: contents.file.path, remedy: "compile the model on this machine, or with --target")
     }
     try self.init(
-      contents.program, code: try CodeMemory(contents.code), constants: contents.constants, prepared: contents.prepared,
+      contents.program, code: try CodeMemory(contents.code), constants: contents.constants,
+      prepared: contents.prepared,
       states: contents.states)
   }
 
@@ -81,8 +87,10 @@ extension Executable {
     var values: [String: Tensor] = [:]
     for name in missingState {
       let port = program.states.first { $0.name == name }!
-      let initializer = try Initializer(name: port.initializer, arguments: port.initializerArguments)
-      values[name] = initializer.value(TensorType(port.type, sizes: port.shape), name: name, seed: seed)
+      let initializer = try Initializer(
+        name: port.initializer, arguments: port.initializerArguments)
+      values[name] = initializer.value(
+        TensorType(port.type, sizes: port.shape), name: name, seed: seed)
     }
     try setState(values)
   }
@@ -93,16 +101,20 @@ extension Compiler {
   public func load(
     _ module: Module, function name: String?, dimensions: [String: Int], cache: CompileCache?
   ) throws(DLCError) -> (executable: Executable, isCached: Bool) {
-    guard let cache, options.stopAfter == nil, options.disabledPasses.isEmpty, options.rewriteLimit == Int.max else {
+    guard let cache, options.stopAfter == nil, options.disabledPasses.isEmpty,
+      options.rewriteLimit == Int.max
+    else {
       return (try compile(module, function: name, dimensions: dimensions), false)
     }
     let function = try module.selectFunction(name)
     let sizes = try module.bind(explicit: dimensions)
     var bare = module.withoutValues
     bare.keep(function)
-    let bindings = sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ",")
+    let bindings = sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
+      separator: ",")
     let model = SHA256.hex(ModuleFile.encode(bare))
-    let key = "program 1\n\(ModuleFile.producer)\n\(options.target)\n\(Executable.machineFeatures)\n\(bindings)\n\(model)"
+    let key =
+      "program 1\n\(ModuleFile.producer)\n\(options.target)\n\(Executable.machineFeatures)\n\(bindings)\n\(model)"
     let path = cache.path(key, "dlc")
     if let contents = try? ProgramFile.read(path), let executable = try? Executable(contents) {
       try executable.setState(module.storedValues(contents.program.states))
@@ -113,7 +125,8 @@ extension Compiler {
     let build = try compiler.build(module, function: name, dimensions: dimensions)
     cache.save(path) { (path) throws(DLCError) in
       try ProgramFile.write(
-        build.program, constants: build.constants, prepared: nil, code: build.code, states: [:], module: [], to: path)
+        build.program, constants: build.constants, prepared: nil, code: build.code, states: [:],
+        module: [], to: path)
     }
     return (build.executable, false)
   }
@@ -124,7 +137,10 @@ extension Module {
   fileprivate mutating func keep(_ function: Function) {
     var copy = Module(name)
     for dimension in dimensions { copy.dimension(dimension.name, default: dimension.size) }
-    for state in states where function.graph.arguments.contains(where: { $0.name == state.name }) || function.graph.updates.contains(where: { $0.name == state.name }) {
+    for state in states
+    where function.graph.arguments.contains(where: { $0.name == state.name })
+      || function.graph.updates.contains(where: { $0.name == state.name })
+    {
       copy.add(state)
     }
     copy.add(function)

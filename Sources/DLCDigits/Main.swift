@@ -20,7 +20,9 @@ import DLC
     }
   }
 
-  static func run(_ program: String, _ weights: String, _ data: String, _ expected: String) throws(DLCError) {
+  static func run(_ program: String, _ weights: String, _ data: String, _ expected: String)
+    throws(DLCError)
+  {
     let clock = ContinuousClock()
     let executable = try Executable(contentsOf: program)
     var state: [String: Tensor] = [:]
@@ -41,13 +43,16 @@ import DLC
     let correct = zip(predictions, labels).filter { $0 == $1 }.count
     let difference = zip(logits, reference).map { abs($0 - $1) / max(1, abs($1)) }.max() ?? 0
     draw(images, labels, predictions, [0, 1, 2, 3, 4, 5, 6])
-    print("accuracy \(correct) of \(labels.count) (\(Double(correct * 1000 / labels.count) / 10) %)")
+    print(
+      "accuracy \(correct) of \(labels.count) (\(Double(correct * 1000 / labels.count) / 10) %)")
     print("largest difference from PyTorch's logits \(difference) (relative to at least 1)")
     print("time for all images \(Double(elapsed.attoseconds / 1_000_000_000) / 1e6) ms")
   }
 
   /// A few digits side by side in shades of the terminal.
-  private static func draw(_ images: Tensor, _ labels: [Int64], _ predictions: [Int64], _ chosen: [Int]) {
+  private static func draw(
+    _ images: Tensor, _ labels: [Int64], _ predictions: [Int64], _ chosen: [Int]
+  ) {
     let pixels = images.doubles
     let shades = [" ", "░", "▒", "▓", "█"]
     for row in 0..<8 {

@@ -11,9 +11,12 @@ struct ByteReader {
     }
   }
 
-  func integer<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, _: T.Type) throws(DLCError) -> Int {
+  func integer<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, _: T.Type) throws(DLCError)
+    -> Int
+  {
     try check(offset, MemoryLayout<T>.size)
-    return Int(truncatingIfNeeded: T(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: T.self)))
+    return Int(
+      truncatingIfNeeded: T(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: T.self)))
   }
 
   func slice(_ offset: Int, _ count: Int) throws(DLCError) -> UnsafeRawBufferPointer {

@@ -28,7 +28,8 @@ package final class MappedFile: @unchecked Sendable {
       bytes = UnsafeRawBufferPointer(start: nil, count: 0)
       return
     }
-    guard let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED else {
+    guard let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED
+    else {
       throw Self.failure("cannot map", path)
     }
     bytes = UnsafeRawBufferPointer(start: base, count: size)
@@ -71,7 +72,9 @@ package final class MappedFile: @unchecked Sendable {
 
   package static func write(_ bytes: [UInt8], to path: String) throws(DLCError) {
     let result: Result<Void, DLCError> = bytes.withUnsafeBytes { buffer in
-      do throws(DLCError) { return .success(try write([buffer], to: path)) } catch { return .failure(error) }
+      do throws(DLCError) { return .success(try write([buffer], to: path)) } catch {
+        return .failure(error)
+      }
     }
     try result.get()
   }

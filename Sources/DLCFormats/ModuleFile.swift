@@ -17,7 +17,8 @@ public enum ModuleFile {
     let large = module.states.filter { ($0.value?.byteCount ?? 0) > inlineLimit }
     var weights = ""
     if !large.isEmpty {
-      let file = path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
+      let file =
+        path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
       weights = (file.hasSuffix(".pb") ? String(file.dropLast(3)) : file) + ".safetensors"
       let directory = path.dropLast(file.count)
       try Safetensors.write(large.map { ($0.name, $0.value!) }, to: directory + weights)
@@ -39,7 +40,9 @@ public enum ModuleFile {
         }
       }
       (m.n_dimensions, m.dimensions) = (dimensions.count, arena.messages(dimensions))
-      let states = module.states.map { encode($0, arena, isExternal: !weights.isEmpty && ($0.value?.byteCount ?? 0) > inlineLimit) }
+      let states = module.states.map {
+        encode($0, arena, isExternal: !weights.isEmpty && ($0.value?.byteCount ?? 0) > inlineLimit)
+      }
       (m.n_states, m.states) = (states.count, arena.messages(states))
       let functions = module.functions.map { function in
         arena.message(dlc__function__init) {
@@ -50,10 +53,14 @@ public enum ModuleFile {
       (m.n_functions, m.functions) = (functions.count, arena.messages(functions))
       m.weights_file = arena.string(weights)
     }
-    return message.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) { ProtobufArena.encode($0) }
+    return message.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) {
+      ProtobufArena.encode($0)
+    }
   }
 
-  private static func encode(_ state: State, _ arena: ProtobufArena, isExternal: Bool) -> UnsafeMutablePointer<Dlc__State> {
+  private static func encode(_ state: State, _ arena: ProtobufArena, isExternal: Bool)
+    -> UnsafeMutablePointer<Dlc__State>
+  {
     arena.message(dlc__state__init) { s in
       s.name = arena.string(state.name)
       s.type = encode(state.type, arena)
@@ -66,14 +73,18 @@ public enum ModuleFile {
     }
   }
 
-  private static func encode(_ type: TensorType, _ arena: ProtobufArena) -> UnsafeMutablePointer<Dlc__TensorType> {
+  private static func encode(_ type: TensorType, _ arena: ProtobufArena) -> UnsafeMutablePointer<
+    Dlc__TensorType
+  > {
     arena.message(dlc__tensor_type__init) { t in
       t.dtype = arena.string(type.dataType.rawValue)
       (t.n_shape, t.shape) = (type.rank, arena.messages(encode(type.shape, arena)))
     }
   }
 
-  private static func encode(_ shape: [Dimension], _ arena: ProtobufArena) -> [UnsafeMutablePointer<Dlc__Dimension>] {
+  private static func encode(_ shape: [Dimension], _ arena: ProtobufArena) -> [UnsafeMutablePointer<
+    Dlc__Dimension
+  >] {
     shape.map { dimension in
       arena.message(dlc__dimension__init) {
         if let size = dimension.constant {
@@ -85,7 +96,9 @@ public enum ModuleFile {
     }
   }
 
-  private static func encode(_ tensor: Tensor, _ arena: ProtobufArena) -> UnsafeMutablePointer<Dlc__Tensor> {
+  private static func encode(_ tensor: Tensor, _ arena: ProtobufArena) -> UnsafeMutablePointer<
+    Dlc__Tensor
+  > {
     arena.message(dlc__tensor__init) {
       $0.dtype = arena.string(tensor.dataType.rawValue)
       ($0.n_shape, $0.shape) = (tensor.shape.count, arena.list(tensor.shape.map { Int64($0) }))
@@ -93,7 +106,9 @@ public enum ModuleFile {
     }
   }
 
-  private static func encode(_ graph: Graph, _ arena: ProtobufArena) -> UnsafeMutablePointer<Dlc__Graph> {
+  private static func encode(_ graph: Graph, _ arena: ProtobufArena) -> UnsafeMutablePointer<
+    Dlc__Graph
+  > {
     arena.message(dlc__graph__init) { g in
       let arguments = graph.arguments.map { argument in
         arena.message(dlc__argument__init) {
@@ -118,11 +133,15 @@ public enum ModuleFile {
     }
   }
 
-  private static func encode(_ node: Node, _ graph: Graph, _ arena: ProtobufArena) -> UnsafeMutablePointer<Dlc__Node> {
+  private static func encode(_ node: Node, _ graph: Graph, _ arena: ProtobufArena)
+    -> UnsafeMutablePointer<Dlc__Node>
+  {
     arena.message(dlc__node__init) { n in
       n.mnemonic = arena.string(node.operation.mnemonic)
       n.version = 1
-      (n.n_operands, n.operands) = (node.operands.count, arena.list(node.operands.map { UInt32($0.index) }))
+      (n.n_operands, n.operands) = (
+        node.operands.count, arena.list(node.operands.map { UInt32($0.index) })
+      )
       let attributes = node.operation.attributes.map { attribute in
         arena.message(dlc__attribute__init) { a in
           a.name = arena.string(attribute.name)
@@ -175,7 +194,9 @@ public enum ModuleFile {
     return try decode(file.bytes, path: path)
   }
 
-  package static func decode(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) -> Module {
+  package static func decode(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError)
+    -> Module
+  {
     try checkDepth(bytes, path)
     let (decoded, weights, external) = try ProtobufDecoding.decode(
       bytes, dlc_module_descriptor(), as: Dlc__Module.self, path: path
@@ -186,14 +207,20 @@ public enum ModuleFile {
     }
     var result = decoded
     if !external.isEmpty {
-      guard !weights.isEmpty, !weights.contains("/"), weights != "..", weights != ".", !weights.contains("\0") else {
-        throw DLCError(.format, "the weights file '\(weights.prefix(64))' is not a plain file name", at: path)
+      guard !weights.isEmpty, !weights.contains("/"), weights != "..", weights != ".",
+        !weights.contains("\0")
+      else {
+        throw DLCError(
+          .format, "the weights file '\(weights.prefix(64))' is not a plain file name", at: path)
       }
       let file = path.split(separator: "/", omittingEmptySubsequences: false).last?.count ?? 0
       let sibling = String(path.dropLast(file)) + weights
-      let values = Dictionary(try Safetensors.read(sibling).map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
+      let values = Dictionary(
+        try Safetensors.read(sibling).map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
       for name in external {
-        guard let value = values[name] else { throw DLCError(.format, "'\(weights)' holds no value for '\(name)'", at: path) }
+        guard let value = values[name] else {
+          throw DLCError(.format, "'\(weights)' holds no value for '\(name)'", at: path)
+        }
         try result.setValue(value, of: name)
       }
     }
@@ -206,14 +233,22 @@ public enum ModuleFile {
     let scanner = WireScanner(bytes: bytes, path: path)
     // Module: functions 6; Function: graph 2; Graph: nodes 2; Node: regions 8.
     try scanner.forEach(0..<bytes.count, field: 6) { (function) throws(DLCError) in
-      try scanner.forEach(function, field: 2) { (graph) throws(DLCError) in try scanGraph(scanner, graph, 0) }
+      try scanner.forEach(function, field: 2) { (graph) throws(DLCError) in
+        try scanGraph(scanner, graph, 0)
+      }
     }
   }
 
-  private static func scanGraph(_ scanner: WireScanner, _ graph: Range<Int>, _ depth: Int) throws(DLCError) {
-    guard depth < 16 else { throw DLCError(.format, "graphs are nested too deep", at: scanner.path) }
+  private static func scanGraph(_ scanner: WireScanner, _ graph: Range<Int>, _ depth: Int)
+    throws(DLCError)
+  {
+    guard depth < 16 else {
+      throw DLCError(.format, "graphs are nested too deep", at: scanner.path)
+    }
     try scanner.forEach(graph, field: 2) { (node) throws(DLCError) in
-      try scanner.forEach(node, field: 8) { (inner) throws(DLCError) in try scanGraph(scanner, inner, depth + 1) }
+      try scanner.forEach(node, field: 8) { (inner) throws(DLCError) in
+        try scanGraph(scanner, inner, depth + 1)
+      }
     }
   }
 
@@ -221,7 +256,8 @@ public enum ModuleFile {
     guard m.schema_version >= 1 else { throw DLCError(.format, "this is not a dlc model file") }
     guard m.schema_version <= schemaVersion else {
       throw DLCError(
-        .unsupported, "the file has schema version \(m.schema_version), this dlc reads up to \(schemaVersion)",
+        .unsupported,
+        "the file has schema version \(m.schema_version), this dlc reads up to \(schemaVersion)",
         remedy: "it was made by '\(text(m.producer).prefix(64))': use that version or newer")
     }
     var module = Module(text(m.name))
@@ -236,18 +272,25 @@ public enum ModuleFile {
     for state in each(m.n_states, m.states) {
       let name = text(state.name)
       do throws(DLCError) {
-        let initializer = try Initializer(name: text(state.initializer), arguments: each(state.n_arguments, state.arguments))
+        let initializer = try Initializer(
+          name: text(state.initializer), arguments: each(state.n_arguments, state.arguments))
         var value: Tensor?
         if let stored = state.value { value = try tensor(stored.pointee) }
         if state.external != 0 { external.append(name) }
         module.add(
-          State(name: name, type: try type(state.type), initializer: initializer, isParameter: state.parameter != 0, value: value))
+          State(
+            name: name, type: try type(state.type), initializer: initializer,
+            isParameter: state.parameter != 0, value: value))
       } catch { throw error.within("state '\(name.prefix(64))'") }
     }
     for function in each(m.n_functions, m.functions) {
       let name = text(function.name)
-      guard let graphMessage = function.graph else { throw DLCError(.format, "function '\(name.prefix(64))' has no graph") }
-      do throws(DLCError) { module.add(Function(name, try graph(graphMessage.pointee))) } catch { throw error.within("function '\(name.prefix(64))'") }
+      guard let graphMessage = function.graph else {
+        throw DLCError(.format, "function '\(name.prefix(64))' has no graph")
+      }
+      do throws(DLCError) { module.add(Function(name, try graph(graphMessage.pointee))) } catch {
+        throw error.within("function '\(name.prefix(64))'")
+      }
     }
     return (module, text(m.weights_file), external)
   }
@@ -259,18 +302,24 @@ public enum ModuleFile {
     return type
   }
 
-  private static func dimensions(_ count: Int, _ list: UnsafeMutablePointer<UnsafeMutablePointer<Dlc__Dimension>?>?) throws(DLCError) -> [Dimension] {
+  private static func dimensions(
+    _ count: Int, _ list: UnsafeMutablePointer<UnsafeMutablePointer<Dlc__Dimension>?>?
+  ) throws(DLCError) -> [Dimension] {
     var result: [Dimension] = []
     for dimension in each(count, list) {
       let expression = text(dimension.expression)
-      result.append(expression.isEmpty ? Dimension(Int(dimension.size)) : try Dimension(parsing: expression))
+      result.append(
+        expression.isEmpty ? Dimension(Int(dimension.size)) : try Dimension(parsing: expression))
     }
     return result
   }
 
-  private static func type(_ message: UnsafeMutablePointer<Dlc__TensorType>?) throws(DLCError) -> TensorType {
+  private static func type(_ message: UnsafeMutablePointer<Dlc__TensorType>?) throws(DLCError)
+    -> TensorType
+  {
     guard let message = message?.pointee else { throw DLCError(.format, "a type is missing") }
-    let type = TensorType(try dataType(text(message.dtype)), try dimensions(message.n_shape, message.shape))
+    let type = TensorType(
+      try dataType(text(message.dtype)), try dimensions(message.n_shape, message.shape))
     try type.validate()
     return type
   }
@@ -281,11 +330,15 @@ public enum ModuleFile {
     let full = TensorType(type, sizes: shape)
     try full.validate()
     guard full.byteCount == message.data.len else {
-      throw DLCError(.format, "a tensor of \(full) has \(message.data.len) bytes, not \(full.byteCount)")
+      throw DLCError(
+        .format, "a tensor of \(full) has \(message.data.len) bytes, not \(full.byteCount)")
     }
     var tensor = Tensor(uninitialized: type, shape)
     tensor.withUnsafeMutableBytes { target in
-      if message.data.len > 0 { target.copyMemory(from: UnsafeRawBufferPointer(start: message.data.data, count: message.data.len)) }
+      if message.data.len > 0 {
+        target.copyMemory(
+          from: UnsafeRawBufferPointer(start: message.data.data, count: message.data.len))
+      }
       if type == .bool { for i in target.indices where target[i] > 1 { target[i] = 1 } }
     }
     return tensor
@@ -294,33 +347,53 @@ public enum ModuleFile {
   private static func graph(_ message: Dlc__Graph) throws(DLCError) -> Graph {
     var graph = Graph()
     for argument in each(message.n_arguments, message.arguments) {
-      _ = graph.addArgument(Argument(argument.state != 0 ? .state : .input, text(argument.name), try type(argument.type)))
+      _ = graph.addArgument(
+        Argument(
+          argument.state != 0 ? .state : .input, text(argument.name), try type(argument.type)))
     }
     for (index, node) in each(message.n_nodes, message.nodes).enumerated() {
       do throws(DLCError) {
         guard node.version <= 1 else {
-          throw DLCError(.unsupported, "operator '\(text(node.mnemonic).prefix(64))' has version \(node.version), which is newer than this dlc")
+          throw DLCError(
+            .unsupported,
+            "operator '\(text(node.mnemonic).prefix(64))' has version \(node.version), which is newer than this dlc"
+          )
         }
-        guard node.n_regions == 0 else { throw DLCError(.format, "operator '\(text(node.mnemonic).prefix(64))' takes no regions") }
+        guard node.n_regions == 0 else {
+          throw DLCError(.format, "operator '\(text(node.mnemonic).prefix(64))' takes no regions")
+        }
         var attributes: [Attribute] = []
-        for attribute in each(node.n_attributes, node.attributes) { attributes.append(try decode(attribute)) }
+        for attribute in each(node.n_attributes, node.attributes) {
+          attributes.append(try decode(attribute))
+        }
         let operation = try Operation(mnemonic: text(node.mnemonic), attributes: attributes)
         let results = try graph.append(
-          operation, each(node.n_operands, node.operands).map { ValueID(Int($0)) }, name: text(node.name), location: text(node.location))
+          operation, each(node.n_operands, node.operands).map { ValueID(Int($0)) },
+          name: text(node.name), location: text(node.location))
         var declared: [TensorType] = []
         for result in each(node.n_results, node.results) {
           var copy = result
-          declared.append(try withUnsafeMutablePointer(to: &copy) { (pointer) throws(DLCError) in try type(pointer) })
+          declared.append(
+            try withUnsafeMutablePointer(to: &copy) { (pointer) throws(DLCError) in
+              try type(pointer)
+            })
         }
         guard declared == results.map({ graph.type($0) }) else {
-          throw DLCError(.format, "the file says \(declared), the type rule gives \(results.map { graph.type($0) })")
+          throw DLCError(
+            .format,
+            "the file says \(declared), the type rule gives \(results.map { graph.type($0) })")
         }
       } catch { throw error.within("node \(index)") }
     }
-    graph.results = each(message.n_results, message.results).map { NamedValue(text($0.name), ValueID(Int($0.value))) }
-    graph.updates = each(message.n_updates, message.updates).map { NamedValue(text($0.name), ValueID(Int($0.value))) }
+    graph.results = each(message.n_results, message.results).map {
+      NamedValue(text($0.name), ValueID(Int($0.value)))
+    }
+    graph.updates = each(message.n_updates, message.updates).map {
+      NamedValue(text($0.name), ValueID(Int($0.value)))
+    }
     for entry in graph.results + graph.updates where entry.value.index >= graph.types.count {
-      throw DLCError(.format, "'\(entry.name.prefix(64))' is %\(entry.value.index), which is not defined")
+      throw DLCError(
+        .format, "'\(entry.name.prefix(64))' is %\(entry.value.index), which is not defined")
     }
     return graph
   }
@@ -372,7 +445,9 @@ private struct WireScanner {
   }
 
   /// Calls `body` with the extent of every message in `range` that has the field number.
-  func forEach(_ range: Range<Int>, field: UInt64, _ body: (Range<Int>) throws(DLCError) -> Void) throws(DLCError) {
+  func forEach(_ range: Range<Int>, field: UInt64, _ body: (Range<Int>) throws(DLCError) -> Void)
+    throws(DLCError)
+  {
     var position = range.lowerBound
     while position < range.upperBound {
       let key = try varint(&position, range.upperBound)

@@ -10,11 +10,15 @@ public enum Npz {
     return try read(file.bytes, path: path)
   }
 
-  package static func read(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) -> [(name: String, value: Tensor)] {
+  package static func read(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) -> [(
+    name: String, value: Tensor
+  )] {
     let reader = ByteReader(bytes: bytes, context: path)
     func bad(_ what: String) -> DLCError { DLCError(.format, what, at: path) }
     if bytes.count >= 6, bytes[0] == 0x93, bytes[1..<6].elementsEqual("NUMPY".utf8) {
-      throw DLCError(.format, "this is a single array (.npy), not an archive (.npz)", at: path, remedy: "save it with numpy.savez")
+      throw DLCError(
+        .format, "this is a single array (.npy), not an archive (.npz)", at: path,
+        remedy: "save it with numpy.savez")
     }
     // The end record is at the end, before a comment of at most 64 KiB.
     var end = bytes.count - 22
@@ -29,9 +33,13 @@ public enum Npz {
     if count == 0xffff || directory == 0xffff_ffff {
       // ZIP64: a locator before the end record names the larger record.
       let locator = end - 20
-      guard locator >= 0, try reader.integer(locator, UInt32.self) == 0x0706_4b50 else { throw bad("the archive is damaged") }
+      guard locator >= 0, try reader.integer(locator, UInt32.self) == 0x0706_4b50 else {
+        throw bad("the archive is damaged")
+      }
       let record = try reader.integer(locator + 8, UInt64.self)
-      guard try reader.integer(record, UInt32.self) == 0x0606_4b50 else { throw bad("the archive is damaged") }
+      guard try reader.integer(record, UInt32.self) == 0x0606_4b50 else {
+        throw bad("the archive is damaged")
+      }
       count = try reader.integer(record + 32, UInt64.self)
       directory = try reader.integer(record + 48, UInt64.self)
     }
@@ -41,7 +49,9 @@ public enum Npz {
     var position = directory
     var budget = bytes.count.multipliedReportingOverflow(by: 1100).partialValue
     for _ in 0..<count {
-      guard try reader.integer(position, UInt32.self) == 0x0201_4b50 else { throw bad("the archive's directory is damaged") }
+      guard try reader.integer(position, UInt32.self) == 0x0201_4b50 else {
+        throw bad("the archive's directory is damaged")
+      }
       let flags = try reader.integer(position + 8, UInt16.self)
       let method = try reader.integer(position + 10, UInt16.self)
       let checksum = try reader.integer(position + 16, UInt32.self)
@@ -57,19 +67,31 @@ public enum Npz {
       let extraEnd = extra + extraLength
       try reader.check(extra, extraLength)
       while extra + 4 <= extraEnd {
-        let (id, length) = (try reader.integer(extra, UInt16.self), try reader.integer(extra + 2, UInt16.self))
+        let (id, length) = (
+          try reader.integer(extra, UInt16.self), try reader.integer(extra + 2, UInt16.self)
+        )
         if id == 1 {
           var at = extra + 4
-          if size == 0xffff_ffff { size = try reader.integer(at, UInt64.self); at += 8 }
-          if packed == 0xffff_ffff { packed = try reader.integer(at, UInt64.self); at += 8 }
+          if size == 0xffff_ffff {
+            size = try reader.integer(at, UInt64.self)
+            at += 8
+          }
+          if packed == 0xffff_ffff {
+            packed = try reader.integer(at, UInt64.self)
+            at += 8
+          }
           if local == 0xffff_ffff { local = try reader.integer(at, UInt64.self) }
         }
         extra += 4 + length
       }
       position = extraEnd + commentLength
       guard flags & 1 == 0 else { throw bad("'\(name)' is encrypted") }
-      guard try reader.integer(local, UInt32.self) == 0x0403_4b50 else { throw bad("'\(name)' is not where the directory says") }
-      let start = local + 30 + (try reader.integer(local + 26, UInt16.self)) + (try reader.integer(local + 28, UInt16.self))
+      guard try reader.integer(local, UInt32.self) == 0x0403_4b50 else {
+        throw bad("'\(name)' is not where the directory says")
+      }
+      let start =
+        local + 30 + (try reader.integer(local + 26, UInt16.self))
+        + (try reader.integer(local + 28, UInt16.self))
       let data = try reader.slice(start, packed)
       var storage: [UInt8] = []
       let content: UnsafeRawBufferPointer
@@ -79,7 +101,9 @@ public enum Npz {
         content = data
       case 8:
         // Deflate cannot expand more than about 1032 times.
-        guard size >= 0, size <= budget, size <= packed.multipliedReportingOverflow(by: 1040).partialValue + 64 else {
+        guard size >= 0, size <= budget,
+          size <= packed.multipliedReportingOverflow(by: 1040).partialValue + 64
+        else {
           throw bad("'\(name)' claims to be too large")
         }
         budget -= size
@@ -88,7 +112,8 @@ public enum Npz {
       default: throw bad("'\(name)' is compressed by method \(method), which is not supported")
       }
       try withExtendedLifetime(storage) { () throws(DLCError) in
-        let sum = crc32_z(0, content.baseAddress?.assumingMemoryBound(to: UInt8.self), content.count)
+        let sum = crc32_z(
+          0, content.baseAddress?.assumingMemoryBound(to: UInt8.self), content.count)
         guard Int(sum) == checksum else { throw bad("'\(name)' has a wrong checksum") }
         let key = name.hasSuffix(".npy") ? String(name.dropLast(4)) : name
         guard names.insert(key).inserted else { throw bad("'\(key)' is in the archive twice") }
@@ -98,9 +123,12 @@ public enum Npz {
     return result
   }
 
-  private static func inflate(_ data: UnsafeRawBufferPointer, _ size: Int, _ place: String) throws(DLCError) -> [UInt8] {
+  private static func inflate(_ data: UnsafeRawBufferPointer, _ size: Int, _ place: String)
+    throws(DLCError) -> [UInt8]
+  {
     var stream = z_stream()
-    guard inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+    guard inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+    else {
       throw DLCError(.memory, "zlib cannot start", at: place)
     }
     defer { inflateEnd(&stream) }
@@ -108,7 +136,8 @@ public enum Npz {
     var status = Z_OK
     var produced = 0
     out.withUnsafeMutableBufferPointer { target in
-      stream.next_in = UnsafeMutablePointer(mutating: data.baseAddress?.assumingMemoryBound(to: UInt8.self))
+      stream.next_in = UnsafeMutablePointer(
+        mutating: data.baseAddress?.assumingMemoryBound(to: UInt8.self))
       var remaining = data.count
       while status == Z_OK {
         let input = min(remaining, 1 << 30)
@@ -130,11 +159,14 @@ public enum Npz {
 
   /// Writes arrays as a stored archive, atomically; the same arrays give the same bytes.
   /// - Throws: `.unsupported` for bfloat16, `.file` when it cannot be written.
-  public static func write(_ arrays: [(name: String, value: Tensor)], to path: String) throws(DLCError) {
+  public static func write(_ arrays: [(name: String, value: Tensor)], to path: String)
+    throws(DLCError)
+  {
     try MappedFile.write(try encode(arrays), to: path)
   }
 
-  package static func encode(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) -> [UInt8] {
+  package static func encode(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) -> [UInt8]
+  {
     var out: [UInt8] = []
     var directory: [UInt8] = []
     func put(_ list: inout [UInt8], _ value: Int, _ size: Int) {

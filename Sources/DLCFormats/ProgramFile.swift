@@ -29,15 +29,19 @@ package enum ProgramFile {
   }
 
   package static func write(
-    _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8], states: [String: Tensor],
+    _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8],
+    states: [String: Tensor],
     module: [UInt8], to path: String
   ) throws(DLCError) {
     try MappedFile.write(
-      encode(program, constants: constants, prepared: prepared, code: code, states: states, module: module), to: path)
+      encode(
+        program, constants: constants, prepared: prepared, code: code, states: states,
+        module: module), to: path)
   }
 
   package static func encode(
-    _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8], states: [String: Tensor],
+    _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8],
+    states: [String: Tensor],
     module: [UInt8]
   ) -> [UInt8] {
     // Sections are addressed from the first page after the envelope.
@@ -54,7 +58,9 @@ package enum ProgramFile {
     var stateSections: [String: (Int, Int)] = [:]
     for state in program.states {
       guard let value = states[state.name] else { continue }
-      stateSections[state.name] = section(value.byteCount) { list in value.withUnsafeBytes { list += $0 } }
+      stateSections[state.name] = section(value.byteCount) { list in
+        value.withUnsafeBytes { list += $0 }
+      }
     }
     let moduleSection = section(module.count) { $0 += module }
 
@@ -96,7 +102,9 @@ package enum ProgramFile {
         list.map { step in
           arena.message(dlc__step__init) {
             $0.kernel = UInt32(step.kernel.index)
-            ($0.n_buffers, $0.buffers) = (step.buffers.count, arena.list(step.buffers.map { UInt32($0.index) }))
+            ($0.n_buffers, $0.buffers) = (
+              step.buffers.count, arena.list(step.buffers.map { UInt32($0.index) })
+            )
             $0.tiles = Int64(step.tileCount)
             ($0.n_dependencies, $0.dependencies) = (
               step.dependencies.count, arena.list(step.dependencies.map { UInt32($0.index) })
@@ -108,7 +116,9 @@ package enum ProgramFile {
         }
       }
       (m.n_steps, m.steps) = (program.steps.count, arena.messages(steps(program.steps)))
-      (m.n_preparation, m.preparation) = (program.preparation.count, arena.messages(steps(program.preparation)))
+      (m.n_preparation, m.preparation) = (
+        program.preparation.count, arena.messages(steps(program.preparation))
+      )
       func ports(_ list: [Port]) -> [UnsafeMutablePointer<Dlc__Port>] {
         list.map { port in
           arena.message(dlc__port__init) {
@@ -124,7 +134,9 @@ package enum ProgramFile {
           $0.name = arena.string(state.name)
           $0.updated = state.isUpdated ? 1 : 0
           $0.initializer = arena.string(state.initializer)
-          ($0.n_arguments, $0.arguments) = (state.initializerArguments.count, arena.list(state.initializerArguments))
+          ($0.n_arguments, $0.arguments) = (
+            state.initializerArguments.count, arena.list(state.initializerArguments)
+          )
           $0.parameter = state.isParameter ? 1 : 0
           $0.dtype = arena.string(state.type.rawValue)
           ($0.n_shape, $0.shape) = (state.shape.count, arena.list(state.shape.map { Int64($0) }))
@@ -143,7 +155,9 @@ package enum ProgramFile {
       m.code = make(codeSection)
       m.module = make(moduleSection)
     }
-    let envelope = message.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) { ProtobufArena.encode($0) }
+    let envelope = message.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) {
+      ProtobufArena.encode($0)
+    }
     var out = magic
     for byte in 0..<8 { out.append(UInt8(truncatingIfNeeded: envelope.count >> (8 * byte))) }
     out += SHA256.hash(envelope + code)
@@ -178,16 +192,24 @@ package enum ProgramFile {
     let size = try reader.integer(8, UInt64.self)
     let envelope = try reader.slice(headerSize, size)
     let body = (headerSize + size + page - 1) / page * page
-    return try ProtobufDecoding.decode(envelope, dlc_program_descriptor(), as: Dlc__Program.self, path: path) {
+    return try ProtobufDecoding.decode(
+      envelope, dlc_program_descriptor(), as: Dlc__Program.self, path: path
+    ) {
       (m) throws(DLCError) in
       guard m.format_version == formatVersion else {
         throw DLCError(
-          .unsupported, "the program has format version \(m.format_version), this dlc runs version \(formatVersion)", at: path,
+          .unsupported,
+          "the program has format version \(m.format_version), this dlc runs version \(formatVersion)",
+          at: path,
           remedy: "compile the model again")
       }
-      func section(_ s: UnsafeMutablePointer<Dlc__Section>?, limit: Int? = nil) throws(DLCError) -> UnsafeRawBufferPointer {
+      func section(_ s: UnsafeMutablePointer<Dlc__Section>?, limit: Int? = nil) throws(DLCError)
+        -> UnsafeRawBufferPointer
+      {
         guard let s = s?.pointee else { throw bad("the program is damaged: a section is missing") }
-        guard s.offset >= 0, s.size >= 0, s.offset <= Int64(bytes.count), s.size <= Int64(bytes.count) else {
+        guard s.offset >= 0, s.size >= 0, s.offset <= Int64(bytes.count),
+          s.size <= Int64(bytes.count)
+        else {
           throw bad("the file is truncated or damaged")
         }
         return try reader.slice(body + Int(s.offset), Int(s.size))
@@ -202,7 +224,9 @@ package enum ProgramFile {
       var prepared: TensorStorage?
       if m.prepared != nil {
         let area = try section(m.prepared)
-        guard area.count >= program.preparedBytes else { throw bad("the program is damaged: its prepared data is incomplete") }
+        guard area.count >= program.preparedBytes else {
+          throw bad("the program is damaged: its prepared data is incomplete")
+        }
         prepared = TensorStorage(borrowing: area, owner: file)
       }
       var states: [String: Tensor] = [:]
@@ -211,19 +235,24 @@ package enum ProgramFile {
         let memory = try section(message.value)
         try TensorType(port.type, sizes: port.shape).validate()
         guard memory.count == TensorType(port.type, sizes: port.shape).byteCount else {
-          throw bad("the program is damaged: the value of '\(port.name.prefix(64))' has the wrong size")
+          throw bad(
+            "the program is damaged: the value of '\(port.name.prefix(64))' has the wrong size")
         }
         states[port.name] = Tensor(
-          dataType: port.type, shape: port.shape, storage: TensorStorage(borrowing: memory, owner: file))
+          dataType: port.type, shape: port.shape,
+          storage: TensorStorage(borrowing: memory, owner: file))
       }
       try program.verify(codeBytes: code.count)
       return Contents(
-        program: program, constants: TensorStorage(borrowing: constants, owner: file), prepared: prepared, code: code,
+        program: program, constants: TensorStorage(borrowing: constants, owner: file),
+        prepared: prepared, code: code,
         states: states, module: try section(m.module), file: file)
     }
   }
 
-  private static func decode(_ m: Dlc__Program, _ bad: (String) -> DLCError) throws(DLCError) -> Program {
+  private static func decode(_ m: Dlc__Program, _ bad: (String) -> DLCError) throws(DLCError)
+    -> Program
+  {
     var program = Program()
     program.name = text(m.name)
     program.function = text(m.function)
@@ -232,7 +261,9 @@ package enum ProgramFile {
     program.features = each(m.n_features, m.features).map { text($0) }
     program.contentHash = text(m.content_hash)
     func type(_ pointer: UnsafePointer<CChar>?) throws(DLCError) -> DataType {
-      guard let type = DataType(rawValue: text(pointer)) else { throw bad("the program is damaged: an element type is not known") }
+      guard let type = DataType(rawValue: text(pointer)) else {
+        throw bad("the program is damaged: an element type is not known")
+      }
       return type
     }
     for slot in each(m.n_buffers, m.buffers) {
@@ -248,27 +279,38 @@ package enum ProgramFile {
       case 7: place = .arena(offset)
       default: throw bad("the program is damaged: a buffer has no place")
       }
-      program.buffers.append(BufferSlot(try type(slot.dtype), each(slot.n_shape, slot.shape).map { Int($0) }, place))
+      program.buffers.append(
+        BufferSlot(try type(slot.dtype), each(slot.n_shape, slot.shape).map { Int($0) }, place))
     }
-    program.kernels = each(m.n_kernels, m.kernels).map { KernelEntry(text($0.name), Int($0.offset)) }
+    program.kernels = each(m.n_kernels, m.kernels).map {
+      KernelEntry(text($0.name), Int($0.offset))
+    }
     func steps(_ list: [Dlc__Step]) -> [Step] {
       list.map { step in
         Step(
-          kernel: KernelID(Int(step.kernel)), buffers: each(step.n_buffers, step.buffers).map { BufferID(Int($0)) },
-          tileCount: Int(step.tiles), dependencies: each(step.n_dependencies, step.dependencies).map { StepID(Int($0)) },
+          kernel: KernelID(Int(step.kernel)),
+          buffers: each(step.n_buffers, step.buffers).map { BufferID(Int($0)) },
+          tileCount: Int(step.tiles),
+          dependencies: each(step.n_dependencies, step.dependencies).map { StepID(Int($0)) },
           name: text(step.name), flops: Int(step.flops), bytesMoved: Int(step.bytes_moved))
       }
     }
     program.steps = steps(each(m.n_steps, m.steps))
     program.preparation = steps(each(m.n_preparation, m.preparation))
-    program.inputs = each(m.n_inputs, m.inputs).map { Port(text($0.name), BufferID(Int($0.buffer))) }
-    program.outputs = each(m.n_outputs, m.outputs).map { Port(text($0.name), BufferID(Int($0.buffer))) }
+    program.inputs = each(m.n_inputs, m.inputs).map {
+      Port(text($0.name), BufferID(Int($0.buffer)))
+    }
+    program.outputs = each(m.n_outputs, m.outputs).map {
+      Port(text($0.name), BufferID(Int($0.buffer)))
+    }
     for state in each(m.n_states, m.states) {
       program.states.append(
         StatePort(
-          name: text(state.name), type: try type(state.dtype), shape: each(state.n_shape, state.shape).map { Int($0) },
+          name: text(state.name), type: try type(state.dtype),
+          shape: each(state.n_shape, state.shape).map { Int($0) },
           isUpdated: state.updated != 0, initializer: text(state.initializer),
-          initializerArguments: each(state.n_arguments, state.arguments), isParameter: state.parameter != 0))
+          initializerArguments: each(state.n_arguments, state.arguments),
+          isParameter: state.parameter != 0))
     }
     (program.arenaBytes, program.arenaLowerBound) = (Int(m.arena_bytes), Int(m.arena_lower_bound))
     (program.preparedBytes, program.scratchBytes) = (Int(m.prepared_bytes), Int(m.scratch_bytes))

@@ -27,8 +27,11 @@ final class ProtobufArena {
   }
 
   /// A structure in its initial state.
-  func message<M>(_ initialise: (UnsafeMutablePointer<M>?) -> Void, _ fill: (inout M) -> Void) -> UnsafeMutablePointer<M> {
-    let block = allocate(MemoryLayout<M>.size, MemoryLayout<M>.alignment).bindMemory(to: M.self, capacity: 1)
+  func message<M>(_ initialise: (UnsafeMutablePointer<M>?) -> Void, _ fill: (inout M) -> Void)
+    -> UnsafeMutablePointer<M>
+  {
+    let block = allocate(MemoryLayout<M>.size, MemoryLayout<M>.alignment).bindMemory(
+      to: M.self, capacity: 1)
     initialise(block)
     fill(&block.pointee)
     return block
@@ -44,7 +47,9 @@ final class ProtobufArena {
   }
 
   /// A repeated field of messages.
-  func messages<M>(_ values: [UnsafeMutablePointer<M>]) -> UnsafeMutablePointer<UnsafeMutablePointer<M>?>? {
+  func messages<M>(_ values: [UnsafeMutablePointer<M>]) -> UnsafeMutablePointer<
+    UnsafeMutablePointer<M>?
+  >? {
     list(values.map { Optional($0) })
   }
 
@@ -54,8 +59,11 @@ final class ProtobufArena {
 
   func binary(_ tensor: Tensor) -> ProtobufCBinaryData {
     let block = allocate(tensor.byteCount, 1)
-    tensor.withUnsafeBytes { if !$0.isEmpty { block.copyMemory(from: $0.baseAddress!, byteCount: $0.count) } }
-    return ProtobufCBinaryData(len: tensor.byteCount, data: block.assumingMemoryBound(to: UInt8.self))
+    tensor.withUnsafeBytes {
+      if !$0.isEmpty { block.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+    }
+    return ProtobufCBinaryData(
+      len: tensor.byteCount, data: block.assumingMemoryBound(to: UInt8.self))
   }
 
   /// The encoding of a message.
@@ -76,7 +84,8 @@ enum ProtobufDecoding {
   /// Unpacks, hands the message to `body`, and frees it.
   /// - Throws: `.format` when the bytes are no such message or ask for too much memory.
   static func decode<M, R>(
-    _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>, as: M.Type,
+    _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
+    as: M.Type,
     path: String, _ body: (M) throws(DLCError) -> R
   ) throws(DLCError) -> R {
     // A field takes at least two bytes on the wire; structures are larger, but real files hold text.
@@ -109,4 +118,6 @@ func each<M>(_ count: Int, _ list: UnsafeMutablePointer<UnsafeMutablePointer<M>?
   (0..<count).map { list![$0]!.pointee }
 }
 
-func each<T>(_ count: Int, _ list: UnsafeMutablePointer<T>?) -> [T] { (0..<count).map { list![$0] } }
+func each<T>(_ count: Int, _ list: UnsafeMutablePointer<T>?) -> [T] {
+  (0..<count).map { list![$0] }
+}

@@ -4,8 +4,10 @@ import FoundationEssentials
 /// The safetensors format: a JSON header, then the tensors' bytes.
 public enum Safetensors {
   private static let types: [(code: String, type: DataType)] = [
-    ("F32", .float32), ("F64", .float64), ("F16", .float16), ("BF16", .bfloat16), ("I8", .int8), ("I16", .int16),
-    ("I32", .int32), ("I64", .int64), ("U8", .uint8), ("U16", .uint16), ("U32", .uint32), ("U64", .uint64),
+    ("F32", .float32), ("F64", .float64), ("F16", .float16), ("BF16", .bfloat16), ("I8", .int8),
+    ("I16", .int16),
+    ("I32", .int32), ("I64", .int64), ("U8", .uint8), ("U16", .uint16), ("U32", .uint32),
+    ("U64", .uint64),
     ("BOOL", .bool),
   ]
 
@@ -37,7 +39,8 @@ public enum Safetensors {
     return try read(file.bytes, path: path, owner: file)
   }
 
-  package static func read(_ bytes: UnsafeRawBufferPointer, path: String, owner: AnyObject) throws(DLCError)
+  package static func read(_ bytes: UnsafeRawBufferPointer, path: String, owner: AnyObject)
+    throws(DLCError)
     -> [(name: String, value: Tensor)]
   {
     func bad(_ what: String) -> DLCError { DLCError(.format, what, at: path) }
@@ -47,7 +50,8 @@ public enum Safetensors {
     let header = try reader.slice(8, headerSize)
     guard header[0] == UInt8(ascii: "{") else { throw bad("not a safetensors file") }
     let entries: [String: HeaderValue]
-    do { entries = try JSONDecoder().decode([String: HeaderValue].self, from: Data(header)) } catch {
+    do { entries = try JSONDecoder().decode([String: HeaderValue].self, from: Data(header)) } catch
+    {
       throw bad("the header is not the JSON of a safetensors file")
     }
     let data = try reader.slice(8 + headerSize, bytes.count - 8 - headerSize)
@@ -55,20 +59,27 @@ public enum Safetensors {
     for (name, value) in entries {
       guard case .entry(let entry) = value else { continue }
       guard let type = types.first(where: { $0.code == entry.dtype })?.type else {
-        throw bad("'\(name)' has elements of type '\(entry.dtype.prefix(16))', which are not supported")
+        throw bad(
+          "'\(name)' has elements of type '\(entry.dtype.prefix(16))', which are not supported")
       }
       guard entry.shape.allSatisfy({ $0 >= 0 }) else { throw bad("'\(name)' has a negative size") }
-      do { try TensorType(type, sizes: entry.shape).validate() } catch { throw error.within("\(path): \(name)") }
+      do { try TensorType(type, sizes: entry.shape).validate() } catch {
+        throw error.within("\(path): \(name)")
+      }
       let size = entry.shape.reduce(1, *) * type.byteCount
-      guard entry.data_offsets.count == 2, entry.data_offsets[0] >= 0, entry.data_offsets[1] <= data.count,
-        entry.data_offsets[0] <= entry.data_offsets[1], entry.data_offsets[1] - entry.data_offsets[0] == size
+      guard entry.data_offsets.count == 2, entry.data_offsets[0] >= 0,
+        entry.data_offsets[1] <= data.count,
+        entry.data_offsets[0] <= entry.data_offsets[1],
+        entry.data_offsets[1] - entry.data_offsets[0] == size
       else { throw bad("the offsets of '\(name)' do not fit its type or the file") }
       let start = entry.data_offsets[0]
       let memory = UnsafeRawBufferPointer(rebasing: data[start..<start + size])
       let isAligned = Int(bitPattern: memory.baseAddress) % type.byteCount == 0
       var tensor: Tensor
       if isAligned && type != .bool {
-        tensor = Tensor(dataType: type, shape: entry.shape, storage: TensorStorage(borrowing: memory, owner: owner))
+        tensor = Tensor(
+          dataType: type, shape: entry.shape,
+          storage: TensorStorage(borrowing: memory, owner: owner))
       } else {
         tensor = Tensor(uninitialized: type, entry.shape)
         tensor.withUnsafeMutableBytes { target in
@@ -78,10 +89,15 @@ public enum Safetensors {
       }
       result.append((name, tensor, start))
     }
-    result.sort { ($0.start, $0.value.byteCount, $0.name) < ($1.start, $1.value.byteCount, $1.name) }
+    result.sort {
+      ($0.start, $0.value.byteCount, $0.name) < ($1.start, $1.value.byteCount, $1.name)
+    }
     var end = 0
     for (name, value, start) in result {
-      guard start == end else { throw bad(start < end ? "'\(name)' overlaps another tensor" : "there is a hole before '\(name)'") }
+      guard start == end else {
+        throw bad(
+          start < end ? "'\(name)' overlaps another tensor" : "there is a hole before '\(name)'")
+      }
       end = start + value.byteCount
     }
     guard end == data.count else { throw bad("there are bytes after the last tensor") }
@@ -89,20 +105,25 @@ public enum Safetensors {
   }
 
   /// Writes tensors, aligned for mapping, atomically; the same tensors give the same bytes.
-  public static func write(_ tensors: [(name: String, value: Tensor)], to path: String) throws(DLCError) {
+  public static func write(_ tensors: [(name: String, value: Tensor)], to path: String)
+    throws(DLCError)
+  {
     try MappedFile.write(encode(tensors), to: path)
   }
 
   package static func encode(_ tensors: [(name: String, value: Tensor)]) -> [UInt8] {
     // Wide elements first, so that every tensor is aligned to its own elements.
-    let ordered = tensors.sorted { ($1.value.dataType.byteCount, $0.name) < ($0.value.dataType.byteCount, $1.name) }
+    let ordered = tensors.sorted {
+      ($1.value.dataType.byteCount, $0.name) < ($0.value.dataType.byteCount, $1.name)
+    }
     var header = "{"
     var offset = 0
     for (name, value) in ordered {
       let code = types.first { $0.type == value.dataType }!.code
       let shape = value.shape.map(\.description).joined(separator: ",")
       if offset > 0 || header.count > 1 { header += "," }
-      header += "\(json(name)):{\"dtype\":\"\(code)\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(offset + value.byteCount)]}"
+      header +=
+        "\(json(name)):{\"dtype\":\"\(code)\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(offset + value.byteCount)]}"
       offset += value.byteCount
     }
     header += "}"

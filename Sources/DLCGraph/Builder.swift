@@ -157,7 +157,8 @@ public final class FunctionBuilder: @unchecked Sendable {
 extension Module {
   /// Adds a function that `body` builds.
   /// - Throws: the first mistake that a builder call in `body` made, with its source line.
-  public mutating func function(_ name: String, _ body: (FunctionBuilder) -> Void) throws(DLCError) {
+  public mutating func function(_ name: String, _ body: (FunctionBuilder) -> Void) throws(DLCError)
+  {
     let builder = FunctionBuilder(states: states)
     body(builder)
     if let failure = builder.failure { throw failure.within("function \(name)") }

@@ -43,7 +43,8 @@ extension FunctionBuilder {
     named("softmax") {
       let axis = axis < 0 ? axis + x.rank : axis
       let peak = restore(
-        max(x, axes: [axis], file: file, line: line), axes: [axis], to: x.shape, file: file, line: line)
+        max(x, axes: [axis], file: file, line: line), axes: [axis], to: x.shape, file: file,
+        line: line)
       let e = exponential(x - peak, file: file, line: line)
       let total = sum(e, axes: [axis], file: file, line: line)
       return e / restore(total, axes: [axis], to: x.shape, file: file, line: line)
@@ -107,7 +108,8 @@ extension FunctionBuilder {
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     reduceWindow(
-      .maximum, x, window: window, strides: strides ?? window, padding: padding, file: file, line: line)
+      .maximum, x, window: window, strides: strides ?? window, padding: padding, file: file,
+      line: line)
   }
 
   /// Uniform numbers in [0, 1) with 24 random bits.

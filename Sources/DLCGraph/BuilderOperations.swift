@@ -58,7 +58,8 @@ extension FunctionBuilder {
 
   /// Both operands broadcast to their common shape: axes are matched from the last one, and size 1
   /// stretches.
-  private func aligned(_ a: Value, _ b: Value, _ file: StaticString, _ line: UInt) -> (Value, Value) {
+  private func aligned(_ a: Value, _ b: Value, _ file: StaticString, _ line: UInt) -> (Value, Value)
+  {
     if a.shape == b.shape || failure != nil { return (a, b) }
     var shape: [Dimension] = []
     let rank = max(a.rank, b.rank)
@@ -68,12 +69,16 @@ extension FunctionBuilder {
       guard x == y || x == 1 || y == 1 else {
         let bad = fail(
           DLCError(
-            .type, "shapes \(a.type) and \(b.type) do not broadcast together", at: "\(file):\(line)"))
+            .type, "shapes \(a.type) and \(b.type) do not broadcast together", at: "\(file):\(line)"
+          ))
         return (bad, bad)
       }
       shape.append(x == 1 ? y : x)
     }
-    return (broadcast(a, to: shape, file: file, line: line), broadcast(b, to: shape, file: file, line: line))
+    return (
+      broadcast(a, to: shape, file: file, line: line),
+      broadcast(b, to: shape, file: file, line: line)
+    )
   }
 
   public func select(
@@ -246,27 +251,70 @@ extension FunctionBuilder {
 }
 
 extension FunctionBuilder {
-  public func negate(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.negate, x, file: file, line: line) }
-  public func abs(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.abs, x, file: file, line: line) }
-  public func sign(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.sign, x, file: file, line: line) }
-  public func exponential(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.exponential, x, file: file, line: line) }
-  public func log(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.log, x, file: file, line: line) }
-  public func logPlusOne(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.log_plus_one, x, file: file, line: line) }
-  public func sqrt(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.sqrt, x, file: file, line: line) }
-  public func rsqrt(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.rsqrt, x, file: file, line: line) }
-  public func tanh(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.tanh, x, file: file, line: line) }
+  public func negate(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.negate, x, file: file, line: line)
+  }
+  public func abs(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.abs, x, file: file, line: line)
+  }
+  public func sign(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.sign, x, file: file, line: line)
+  }
+  public func exponential(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.exponential, x, file: file, line: line)
+  }
+  public func log(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.log, x, file: file, line: line)
+  }
+  public func logPlusOne(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.log_plus_one, x, file: file, line: line)
+  }
+  public func sqrt(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.sqrt, x, file: file, line: line)
+  }
+  public func rsqrt(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.rsqrt, x, file: file, line: line)
+  }
+  public func tanh(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.tanh, x, file: file, line: line)
+  }
   /// 1 / (1 + e^-x)
-  public func logistic(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.logistic, x, file: file, line: line) }
-  public func sine(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.sine, x, file: file, line: line) }
-  public func cosine(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.cosine, x, file: file, line: line) }
-  public func erf(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.erf, x, file: file, line: line) }
-  public func erfc(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { unary(.erfc, x, file: file, line: line) }
-  public func maximum(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { binary(.maximum, a, b, file: file, line: line) }
-  public func minimum(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { binary(.minimum, a, b, file: file, line: line) }
-  public func power(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line) -> Value { binary(.power, a, b, file: file, line: line) }
-  public func sum(_ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID, line: UInt = #line) -> Value { reduce(.sum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
-  public func max(_ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID, line: UInt = #line) -> Value { reduce(.maximum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
-  public func min(_ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID, line: UInt = #line) -> Value { reduce(.minimum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
+  public func logistic(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.logistic, x, file: file, line: line)
+  }
+  public func sine(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.sine, x, file: file, line: line)
+  }
+  public func cosine(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.cosine, x, file: file, line: line)
+  }
+  public func erf(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.erf, x, file: file, line: line)
+  }
+  public func erfc(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    unary(.erfc, x, file: file, line: line)
+  }
+  public func maximum(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line)
+    -> Value
+  { binary(.maximum, a, b, file: file, line: line) }
+  public func minimum(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line)
+    -> Value
+  { binary(.minimum, a, b, file: file, line: line) }
+  public func power(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line)
+    -> Value
+  { binary(.power, a, b, file: file, line: line) }
+  public func sum(
+    _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
+    line: UInt = #line
+  ) -> Value { reduce(.sum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
+  public func max(
+    _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
+    line: UInt = #line
+  ) -> Value { reduce(.maximum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
+  public func min(
+    _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
+    line: UInt = #line
+  ) -> Value { reduce(.minimum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
 
   private func max(_ a: Int, _ b: Int) -> Int { Swift.max(a, b) }
 }

@@ -93,7 +93,8 @@ extension Initializer {
     case ("he_uniform", 0): self = .heUniform
     case ("he_normal", 0): self = .heNormal
     default:
-      throw DLCError(.graph, "initialiser '\(name.prefix(64))' with \(a.count) arguments is not known")
+      throw DLCError(
+        .graph, "initialiser '\(name.prefix(64))' with \(a.count) arguments is not known")
     }
     guard a.allSatisfy(\.isFinite) else {
       throw DLCError(.graph, "initialiser '\(name)' has an argument that is not finite")

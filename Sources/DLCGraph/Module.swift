@@ -25,7 +25,10 @@ public struct State: Hashable, Sendable {
   /// The stored value, if the file holds one; it decides over the initialiser.
   public var value: Tensor?
 
-  package init(name: String, type: TensorType, initializer: Initializer, isParameter: Bool, value: Tensor? = nil) {
+  package init(
+    name: String, type: TensorType, initializer: Initializer, isParameter: Bool,
+    value: Tensor? = nil
+  ) {
     self.name = name
     self.type = type
     self.initializer = initializer
@@ -139,7 +142,8 @@ public struct Module: Hashable, Sendable {
         guard wanted == size else {
           throw DLCError(
             .binding,
-            "array '\(array.name)' has shape \(array.shape), but \(dimension) is \(wanted) in \(array.declared)")
+            "array '\(array.name)' has shape \(array.shape), but \(dimension) is \(wanted) in \(array.declared)"
+          )
         }
       }
     }

@@ -173,7 +173,9 @@ package enum ScalarReference {
       if a >= Double(range.upperBound) { return .integer(range.upperBound) }
       return .integer(Int64(a))
     case .integer(let a):
-      if target.isFloat { return .float(type == .uint64 ? Double(UInt64(bitPattern: a)) : Double(a)) }
+      if target.isFloat {
+        return .float(type == .uint64 ? Double(UInt64(bitPattern: a)) : Double(a))
+      }
       return .integer(wrap(a, target))
     }
   }

@@ -90,7 +90,9 @@ private struct TextParser {
 
   private mutating func string() throws(DLCError) -> String {
     skipSpace()
-    guard position < bytes.count, bytes[position] == 34 else { throw failure("a string is expected") }
+    guard position < bytes.count, bytes[position] == 34 else {
+      throw failure("a string is expected")
+    }
     position += 1
     var result: [UInt8] = []
     while position < bytes.count, bytes[position] != 34 {
@@ -168,7 +170,9 @@ private struct TextParser {
     var result: Tensor
     if take("hex") {
       let digits = Array(try string().utf8)
-      guard digits.count == 2 * type.byteCount else { throw failure("a constant has the wrong length") }
+      guard digits.count == 2 * type.byteCount else {
+        throw failure("a constant has the wrong length")
+      }
       var data: [UInt8] = []
       for pair in stride(from: 0, to: digits.count, by: 2) {
         guard let byte = UInt8(String(decoding: digits[pair...pair + 1], as: UTF8.self), radix: 16)
@@ -191,12 +195,14 @@ private struct TextParser {
         var values: [Double] = []
         for element in elements {
           // Shortest text of a float32 must be read as a float32.
-          let parsed = type.dataType == .float64 ? Double(element) : Float(element).map { Double($0) }
+          let parsed =
+            type.dataType == .float64 ? Double(element) : Float(element).map { Double($0) }
           guard let parsed else { throw failure("'\(element.prefix(32))' is not a number") }
           values.append(parsed)
         }
         result = Tensor(
-          type.dataType, type.sizes, rounding: isSplat ? [Double](repeating: values[0], count: count) : values)
+          type.dataType, type.sizes,
+          rounding: isSplat ? [Double](repeating: values[0], count: count) : values)
       } else {
         var values: [Int64] = []
         for element in elements {
@@ -206,7 +212,8 @@ private struct TextParser {
           values.append(parsed)
         }
         result = Tensor(
-          type.dataType, type.sizes, truncating: isSplat ? [Int64](repeating: values[0], count: count) : values)
+          type.dataType, type.sizes,
+          truncating: isSplat ? [Int64](repeating: values[0], count: count) : values)
       }
     }
     try expect(")")
@@ -270,7 +277,9 @@ private struct TextParser {
         guard graph.nodes.isEmpty else { throw failure("arguments come before nodes") }
         let name = try string()
         try expect(":")
-        made = [graph.addArgument(Argument(mnemonic == "input" ? .input : .state, name, try type()))]
+        made = [
+          graph.addArgument(Argument(mnemonic == "input" ? .input : .state, name, try type()))
+        ]
       } else {
         var operands: [ValueID] = []
         skipSpace()
@@ -320,7 +329,8 @@ private struct TextParser {
           return value
         }
         var state = State(
-          name: name, type: type, initializer: try Initializer(name: initializer, arguments: arguments),
+          name: name, type: type,
+          initializer: try Initializer(name: initializer, arguments: arguments),
           isParameter: take("parameter"))
         if take("value") {
           try expect("dense")

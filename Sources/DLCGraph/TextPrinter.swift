@@ -16,7 +16,8 @@ extension Graph {
       }
       let attributes = node.operation.attributes
       if !attributes.isEmpty {
-        line += " {" + attributes.map { "\($0.name) = \($0.value.text)" }.joined(separator: ", ") + "}"
+        line +=
+          " {" + attributes.map { "\($0.name) = \($0.value.text)" }.joined(separator: ", ") + "}"
       }
       line += " : " + node.results.map { "\(type($0))" }.joined(separator: ", ")
       if !node.name.isEmpty { line += " name \(quote(node.name))" }
@@ -58,7 +59,11 @@ package func quote(_ text: String) -> String {
     case "\\": result += "\\\\"
     case "\n": result += "\\n"
     default:
-      if scalar.value < 32 { result += "\\u{\(String(scalar.value, radix: 16))}" } else { result.unicodeScalars.append(scalar) }
+      if scalar.value < 32 {
+        result += "\\u{\(String(scalar.value, radix: 16))}"
+      } else {
+        result.unicodeScalars.append(scalar)
+      }
     }
   }
   return result + "\""
@@ -108,7 +113,9 @@ extension Tensor {
     }
     let hasNaN = dataType.isFloat && doubles.contains { $0.isNaN }
     if !hasNaN && isSplat { return "splat \(element(0))" }
-    if !hasNaN && count <= 16 { return "[\((0..<count).map { element($0) }.joined(separator: ", "))]" }
+    if !hasNaN && count <= 16 {
+      return "[\((0..<count).map { element($0) }.joined(separator: ", "))]"
+    }
     return withUnsafeBytes { bytes in
       let digits = Array("0123456789abcdef".utf8)
       var text: [UInt8] = []

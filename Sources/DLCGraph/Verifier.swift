@@ -50,7 +50,9 @@ extension Graph {
       var names: Set<String> = []
       for entry in list {
         if !types.indices.contains(entry.value.index) {
-          report("\(what)-value", "\(what) '\(entry.name)' is %\(entry.value.index), which is not defined")
+          report(
+            "\(what)-value",
+            "\(what) '\(entry.name)' is %\(entry.value.index), which is not defined")
         }
         if !names.insert(entry.name).inserted {
           report("\(what)-name", "two \(what)s are named '\(entry.name)'")
@@ -94,7 +96,9 @@ extension Module {
           value.dataType == state.type.dataType && value.shape.count == state.type.rank
           && zip(state.type.shape, value.shape).allSatisfy { $0.constant ?? $1 == $1 }
         if !fits {
-          report("state-value", "the stored value is \(value.type), not \(state.type)", "state \(state.name)")
+          report(
+            "state-value", "the stored value is \(value.type), not \(state.type)",
+            "state \(state.name)")
         }
       }
     }
@@ -111,7 +115,9 @@ extension Module {
       }
       for argument in function.graph.arguments where argument.kind == .state {
         if byName[argument.name]?.type != argument.type {
-          report("state-type", "state '\(argument.name)' is not in the module as \(argument.type)", place)
+          report(
+            "state-type", "state '\(argument.name)' is not in the module as \(argument.type)", place
+          )
         }
       }
       guard inside.isEmpty else { continue }
@@ -121,7 +127,9 @@ extension Module {
         }
       }
       do {
-        if function.graph.dimensionNames.isSubset(of: known) { _ = try function.graph.bound(to: sizes) }
+        if function.graph.dimensionNames.isSubset(of: known) {
+          _ = try function.graph.bound(to: sizes)
+        }
       } catch {
         report("default-sizes", "the default sizes do not fit: \(error)", place)
       }

@@ -212,7 +212,8 @@ extension IndexExpression.Atom {
     switch self {
     case .variable(let v): return 0...max(v.extent - 1, 0)
     case .quotient(let e, let d):
-      return Dimension.floorDivide(e.range.lowerBound, d)...Dimension.floorDivide(e.range.upperBound, d)
+      return Dimension.floorDivide(
+        e.range.lowerBound, d)...Dimension.floorDivide(e.range.upperBound, d)
     case .remainder(_, let d): return 0...(d - 1)
     }
   }

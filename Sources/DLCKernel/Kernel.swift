@@ -90,7 +90,8 @@ package struct Loop: Hashable, Sendable {
   package enum Mode: Hashable, Sendable {
     case serial
     /// Lanes of the target's vector width, several vectors at a time, the rest under a mask.
-    case vector(unroll: Int)
+    /// `width` times as many lanes hold several registers, so that loops inside work on all of them.
+    case vector(unroll: Int, width: Int = 1)
   }
   package var variable: LoopVariable
   package var extent: BlockExtent

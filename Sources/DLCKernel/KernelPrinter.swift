@@ -5,7 +5,8 @@ extension Kernel {
   package var text: String {
     var lines = ["kernel \(name) tiles \(tileCount) {"]
     for (index, parameter) in parameters.enumerated() {
-      lines.append("  \(parameter.isOutput ? "out" : "in") p\(index) : \(parameter.type)[\(parameter.count)]")
+      lines.append(
+        "  \(parameter.isOutput ? "out" : "in") p\(index) : \(parameter.type)[\(parameter.count)]")
     }
     for (index, local) in locals.enumerated() {
       lines.append("  local l\(index) : \(local.type)[\(local.count)]")
@@ -41,13 +42,14 @@ extension Statement {
       let mode =
         switch loop.mode {
         case .serial: "for"
-        case .vector(let unroll): "vector x\(unroll)"
+        case .vector(let unroll, let width): "vector x\(unroll)\(width == 1 ? "" : " wide \(width)")"
         }
       var lines = ["\(indent)\(mode) i\(loop.variable.id) in \(loop.extent.text) {"]
       for a in loop.accumulators {
         let how = a.combiner.map { " by \($0.rawValue)" } ?? ""
         lines.append(
-          "\(indent)  carry s\(a.current.index) = \(a.initial) -> s\(a.next.index) : \(a.type) gives s\(a.result.index)\(how)")
+          "\(indent)  carry s\(a.current.index) = \(a.initial) -> s\(a.next.index) : \(a.type) gives s\(a.result.index)\(how)"
+        )
       }
       return lines + loop.body.flatMap { $0.lines(indent + "  ") } + ["\(indent)}"]
     case .contract(let c):
@@ -81,7 +83,8 @@ extension Expression {
     case .load(let memory, let index, let type): return "\(memory.text)[\(index)] : \(type)"
     case .index(let index, let type): return "index \(index) : \(type)"
     case .apply(let operation, let type, let operands):
-      return "\(operation.name) \(operands.map { "s\($0.index)" }.joined(separator: ", ")) : \(type)"
+      return
+        "\(operation.name) \(operands.map { "s\($0.index)" }.joined(separator: ", ")) : \(type)"
     case .randomBits(let index, let key, let counter):
       return "random_bits \(index), s\(key.index), s\(counter.index)"
     }

@@ -81,7 +81,8 @@ private struct KernelChecker {
     let range = within(index).range
     if range.lowerBound < 0 || range.upperBound + reach >= count {
       found.append(
-        "index \(index) reaches \(range.lowerBound)...\(range.upperBound + reach) of \(memory.text)[\(count)]")
+        "index \(index) reaches \(range.lowerBound)...\(range.upperBound + reach) of \(memory.text)[\(count)]"
+      )
     }
   }
 

@@ -11,7 +11,8 @@ package struct Target: Hashable, Sendable {
   /// Vector registers.
   package var registerCount: Int
 
-  package init(triple: String, cpu: String, features: String, vectorBytes: Int, registerCount: Int) {
+  package init(triple: String, cpu: String, features: String, vectorBytes: Int, registerCount: Int)
+  {
     self.triple = triple
     self.cpu = cpu
     self.features = features

@@ -4,12 +4,19 @@ import DLCTensor
 
 /// Lowers pad and concatenate: a map over each piece that stores into its box, after the fill.
 enum AssemblyLowering {
-  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target) -> LoweredRegion {
+  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
+    -> LoweredRegion
+  {
     let node = graph[id]
-    guard case .assembly(let pieces, let fill) = graph.structure(node) else { preconditionFailure() }
+    guard case .assembly(let pieces, let fill) = graph.structure(node) else {
+      preconditionFailure()
+    }
     let sizes = graph.sizes(node.results[0])
     var calls: [KernelCall] = []
-    func call(_ source: ValueID, _ domain: [Int], offset: [Int], _ place: @escaping ([IndexExpression]) -> IndexExpression) {
+    func call(
+      _ source: ValueID, _ domain: [Int], offset: [Int],
+      _ place: @escaping ([IndexExpression]) -> IndexExpression
+    ) {
       // The piece's values, stored where the result's own elements go.
       let part = Region(
         .rows(domain: domain, axes: []), members: region.members.subtracting([id]),
@@ -28,7 +35,8 @@ enum AssemblyLowering {
     if let fill {
       // A scalar at every place: the domain has coordinates, the value has none.
       let value = node.operands[fill]
-      let part = Region(.rows(domain: sizes, axes: []), members: region.members.subtracting([id]), outputs: [])
+      let part = Region(
+        .rows(domain: sizes, axes: []), members: region.members.subtracting([id]), outputs: [])
       calls.append(FillLowering.lower(part, value, region.outputs[0], graph, target))
     }
     for piece in pieces where !piece.counts.contains(0) {
@@ -43,7 +51,8 @@ enum AssemblyLowering {
 /// Writes one scalar to every element of a destination.
 enum FillLowering {
   static func lower(
-    _ region: Region, _ scalar: ValueID, _ destination: Region.Destination, _ graph: Graph, _ target: Target
+    _ region: Region, _ scalar: ValueID, _ destination: Region.Destination, _ graph: Graph,
+    _ target: Target
   ) -> KernelCall {
     var e = RegionEvaluator(graph, region)
     let count = max(graph.type(destination.value).elementCount, 1)
@@ -57,9 +66,11 @@ enum FillLowering {
       element, BlockExtent(total: count, size: size, index: block), mode: .vector(unroll: 4),
       body: [.store(memory, IndexExpression(element), value, type)])
     let kernel = Kernel(
-      name: "", parameters: e.parameters, locals: [], grid: [block], body: e.scopes[0].statements + [.loop(loop)],
+      name: "", parameters: e.parameters, locals: [], grid: [block],
+      body: e.scopes[0].statements + [.loop(loop)],
       flops: 0, bytesMoved: Lowering.bytes(e.parameters))
     return KernelCall(
-      kernel: Lowering.named(kernel, "fill", type, target), bindings: Lowering.bindings(e), inPlace: [])
+      kernel: Lowering.named(kernel, "fill", type, target), bindings: Lowering.bindings(e),
+      inPlace: [])
   }
 }

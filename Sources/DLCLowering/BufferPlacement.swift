@@ -22,11 +22,17 @@ package struct BufferPlacement: Sendable {
 
   /// Places each buffer at the lowest free offset, in several orders, and keeps the smallest result.
   package init(_ ranges: [LiveRange]) {
-    let sized = ranges.map { LiveRange(size: ($0.size + 63) / 64 * 64, first: $0.first, last: $0.last) }
+    let sized = ranges.map {
+      LiveRange(size: ($0.size + 63) / 64 * 64, first: $0.first, last: $0.last)
+    }
     let orders: [(Int, Int) -> Bool] = [
       { (sized[$0].size, -$0) > (sized[$1].size, -$1) },
       { (sized[$0].first, $0) < (sized[$1].first, $1) },
-      { (sized[$0].last - sized[$0].first, sized[$0].size, -$0) > (sized[$1].last - sized[$1].first, sized[$1].size, -$1) },
+      {
+        (sized[$0].last - sized[$0].first, sized[$0].size, -$0) > (
+          sized[$1].last - sized[$1].first, sized[$1].size, -$1
+        )
+      },
       {
         let a = sized[$0].size * (sized[$0].last - sized[$0].first + 1)
         let b = sized[$1].size * (sized[$1].last - sized[$1].first + 1)
@@ -58,7 +64,9 @@ package struct BufferPlacement: Sendable {
     var offsets = [Int](repeating: 0, count: ranges.count)
     var (placed, peak) = ([Int](), 0)
     for index in order {
-      let neighbours = placed.filter { ranges[$0].overlaps(ranges[index]) }.sorted { offsets[$0] < offsets[$1] }
+      let neighbours = placed.filter { ranges[$0].overlaps(ranges[index]) }.sorted {
+        offsets[$0] < offsets[$1]
+      }
       var offset = 0
       for other in neighbours {
         if offsets[other] - offset >= ranges[index].size { break }

@@ -38,9 +38,12 @@ package struct ContractionPlan {
 }
 
 enum ContractionLowering {
-  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target) -> LoweredRegion {
+  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
+    -> LoweredRegion
+  {
     let node = graph[id]
-    guard case .contraction(let geometry) = graph.structure(node), let plan = ContractionPlan(graph, node, target)
+    guard case .contraction(let geometry) = graph.structure(node),
+      let plan = ContractionPlan(graph, node, target)
     else { preconditionFailure("the region has no product") }
     let type = graph.type(node.results[0]).dataType
     let width = target.panelWidth(type)
@@ -71,8 +74,12 @@ enum ContractionLowering {
       let a = graph.sizes(plan.left)
       var c = a.map { _ in IndexExpression(0) }
       for (axis, position) in zip(geometry.lhsBatch, batchCoordinate) { c[axis] = position }
-      for (axis, position) in zip(geometry.lhsFree(a.count), delinearize(IndexExpression(row), plan.rows)) { c[axis] = position }
-      for (axis, position) in zip(geometry.lhsContracting, delinearize(IndexExpression(depth), plan.depth)) { c[axis] = position }
+      for (axis, position) in zip(
+        geometry.lhsFree(a.count), delinearize(IndexExpression(row), plan.rows))
+      { c[axis] = position }
+      for (axis, position) in zip(
+        geometry.lhsContracting, delinearize(IndexExpression(depth), plan.depth))
+      { c[axis] = position }
       let (value, coordinate) = graph.resolve(plan.left, c)
       return (value, linearize(coordinate, graph.sizes(value)))
     }
@@ -85,7 +92,9 @@ enum ContractionLowering {
       calls.append(copyLeft(graph, geometry, plan, type, target, slot: temporaries.count))
       temporaries.append(Local(type, batchCount * m * k))
       var flat = IndexExpression(0)
-      for (variable, extent) in zip(batchVariables, plan.batch) { flat = flat * extent + IndexExpression(variable) }
+      for (variable, extent) in zip(batchVariables, plan.batch) {
+        flat = flat * extent + IndexExpression(variable)
+      }
       position = (flat * m + IndexExpression(rowVariable)) * k + IndexExpression(depthVariable)
       leftCount = batchCount * m * k
       leftSource = .temporary(temporaries.count - 1)
@@ -96,8 +105,10 @@ enum ContractionLowering {
     // Blocks: rows by the cache, columns so that a tile takes some tens of microseconds.
     let tileRows = target.tile.rows
     let rowBlock = blockSize(m, limit: tileRows * (isPrepared ? 16 : 32), multiple: tileRows)
-    let wanted = max(isPrepared ? 1 : 64, (isPrepared ? 6_000_000 : 12_000_000) / max(2 * rowBlock * k, 1))
-    let columnBlock = min(panels * width, max(width, min(wanted, isPrepared ? 512 : 192) / width * width))
+    let wanted = max(
+      isPrepared ? 1 : 64, (isPrepared ? 6_000_000 : 12_000_000) / max(2 * rowBlock * k, 1))
+    let columnBlock = min(
+      panels * width, max(width, min(wanted, isPrepared ? 512 : 192) / width * width))
     let depthBlock = k <= 320 ? max(k, 1) : blockSize(k, limit: 256, multiple: 4)
     let rowBlocks = e.variable((m + rowBlock - 1) / rowBlock)
     let columnBlocks = e.variable((n + columnBlock - 1) / columnBlock)
@@ -106,7 +117,9 @@ enum ContractionLowering {
 
     let leftMemory = e.parameter(leftSource, type, count: leftCount)
     var flatBatch = IndexExpression(0)
-    for (variable, extent) in zip(batchVariables, plan.batch) { flatBatch = flatBatch * extent + IndexExpression(variable) }
+    for (variable, extent) in zip(batchVariables, plan.batch) {
+      flatBatch = flatBatch * extent + IndexExpression(variable)
+    }
     let isDirect = region.members == [id] && region.outputs.count == 1
     let cMemory: Memory
     let cBase: IndexExpression
@@ -114,7 +127,9 @@ enum ContractionLowering {
     if isDirect {
       cMemory = e.parameter(.destination(region.outputs[0]), root)
       cStride = n
-      cBase = (flatBatch * m + IndexExpression(rowBlocks) * rowBlock) * n + IndexExpression(columnBlocks) * columnBlock
+      cBase =
+        (flatBatch * m + IndexExpression(rowBlocks) * rowBlock) * n + IndexExpression(columnBlocks)
+        * columnBlock
     } else {
       cStride = columnBlock
       cMemory = e.local(type, rowBlock * columnBlock)
@@ -132,19 +147,26 @@ enum ContractionLowering {
       let depth = min(partDepth, k - first)
       if !isPrepared {
         body += packTile(
-          &e, geometry, plan, batchCoordinate, packed, type, width, columnBlocks, columnBlock, first: first, depth: depth)
+          &e, geometry, plan, batchCoordinate, packed, type, width, columnBlocks, columnBlock,
+          first: first, depth: depth)
       }
       let start = position.substitute { v in
-        v == rowVariable ? IndexExpression(rowBlocks) * rowBlock : v == depthVariable ? IndexExpression(first) : IndexExpression(v)
+        v == rowVariable
+          ? IndexExpression(rowBlocks) * rowBlock
+          : v == depthVariable ? IndexExpression(first) : IndexExpression(v)
       }
       body.append(
         .contract(
           ContractStatement(
-            type: type, a: leftMemory, aBase: start, aRowStride: rowStride, aDepthStride: depthStride, b: packed,
+            type: type, a: leftMemory, aBase: start, aRowStride: rowStride,
+            aDepthStride: depthStride, b: packed,
             bBase: isPrepared
-              ? (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width)) * (k * width) : IndexExpression(0),
-            bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory, cBase: cBase,
-            cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent, depth: depth,
+              ? (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width))
+                * (k * width) : IndexExpression(0),
+            bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory,
+            cBase: cBase,
+            cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent,
+            depth: depth,
             depthBlock: isPrepared ? depthBlock : max(depth, 1), accumulates: part > 0)))
     }
     if !isDirect {
@@ -152,13 +174,15 @@ enum ContractionLowering {
         batchCoordinate + delinearize(IndexExpression(rowVariable), plan.rows)
         + delinearize(IndexExpression(columnVariable), plan.columns)
       body += epilogue(
-        &e, region, root, coordinate, outer: [(rowVariable, rowExtent)], inner: (columnVariable, columnExtent),
+        &e, region, root, coordinate, outer: [(rowVariable, rowExtent)],
+        inner: (columnVariable, columnExtent),
         outerScope: Set(batchVariables + [rowBlocks, columnBlocks]), cMemory,
         (IndexExpression(rowVariable) - IndexExpression(rowBlocks) * rowBlock) * cStride
           + (IndexExpression(columnVariable) - IndexExpression(columnBlocks) * columnBlock))
     }
     var kernel = Kernel(
-      name: "", parameters: e.parameters, locals: e.locals, grid: batchVariables + [rowBlocks, columnBlocks],
+      name: "", parameters: e.parameters, locals: e.locals,
+      grid: batchVariables + [rowBlocks, columnBlocks],
       body: body, flops: 2 * batchCount * m * n * k, bytesMoved: Lowering.bytes(e.parameters))
     kernel = Lowering.named(kernel, isDirect ? "product" : "product_epilogue", type, target)
     calls.append(KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: []))
@@ -167,8 +191,10 @@ enum ContractionLowering {
 
   /// Part of the columns of a tile, in panels of scratch memory.
   private static func packTile(
-    _ e: inout RegionEvaluator, _ g: ContractionGeometry, _ plan: ContractionPlan, _ batch: [IndexExpression],
-    _ memory: Memory, _ type: DataType, _ width: Int, _ block: LoopVariable, _ blockSize: Int, first: Int, depth: Int
+    _ e: inout RegionEvaluator, _ g: ContractionGeometry, _ plan: ContractionPlan,
+    _ batch: [IndexExpression],
+    _ memory: Memory, _ type: DataType, _ width: Int, _ block: LoopVariable, _ blockSize: Int,
+    first: Int, depth: Int
   ) -> [Statement] {
     let n = plan.columns.reduce(1, *)
     let panels = (n + width - 1) / width
@@ -176,11 +202,16 @@ enum ContractionLowering {
     let sizes = e.graph.sizes(plan.right)
     var c = sizes.map { _ in IndexExpression(0) }
     for (axis, position) in zip(g.rhsBatch, batch) { c[axis] = position }
-    for (axis, position) in zip(g.rhsFree(sizes.count), delinearize(IndexExpression(column), plan.columns)) { c[axis] = position }
-    for (axis, position) in zip(g.rhsContracting, delinearize(IndexExpression(step) + first, plan.depth)) { c[axis] = position }
+    for (axis, position) in zip(
+      g.rhsFree(sizes.count), delinearize(IndexExpression(column), plan.columns))
+    { c[axis] = position }
+    for (axis, position) in zip(
+      g.rhsContracting, delinearize(IndexExpression(step) + first, plan.depth))
+    { c[axis] = position }
     let perPanel = blockSize / width
     let place =
-      (IndexExpression(panel) - IndexExpression(block) * perPanel) * (depth * width) + IndexExpression(step) * width
+      (IndexExpression(panel) - IndexExpression(block) * perPanel) * (depth * width)
+      + IndexExpression(step) * width
       + (IndexExpression(column) - IndexExpression(panel) * width)
     e.scopes = [RegionEvaluator.Scope(variables: Set(c.flatMap(\.variables)))]
     let id = e.evaluate(plan.right, c)
@@ -205,7 +236,8 @@ enum ContractionLowering {
   /// Loops over a finished block of a product that compute the members on it and store the outputs.
   static func epilogue(
     _ e: inout RegionEvaluator, _ region: Region, _ root: ValueID, _ coordinate: [IndexExpression],
-    outer: [(LoopVariable, BlockExtent)], inner: (LoopVariable, BlockExtent), outerScope: Set<LoopVariable>,
+    outer: [(LoopVariable, BlockExtent)], inner: (LoopVariable, BlockExtent),
+    outerScope: Set<LoopVariable>,
     _ memory: Memory, _ position: IndexExpression
   ) -> [Statement] {
     e.resident[root] = (memory, { _ in position })
@@ -221,7 +253,8 @@ enum ContractionLowering {
           e.store(output, coordinate, linearize(coordinate, e.graph.sizes(output.value)))
         }
       }
-      e.append(.loop(Loop(inner.0, inner.1, mode: .vector(unroll: e.cost <= 8 ? 2 : 1), body: statements)))
+      e.append(
+        .loop(Loop(inner.0, inner.1, mode: .vector(unroll: e.cost <= 8 ? 2 : 1), body: statements)))
     }
     nest(&e, outer[...])
     return e.scopes[0].statements
@@ -230,7 +263,8 @@ enum ContractionLowering {
   /// The right operand in panels [batch, panel, depth, width]; what lies beyond the last column is
   /// never written and never used.
   private static func pack(
-    _ graph: Graph, _ node: Node, _ g: ContractionGeometry, _ plan: ContractionPlan, _ type: DataType,
+    _ graph: Graph, _ node: Node, _ g: ContractionGeometry, _ plan: ContractionPlan,
+    _ type: DataType,
     _ width: Int, _ target: Target
   ) -> KernelCall {
     let (n, k) = (plan.columns.reduce(1, *), plan.depth.reduce(1, *))
@@ -241,10 +275,16 @@ enum ContractionLowering {
     let b = graph.sizes(plan.right)
     var c = b.map { _ in IndexExpression(0) }
     for (axis, variable) in zip(g.rhsBatch, batch) { c[axis] = IndexExpression(variable) }
-    for (axis, position) in zip(g.rhsFree(b.count), delinearize(IndexExpression(column), plan.columns)) { c[axis] = position }
-    for (axis, position) in zip(g.rhsContracting, delinearize(IndexExpression(depth), plan.depth)) { c[axis] = position }
+    for (axis, position) in zip(
+      g.rhsFree(b.count), delinearize(IndexExpression(column), plan.columns))
+    { c[axis] = position }
+    for (axis, position) in zip(g.rhsContracting, delinearize(IndexExpression(depth), plan.depth)) {
+      c[axis] = position
+    }
     var flat = IndexExpression(0)
-    for (variable, extent) in zip(batch, plan.batch) { flat = flat * extent + IndexExpression(variable) }
+    for (variable, extent) in zip(batch, plan.batch) {
+      flat = flat * extent + IndexExpression(variable)
+    }
     let position =
       ((flat * panels + IndexExpression(panel)) * k + IndexExpression(depth)) * width
       + (IndexExpression(column) - IndexExpression(panel) * width)
@@ -262,7 +302,9 @@ enum ContractionLowering {
     parameters.append(Parameter(type, plan.batch.reduce(1, *) * panels * k * width, isOutput: true))
     let store = Statement.store(.parameter(parameters.count - 1), position, id, type)
     let columns = Statement.loop(
-      Loop(column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: width / target.lanes), body: statements + [store]))
+      Loop(
+        column, BlockExtent(total: n, size: width, index: panel),
+        mode: .vector(unroll: width / target.lanes), body: statements + [store]))
     let depthExtent = BlockExtent(total: k, size: depthBlock, index: chunk)
     let panelExtent = BlockExtent(total: panels, size: panelBlock, index: group)
     let body: Statement =
@@ -271,14 +313,16 @@ enum ContractionLowering {
       : .loop(Loop(panel, panelExtent, body: [.loop(Loop(depth, depthExtent, body: [columns]))]))
     let kernel = Lowering.named(
       Kernel(
-        name: "", parameters: parameters, locals: [], grid: batch + [group, chunk], body: [body], flops: 0,
+        name: "", parameters: parameters, locals: [], grid: batch + [group, chunk], body: [body],
+        flops: 0,
         bytesMoved: Lowering.bytes(parameters)), "pack", type, target)
     return KernelCall(kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(0)], inPlace: [])
   }
 
   /// The left operand as [batch, rows, depth] in row-major order.
   private static func copyLeft(
-    _ graph: Graph, _ g: ContractionGeometry, _ plan: ContractionPlan, _ type: DataType, _ target: Target, slot: Int
+    _ graph: Graph, _ g: ContractionGeometry, _ plan: ContractionPlan, _ type: DataType,
+    _ target: Target, slot: Int
   ) -> KernelCall {
     var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
     let batch = plan.batch.map { e.variable($0) }
@@ -287,10 +331,16 @@ enum ContractionLowering {
     let a = graph.sizes(plan.left)
     var c = a.map { _ in IndexExpression(0) }
     for (axis, variable) in zip(g.lhsBatch, batch) { c[axis] = IndexExpression(variable) }
-    for (axis, position) in zip(g.lhsFree(a.count), delinearize(IndexExpression(row), plan.rows)) { c[axis] = position }
-    for (axis, position) in zip(g.lhsContracting, delinearize(IndexExpression(depth), plan.depth)) { c[axis] = position }
+    for (axis, position) in zip(g.lhsFree(a.count), delinearize(IndexExpression(row), plan.rows)) {
+      c[axis] = position
+    }
+    for (axis, position) in zip(g.lhsContracting, delinearize(IndexExpression(depth), plan.depth)) {
+      c[axis] = position
+    }
     var flat = IndexExpression(0)
-    for (variable, extent) in zip(batch, plan.batch) { flat = flat * extent + IndexExpression(variable) }
+    for (variable, extent) in zip(batch, plan.batch) {
+      flat = flat * extent + IndexExpression(variable)
+    }
     e.scopes = [RegionEvaluator.Scope(variables: Set(batch + [row, depth]))]
     let id = e.evaluate(plan.left, c)
     let statements = e.scopes[0].statements
@@ -299,12 +349,16 @@ enum ContractionLowering {
     let position = (flat * m + IndexExpression(row)) * k + IndexExpression(depth)
     let rowBlock = max(1, 32768 / max(k, 1))
     let block = e.variable((m + rowBlock - 1) / rowBlock)
-    let inner = Loop(depth, mode: .vector(unroll: 1), body: statements + [.store(.parameter(parameters.count - 1), position, id, type)])
+    let inner = Loop(
+      depth, mode: .vector(unroll: 1),
+      body: statements + [.store(.parameter(parameters.count - 1), position, id, type)])
     let outer = Loop(row, BlockExtent(total: m, size: rowBlock, index: block), body: [.loop(inner)])
     let kernel = Lowering.named(
       Kernel(
-        name: "", parameters: parameters, locals: [], grid: batch + [block], body: [.loop(outer)], flops: 0,
+        name: "", parameters: parameters, locals: [], grid: batch + [block], body: [.loop(outer)],
+        flops: 0,
         bytesMoved: Lowering.bytes(parameters)), "copy", type, target)
-    return KernelCall(kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(slot)], inPlace: [])
+    return KernelCall(
+      kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(slot)], inPlace: [])
   }
 }

@@ -14,7 +14,9 @@ package struct ConvolutionPlan {
     guard case .convolution(let g) = graph.structure(node) else { return nil }
     let type = graph.type(node.results[0]).dataType
     guard type == .float32 || type == .float64 else { return nil }
-    let isPlain = (g.paddingLow + g.paddingHigh).allSatisfy { $0 == 0 } && g.inputDilation.allSatisfy { $0 == 1 }
+    let isPlain =
+      (g.paddingLow + g.paddingHigh).allSatisfy { $0 == 0 }
+      && g.inputDilation.allSatisfy { $0 == 1 }
     precondition(isPlain, "padding and input dilation are made explicit before lowering")
     let kernel = graph.sizes(node.operands[1])
     groups = g.groups
@@ -22,20 +24,29 @@ package struct ConvolutionPlan {
     taps = Array(kernel.dropFirst())
     positions = Array(graph.sizes(node.results[0]).dropFirst(2))
     let (depth, columns) = (taps.reduce(1, *), positions.reduce(1, *))
-    guard channels >= 2, columns >= 2, depth >= 2, channels * depth * columns >= 512 else { return nil }
+    guard channels >= 2, columns >= 2, depth >= 2, channels * depth * columns >= 512 else {
+      return nil
+    }
     // Both operands are read as they lie.
     for operand in node.operands where graph.base(operand) != operand { return nil }
     for operand in node.operands {
       if let base = graph.definition(operand), case .iota = graph.structure(base) { return nil }
-      if let base = graph.definition(operand), case .constant(let tensor) = graph.structure(base), tensor.count == 1 { return nil }
+      if let base = graph.definition(operand), case .constant(let tensor) = graph.structure(base),
+        tensor.count == 1
+      {
+        return nil
+      }
     }
   }
 }
 
 enum ConvolutionLowering {
-  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target) -> LoweredRegion {
+  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
+    -> LoweredRegion
+  {
     let node = graph[id]
-    guard case .convolution(let g) = graph.structure(node), let plan = ConvolutionPlan(graph, node, target)
+    guard case .convolution(let g) = graph.structure(node),
+      let plan = ConvolutionPlan(graph, node, target)
     else { preconditionFailure("the region has no convolution") }
     let type = graph.type(node.results[0]).dataType
     let width = target.panelWidth(type)
@@ -47,7 +58,8 @@ enum ConvolutionLowering {
     let (batch, group) = (e.variable(input[0]), e.variable(plan.groups))
     let (channel, column) = (e.variable(plan.channels), e.variable(columns))
 
-    let rowBlock = ContractionLowering.blockSize(plan.channels, limit: 256, multiple: target.tile.rows)
+    let rowBlock = ContractionLowering.blockSize(
+      plan.channels, limit: 256, multiple: target.tile.rows)
     let wanted = min(6_000_000 / max(2 * rowBlock * depth, 1), (1 << 17) / depth)
     let columnBlock = min((columns + width - 1) / width * width, max(width, wanted / width * width))
     let rowBlocks = e.variable((plan.channels + rowBlock - 1) / rowBlock)
@@ -59,30 +71,43 @@ enum ConvolutionLowering {
     let weights = e.parameter(.value(node.operands[1]), node.operands[1])
     let packed = e.local(type, depth * columnBlock)
     var taps = [PackStatement.Axis(plan.taps[0], inputStrides[1])]
-    for i in g.strides.indices { taps.append(.init(plan.taps[i + 1], inputStrides[i + 2] * g.kernelDilation[i])) }
-    let positions = g.strides.indices.map { PackStatement.Axis(plan.positions[$0], inputStrides[$0 + 2] * g.strides[$0]) }
+    for i in g.strides.indices {
+      taps.append(.init(plan.taps[i + 1], inputStrides[i + 2] * g.kernelDilation[i]))
+    }
+    let positions = g.strides.indices.map {
+      PackStatement.Axis(plan.positions[$0], inputStrides[$0 + 2] * g.strides[$0])
+    }
     let pack = PackStatement(
       type: type, source: source,
-      base: IndexExpression(batch) * inputStrides[0] + IndexExpression(group) * (plan.taps[0] * inputStrides[1]),
-      taps: taps, positions: positions, columns: columnExtent, destination: packed, panelWidth: width)
+      base: IndexExpression(batch) * inputStrides[0] + IndexExpression(group)
+        * (plan.taps[0] * inputStrides[1]),
+      taps: taps, positions: positions, columns: columnExtent, destination: packed,
+      panelWidth: width)
 
     let isDirect = region.members == [id] && region.outputs.count == 1
-    let firstChannel = IndexExpression(group) * plan.channels + IndexExpression(rowBlocks) * rowBlock
+    let firstChannel =
+      IndexExpression(group) * plan.channels + IndexExpression(rowBlocks) * rowBlock
     let cMemory: Memory
     let cBase: IndexExpression
     if isDirect {
       cMemory = e.parameter(.destination(region.outputs[0]), root)
-      cBase = (IndexExpression(batch) * (plan.groups * plan.channels) + firstChannel) * columns + IndexExpression(columnBlocks) * columnBlock
+      cBase =
+        (IndexExpression(batch) * (plan.groups * plan.channels) + firstChannel) * columns
+        + IndexExpression(columnBlocks) * columnBlock
     } else {
       cMemory = e.local(type, rowBlock * columnBlock)
       cBase = IndexExpression(0)
     }
     let cStride = isDirect ? columns : columnBlock
     let product = ContractStatement(
-      type: type, a: weights, aBase: firstChannel * depth, aRowStride: depth, aDepthStride: 1, b: packed,
-      bBase: IndexExpression(0), bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory,
-      cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent, depth: depth,
-      depthBlock: depth <= 768 ? depth : ContractionLowering.blockSize(depth, limit: 512, multiple: 4))
+      type: type, a: weights, aBase: firstChannel * depth, aRowStride: depth, aDepthStride: 1,
+      b: packed,
+      bBase: IndexExpression(0), bPanelStride: depth * width, bDepthStride: width,
+      panelWidth: width, c: cMemory,
+      cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent,
+      columns: columnExtent, depth: depth,
+      depthBlock: depth <= 768
+        ? depth : ContractionLowering.blockSize(depth, limit: 512, multiple: 4))
     var body: [Statement] = [.pack(pack), .contract(product)]
     if !isDirect {
       let coordinate =
@@ -95,9 +120,13 @@ enum ConvolutionLowering {
           + (IndexExpression(column) - IndexExpression(columnBlocks) * columnBlock))
     }
     var kernel = Kernel(
-      name: "", parameters: e.parameters, locals: e.locals, grid: [batch, group, rowBlocks, columnBlocks], body: body,
-      flops: 2 * input[0] * plan.groups * plan.channels * columns * depth, bytesMoved: Lowering.bytes(e.parameters))
+      name: "", parameters: e.parameters, locals: e.locals,
+      grid: [batch, group, rowBlocks, columnBlocks], body: body,
+      flops: 2 * input[0] * plan.groups * plan.channels * columns * depth,
+      bytesMoved: Lowering.bytes(e.parameters))
     kernel = Lowering.named(kernel, isDirect ? "convolution" : "convolution_epilogue", type, target)
-    return LoweredRegion(calls: [KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: [])], temporaries: [])
+    return LoweredRegion(
+      calls: [KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: [])],
+      temporaries: [])
   }
 }

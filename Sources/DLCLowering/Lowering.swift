@@ -38,10 +38,14 @@ package enum Lowering {
   static func unroll(cost: Int) -> Int { cost <= 6 ? 4 : cost <= 14 ? 2 : 1 }
 
   /// A name that says what the kernel is, with a hash of what it does: equal names, equal kernels.
-  static func named(_ kernel: Kernel, _ structure: String, _ type: DataType, _ target: Target) -> Kernel {
+  static func named(_ kernel: Kernel, _ structure: String, _ type: DataType, _ target: Target)
+    -> Kernel
+  {
     var copy = kernel
     copy.name = ""
-    let hash = copy.text.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    let hash = copy.text.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) {
+      ($0 ^ UInt64($1)) &* 0x100_0000_01b3
+    }
     copy.name = "dlc_\(type)_\(structure)_\(String(hash, radix: 36))__\(target.isa)"
     return copy
   }

@@ -22,9 +22,15 @@ package struct Partition {
     self.graph = graph
     self.target = target
     users = [[NodeID]](repeating: [], count: graph.types.count)
-    for id in graph.nodeIDs { for operand in graph[id].operands { users[operand.index].append(id) } }
-    for (index, result) in graph.results.enumerated() { ports[result.value, default: []].append(.result(index)) }
-    for (index, update) in graph.updates.enumerated() { ports[update.value, default: []].append(.update(index)) }
+    for id in graph.nodeIDs {
+      for operand in graph[id].operands { users[operand.index].append(id) }
+    }
+    for (index, result) in graph.results.enumerated() {
+      ports[result.value, default: []].append(.result(index))
+    }
+    for (index, update) in graph.updates.enumerated() {
+      ports[update.value, default: []].append(.update(index))
+    }
   }
 
   package static func run(_ graph: Graph, _ target: Target) -> [Region] {
@@ -82,8 +88,10 @@ package struct Partition {
       } else {
         open(id, .rows(domain: graph.sizes(value), axes: []))
       }
-    case .contraction: placeProduct(id, isTiled: ContractionPlan(graph, node, target) != nil, .contraction(id))
-    case .convolution: placeProduct(id, isTiled: ConvolutionPlan(graph, node, target) != nil, .convolution(id))
+    case .contraction:
+      placeProduct(id, isTiled: ContractionPlan(graph, node, target) != nil, .contraction(id))
+    case .convolution:
+      placeProduct(id, isTiled: ConvolutionPlan(graph, node, target) != nil, .convolution(id))
     case .assembly: open(id, .assembly(id))
     }
   }
@@ -107,7 +115,8 @@ package struct Partition {
   private func soleRegion(_ value: ValueID) -> (region: Int, escapes: Bool)? {
     let (nodes, escapes) = consumers(value)
     guard let first = nodes.first, let region = regionOf[first],
-      nodes.allSatisfy({ regionOf[$0] == region }), regions[region]!.members.count < Self.memberLimit
+      nodes.allSatisfy({ regionOf[$0] == region }),
+      regions[region]!.members.count < Self.memberLimit
     else { return nil }
     // A tiled product reads its operands from memory, and so does what copies boxes of a box.
     for user in nodes {
@@ -132,7 +141,8 @@ package struct Partition {
     if escapes || onlyAsIs {
       // It is stored where the region computes it, so it must be computed for exactly its elements.
       if wanted == identity, sizes == tracer.domain { return region }
-      if !onlyAsIs, case .rows(_, let axes) = info.kind, !axes.isEmpty, wanted == Set([tracer.rowCoordinate]),
+      if !onlyAsIs, case .rows(_, let axes) = info.kind, !axes.isEmpty,
+        wanted == Set([tracer.rowCoordinate]),
         sizes == tracer.rowSizes
       {
         return region
@@ -148,7 +158,8 @@ package struct Partition {
   }
 
   private func cost(_ value: ValueID) -> Int {
-    guard let node = graph.definition(value), case .map(let operation) = graph.structure(node) else { return 20 }
+    guard let node = graph.definition(value), case .map(let operation) = graph.structure(node)
+    else { return 20 }
     return operation.cost
   }
 
@@ -158,7 +169,8 @@ package struct Partition {
     let axes = axes.sorted()
     let operand = graph.sizes(node.operands[0])
     let whole = Region.Kind.rows(domain: operand, axes: axes)
-    guard !axes.isEmpty, let (region, _) = soleRegion(value), case .rows(let domain, let present) = regions[region]!.kind
+    guard !axes.isEmpty, let (region, _) = soleRegion(value),
+      case .rows(let domain, let present) = regions[region]!.kind
     else { return open(id, whole) }
     let tracer = RequestTracer(graph, regions[region]!)
     guard let wanted = tracer.requests[value], wanted.count == 1 else { return open(id, whole) }
@@ -181,7 +193,8 @@ package struct Partition {
   private mutating func placeProduct(_ id: NodeID, isTiled: Bool, _ kind: Region.Kind) {
     let value = graph[id].results[0]
     let alone = isTiled ? kind : .rows(domain: graph.sizes(value), axes: [])
-    guard let (region, _) = soleRegion(value), case .rows(let domain, let axes) = regions[region]!.kind,
+    guard let (region, _) = soleRegion(value),
+      case .rows(let domain, let axes) = regions[region]!.kind,
       axes.isEmpty, domain == graph.sizes(value)
     else { return open(id, alone) }
     let tracer = RequestTracer(graph, regions[region]!)
@@ -205,14 +218,19 @@ package struct Partition {
   private func ordered() -> [Region] {
     var producer: [ValueID: Int] = [:]
     for (index, region) in regions.enumerated() {
-      for output in region!.outputs where output.port == nil || region!.members.contains(graph.definitions[output.value.index] ?? NodeID(-1)) {
+      for output in region!.outputs
+      where output.port == nil
+        || region!.members.contains(graph.definitions[output.value.index] ?? NodeID(-1))
+      {
         producer[output.value] = index
       }
     }
     var (done, result) = (Set<Int>(), [Region]())
     func visit(_ index: Int) {
       guard done.insert(index).inserted else { return }
-      for value in RequestTracer(graph, regions[index]!).loads { if let source = producer[value] { visit(source) } }
+      for value in RequestTracer(graph, regions[index]!).loads {
+        if let source = producer[value] { visit(source) }
+      }
       result.append(regions[index]!)
     }
     // Early nodes first, so that the order follows the graph where it is free.
@@ -272,9 +290,12 @@ package struct RequestTracer {
     self.region = region
     switch region.kind {
     case .rows(let domain, _): self.domain = domain
-    case .contraction(let id), .convolution(let id), .assembly(let id): domain = graph.sizes(graph[id].results[0])
+    case .contraction(let id), .convolution(let id), .assembly(let id):
+      domain = graph.sizes(graph[id].results[0])
     }
-    domainCoordinate = domain.enumerated().map { IndexExpression(LoopVariable(id: $0.offset, extent: $0.element)) }
+    domainCoordinate = domain.enumerated().map {
+      IndexExpression(LoopVariable(id: $0.offset, extent: $0.element))
+    }
     nextVariable = domain.count
     if case .rows(_, let axes) = region.kind {
       let kept = domain.indices.filter { !axes.contains($0) }

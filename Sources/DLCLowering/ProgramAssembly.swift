@@ -44,14 +44,19 @@ package struct ProgramAssembly {
 
   private init(graph: Graph) { self.graph = graph }
 
-  private mutating func buffer(_ type: DataType, _ shape: [Int], _ place: BufferSlot.Place) -> BufferID {
+  private mutating func buffer(_ type: DataType, _ shape: [Int], _ place: BufferSlot.Place)
+    -> BufferID
+  {
     program.buffers.append(BufferSlot(type, shape, place))
     return BufferID(program.buffers.count - 1)
   }
 
-  private mutating func run(_ lowered: [(Region, LoweredRegion)], _ states: [StatePort]) -> AssembledProgram {
+  private mutating func run(_ lowered: [(Region, LoweredRegion)], _ states: [StatePort])
+    -> AssembledProgram
+  {
     program.states = states
-    for (index, state) in states.enumerated() where graph.updates.contains(where: { $0.name == state.name }) {
+    for (index, state) in states.enumerated()
+    where graph.updates.contains(where: { $0.name == state.name }) {
       program.states[index].isUpdated = true
     }
     for (argument, value) in zip(graph.arguments, graph.argumentValues) {
@@ -104,7 +109,9 @@ package struct ProgramAssembly {
   private mutating func addSteps(_ region: Region, _ lowered: LoweredRegion, _ number: Int) {
     for output in region.outputs {
       // A value that leaves through a port is read from there too.
-      if let port = output.port, region.members.contains(graph.definitions[output.value.index] ?? NodeID(-1)) {
+      if let port = output.port,
+        region.members.contains(graph.definitions[output.value.index] ?? NodeID(-1))
+      {
         bufferOf[.value(output.value)] = bufferOf[.port(port)]!
       }
     }
@@ -143,7 +150,8 @@ package struct ProgramAssembly {
       draft.append(
         DraftStep(
           step: step, reads: reads, writes: writes,
-          inPlace: call.inPlace.map { (buffers[$0.input], buffers[$0.output]) }, isPreparation: false))
+          inPlace: call.inPlace.map { (buffers[$0.input], buffers[$0.output]) },
+          isPreparation: false))
     }
   }
 
@@ -160,12 +168,18 @@ package struct ProgramAssembly {
       }
     }
     var writers: [BufferID: [Int]] = [:]
-    for (index, step) in draft.enumerated() { for id in step.writes { writers[id, default: []].append(index) } }
     for (index, step) in draft.enumerated() {
-      let isArena = step.writes.allSatisfy { if case .arena = program[$0].place { true } else { false } }
+      for id in step.writes { writers[id, default: []].append(index) }
+    }
+    for (index, step) in draft.enumerated() {
+      let isArena = step.writes.allSatisfy {
+        if case .arena = program[$0].place { true } else { false }
+      }
       guard isArena, step.reads.allSatisfy({ steady.contains($0) }) else { continue }
       draft[index].isPreparation = true
-      for id in step.writes where writers[id]!.allSatisfy({ draft[$0].isPreparation }) { steady.insert(id) }
+      for id in step.writes where writers[id]!.allSatisfy({ draft[$0].isPreparation }) {
+        steady.insert(id)
+      }
     }
     // A buffer that several steps fill is prepared by all of them or by none.
     var changed = true
@@ -173,7 +187,9 @@ package struct ProgramAssembly {
       changed = false
       for (index, step) in draft.enumerated() where step.isPreparation {
         if step.writes.contains(where: { writers[$0]!.contains { !draft[$0].isPreparation } })
-          || step.reads.contains(where: { (writers[$0] ?? []).contains { !draft[$0].isPreparation } })
+          || step.reads.contains(where: {
+            (writers[$0] ?? []).contains { !draft[$0].isPreparation }
+          })
         {
           draft[index].isPreparation = false
           changed = true
@@ -215,8 +231,10 @@ package struct ProgramAssembly {
     for (index, step) in draft.enumerated() {
       var taken: Set<BufferID> = []
       for (input, output) in step.inPlace {
-        guard let dying = ranges[root(input)], let born = ranges[output], owner[output] == nil, dying.last == index,
-          ranges[input]?.last == index, born.first == index, dying.size == born.size, root(input) != root(output),
+        guard let dying = ranges[root(input)], let born = ranges[output], owner[output] == nil,
+          dying.last == index,
+          ranges[input]?.last == index, born.first == index, dying.size == born.size,
+          root(input) != root(output),
           taken.insert(root(input)).inserted, !taken.contains(output),
           // Nobody else in this step reads the input in another way.
           step.reads.filter({ root($0) == root(input) }).count == 1
@@ -236,14 +254,20 @@ package struct ProgramAssembly {
     for id in order { program.buffers[id.index].place = .arena(offsets[root(id)]!) }
     // Bytes pass from one buffer to another only in an order that dependencies enforce.
     var extra: [Int: Set<Int>] = [:]
-    let touched = Dictionary(grouping: draft.indices.flatMap { index in (draft[index].reads + draft[index].writes).map { (root($0), index) } }, by: \.0)
-      .mapValues { Set($0.map(\.1)).sorted() }
+    let touched = Dictionary(
+      grouping: draft.indices.flatMap { index in
+        (draft[index].reads + draft[index].writes).map { (root($0), index) }
+      }, by: \.0
+    )
+    .mapValues { Set($0.map(\.1)).sorted() }
     for (position, late) in keepers.enumerated() {
       for early in keepers[..<position] + keepers[(position + 1)...] {
         let (a, b) = (ranges[early]!, ranges[late]!)
         guard a.last < b.first else { continue }
         let (x, y) = (offsets[early]!, offsets[late]!)
-        if x < y + b.size && y < x + a.size { extra[b.first, default: []].formUnion(touched[early]!) }
+        if x < y + b.size && y < x + a.size {
+          extra[b.first, default: []].formUnion(touched[early]!)
+        }
       }
     }
     program.steps = linked(draft, extra: extra)
@@ -268,7 +292,9 @@ package struct ProgramAssembly {
       for id in entry.reads { readers[id, default: []].append(index) }
       for id in entry.writes { writers[id, default: []].append(index) }
       // What another dependency implies is left out.
-      let direct = needed.filter { candidate in !needed.contains { $0 != candidate && ancestors[$0].contains(candidate) } }
+      let direct = needed.filter { candidate in
+        !needed.contains { $0 != candidate && ancestors[$0].contains(candidate) }
+      }
       ancestors.append(needed.reduce(into: needed) { $0.formUnion(ancestors[$1]) })
       var step = entry.step
       step.dependencies = direct.sorted().map { StepID($0) }

@@ -40,13 +40,16 @@ package enum GraphPort: Hashable, Sendable {
 
 extension Graph {
   package func structure(_ node: Node) -> IterationStructure {
-    node.operation.definition.structure(node.operands.map { type($0) }, node.results.map { type($0) })
+    node.operation.definition.structure(
+      node.operands.map { type($0) }, node.results.map { type($0) })
   }
 
   package func sizes(_ value: ValueID) -> [Int] { type(value).sizes }
 
   /// The coordinate of a view's operand for a coordinate of its result.
-  package func operandCoordinate(_ view: View, _ node: Node, _ c: [IndexExpression]) -> [IndexExpression] {
+  package func operandCoordinate(_ view: View, _ node: Node, _ c: [IndexExpression])
+    -> [IndexExpression]
+  {
     let from = sizes(node.operands[0])
     switch view {
     case .reshape: return delinearize(linearize(c, sizes(node.results[0])), from)
@@ -66,7 +69,9 @@ extension Graph {
   }
 
   /// Follows views down to the value whose elements they show.
-  package func resolve(_ value: ValueID, _ coordinate: [IndexExpression]) -> (ValueID, [IndexExpression]) {
+  package func resolve(_ value: ValueID, _ coordinate: [IndexExpression]) -> (
+    ValueID, [IndexExpression]
+  ) {
     var (value, coordinate) = (value, coordinate)
     while let node = definition(value), case .view(let view) = structure(node) {
       coordinate = operandCoordinate(view, node, coordinate)
@@ -85,7 +90,9 @@ extension Graph {
         pending += node.operands
       } else {
         let argument = arguments[next.index]
-        if argument.kind == .input || updates.contains(where: { $0.name == argument.name }) { return false }
+        if argument.kind == .input || updates.contains(where: { $0.name == argument.name }) {
+          return false
+        }
       }
     }
     return true
@@ -103,7 +110,8 @@ extension Region {
   package func text(_ graph: Graph, number: Int) -> String {
     let what: String =
       switch kind {
-      case .rows(let domain, let axes): axes.isEmpty ? "map \(domain)" : "rows \(domain) reduced over \(axes)"
+      case .rows(let domain, let axes):
+        axes.isEmpty ? "map \(domain)" : "rows \(domain) reduced over \(axes)"
       case .contraction: "contraction"
       case .convolution: "convolution"
       case .assembly: "assembly"
@@ -112,7 +120,9 @@ extension Region {
     for id in members.sorted(by: { $0.index < $1.index }) {
       let node = graph[id]
       let operands = node.operands.map { "%\($0.index)" }.joined(separator: ", ")
-      lines.append("  %\(node.results[0].index) = \(node.operation.mnemonic) \(operands) : \(graph.type(node.results[0]))")
+      lines.append(
+        "  %\(node.results[0].index) = \(node.operation.mnemonic) \(operands) : \(graph.type(node.results[0]))"
+      )
     }
     for output in outputs {
       let place =

@@ -82,7 +82,9 @@ struct RegionEvaluator {
   }
 
   /// Whether neighbouring values of a variable are neighbours in the memory that a value is read from.
-  func isContiguous(_ wanted: ValueID, _ at: [IndexExpression], along variable: LoopVariable) -> Bool {
+  func isContiguous(_ wanted: ValueID, _ at: [IndexExpression], along variable: LoopVariable)
+    -> Bool
+  {
     let (value, coordinate) = graph.resolve(wanted, at)
     return linearize(coordinate, graph.sizes(value)).stride(of: variable) == 1
   }
@@ -101,13 +103,17 @@ struct RegionEvaluator {
   }
 
   /// Opens a scope for a loop, fills it, and returns its statements.
-  mutating func inScope(_ variables: Set<LoopVariable>, _ body: (inout RegionEvaluator) -> Void) -> [Statement] {
+  mutating func inScope(_ variables: Set<LoopVariable>, _ body: (inout RegionEvaluator) -> Void)
+    -> [Statement]
+  {
     scopes.append(Scope(variables: variables))
     body(&self)
     return scopes.removeLast().statements
   }
 
-  mutating func append(_ statement: Statement) { scopes[scopes.count - 1].statements.append(statement) }
+  mutating func append(_ statement: Statement) {
+    scopes[scopes.count - 1].statements.append(statement)
+  }
 
   // MARK: Values
 
@@ -124,18 +130,24 @@ struct RegionEvaluator {
   }
 
   private func takesLoop(_ value: ValueID) -> Bool {
-    guard resident[value] == nil, let id = graph.definitions[value.index], region.members.contains(id) else { return false }
+    guard resident[value] == nil, let id = graph.definitions[value.index],
+      region.members.contains(id)
+    else { return false }
     return switch graph.structure(graph[id]) {
     case .map, .randomBits: false
     default: true
     }
   }
 
-  mutating func remember(_ value: ValueID, _ coordinate: [IndexExpression], _ id: ScalarID, in scope: Int) {
+  mutating func remember(
+    _ value: ValueID, _ coordinate: [IndexExpression], _ id: ScalarID, in scope: Int
+  ) {
     scopes[scope].memo[Key(value: value, coordinate: coordinate)] = id
   }
 
-  private mutating func compute(_ value: ValueID, _ coordinate: [IndexExpression], _ home: Int) -> ScalarID {
+  private mutating func compute(_ value: ValueID, _ coordinate: [IndexExpression], _ home: Int)
+    -> ScalarID
+  {
     let type = graph.type(value)
     if let (memory, position) = resident[value], let index = position(coordinate) {
       accesses.append(index)
@@ -145,7 +157,8 @@ struct RegionEvaluator {
     if let id = defining {
       switch graph.structure(graph[id]) {
       case .constant(let tensor) where tensor.count == 1:
-        let scalar: ScalarConstant = type.dataType.isFloat ? .float(tensor.doubles[0]) : .integer(tensor.integers[0])
+        let scalar: ScalarConstant =
+          type.dataType.isFloat ? .float(tensor.doubles[0]) : .integer(tensor.integers[0])
         return define(.constant(scalar, type.dataType), in: 0)
       case .iota(let axis): return define(.index(coordinate[axis], type.dataType), in: home)
       default: break
@@ -168,16 +181,22 @@ struct RegionEvaluator {
     case .randomBits:
       let operands = node.operands.map { evaluate($0, []) }
       cost += 80
-      return define(.randomBits(linearize(coordinate, type.sizes), key: operands[0], counter: operands[1]), in: home)
+      return define(
+        .randomBits(linearize(coordinate, type.sizes), key: operands[0], counter: operands[1]),
+        in: home)
     case .window(let g): return window(node, g, coordinate)
     case .contraction(let g): return contraction(node, g, coordinate)
     case .convolution(let g): return convolution(node, g, coordinate)
     case .argReduction(let largest, let axis): return argReduction(node, largest, axis, coordinate)
     case .reduction(let combiner, let axes):
       // Reductions of a row region are scheduled before they are asked for; others are computed here.
-      return inlineReduction(type.dataType, combiner, axes.sorted().map { graph.sizes(node.operands[0])[$0] }) { e, taps in
+      return inlineReduction(
+        type.dataType, combiner, axes.sorted().map { graph.sizes(node.operands[0])[$0] }
+      ) { e, taps in
         var (kept, inner) = (coordinate.makeIterator(), taps.makeIterator())
-        let position = e.graph.sizes(node.operands[0]).indices.map { axes.contains($0) ? inner.next()! : kept.next()! }
+        let position = e.graph.sizes(node.operands[0]).indices.map {
+          axes.contains($0) ? inner.next()! : kept.next()!
+        }
         return e.evaluate(node.operands[0], position)
       }
     default: preconditionFailure("\(node.operation.mnemonic) cannot be computed inside a region")
@@ -203,7 +222,8 @@ struct RegionEvaluator {
             variables[depth],
             accumulators: [
               Accumulator(
-                type, initial: combiner.identity(type), current: current, next: next, result: result,
+                type, initial: combiner.identity(type), current: current, next: next,
+                result: result,
                 combiner: combiner)
             ], body: body)))
       return result
@@ -213,11 +233,17 @@ struct RegionEvaluator {
     return nest(&self, 0)
   }
 
-  private mutating func window(_ node: Node, _ g: WindowGeometry, _ c: [IndexExpression]) -> ScalarID {
+  private mutating func window(_ node: Node, _ g: WindowGeometry, _ c: [IndexExpression])
+    -> ScalarID
+  {
     let axes = g.window.indices.filter { g.window[$0] > 1 }
-    return inlineReduction(graph.type(node.results[0]).dataType, g.combiner, axes.map { g.window[$0] }) { e, taps in
+    return inlineReduction(
+      graph.type(node.results[0]).dataType, g.combiner, axes.map { g.window[$0] }
+    ) { e, taps in
       var position = c.indices.map { c[$0] * g.strides[$0] }
-      for (tap, axis) in zip(taps, axes) { position[axis] = position[axis] + tap * g.dilation[axis] }
+      for (tap, axis) in zip(taps, axes) {
+        position[axis] = position[axis] + tap * g.dilation[axis]
+      }
       return e.evaluate(node.operands[0], position)
     }
   }
@@ -228,7 +254,9 @@ struct RegionEvaluator {
     return id
   }
 
-  private mutating func contraction(_ node: Node, _ g: ContractionGeometry, _ c: [IndexExpression]) -> ScalarID {
+  private mutating func contraction(_ node: Node, _ g: ContractionGeometry, _ c: [IndexExpression])
+    -> ScalarID
+  {
     let (a, b) = (graph.sizes(node.operands[0]), graph.sizes(node.operands[1]))
     let type = graph.type(node.results[0]).dataType
     return inlineReduction(type, .sum, g.lhsContracting.map { a[$0] }) { e, taps in
@@ -248,19 +276,26 @@ struct RegionEvaluator {
     }
   }
 
-  private mutating func convolution(_ node: Node, _ g: ConvolutionGeometry, _ c: [IndexExpression]) -> ScalarID {
+  private mutating func convolution(_ node: Node, _ g: ConvolutionGeometry, _ c: [IndexExpression])
+    -> ScalarID
+  {
     let kernel = graph.sizes(node.operands[1])
     let perGroup = max(kernel[0] / g.groups, 1)
     let type = graph.type(node.results[0]).dataType
     let group = g.groups == 1 ? IndexExpression(0) : c[1].quotient(perGroup)
     return inlineReduction(type, .sum, Array(kernel.dropFirst())) { e, taps in
       var position = [c[0], group * kernel[1] + taps[0]]
-      for i in g.strides.indices { position.append(c[i + 2] * g.strides[i] + taps[i + 1] * g.kernelDilation[i]) }
-      return e.product(node, e.evaluate(node.operands[0], position), e.evaluate(node.operands[1], [c[1]] + taps))
+      for i in g.strides.indices {
+        position.append(c[i + 2] * g.strides[i] + taps[i + 1] * g.kernelDilation[i])
+      }
+      return e.product(
+        node, e.evaluate(node.operands[0], position), e.evaluate(node.operands[1], [c[1]] + taps))
     }
   }
 
-  private mutating func argReduction(_ node: Node, _ largest: Bool, _ axis: Int, _ c: [IndexExpression]) -> ScalarID {
+  private mutating func argReduction(
+    _ node: Node, _ largest: Bool, _ axis: Int, _ c: [IndexExpression]
+  ) -> ScalarID {
     let type = graph.type(node.operands[0]).dataType
     let indexType = graph.type(node.results[0]).dataType
     let count = graph.sizes(node.operands[0])[axis]
@@ -277,10 +312,12 @@ struct RegionEvaluator {
       // Better than the best, or the first element at all, or the first NaN.
       let zero = e.define(.constant(.integer(0), indexType), in: depth)
       let first = e.define(.apply(.compare(.equal), indexType, [here, zero]), in: depth)
-      var better = e.define(.apply(.compare(largest ? .greater : .less), type, [x, bestValue]), in: depth)
+      var better = e.define(
+        .apply(.compare(largest ? .greater : .less), type, [x, bestValue]), in: depth)
       if type.isFloat {
         let xNaN = e.define(.apply(.compare(.not_equal), type, [x, x]), in: depth)
-        let bestIsNumber = e.define(.apply(.compare(.equal), type, [bestValue, bestValue]), in: depth)
+        let bestIsNumber = e.define(
+          .apply(.compare(.equal), type, [bestValue, bestValue]), in: depth)
         let either = e.define(.apply(.binary(.or), .bool, [better, xNaN]), in: depth)
         better = e.define(.apply(.binary(.and), .bool, [either, bestIsNumber]), in: depth)
       }
@@ -298,14 +335,17 @@ struct RegionEvaluator {
               type, initial: Combiner.maximum.identity(type), current: bestValue, next: nextValue,
               result: lastValue, combiner: nil),
             Accumulator(
-              indexType, initial: .integer(0), current: bestIndex, next: nextIndex, result: lastIndex,
+              indexType, initial: .integer(0), current: bestIndex, next: nextIndex,
+              result: lastIndex,
               combiner: nil),
           ], body: body)))
     return lastIndex
   }
 
   /// Stores an element of a value at its place in a destination.
-  mutating func store(_ destination: Region.Destination, _ at: [IndexExpression], _ position: IndexExpression) {
+  mutating func store(
+    _ destination: Region.Destination, _ at: [IndexExpression], _ position: IndexExpression
+  ) {
     let value = evaluate(destination.value, at)
     let memory = parameter(.destination(destination), destination.value)
     accesses.append(position)

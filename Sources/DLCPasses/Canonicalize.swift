@@ -6,41 +6,52 @@ package struct Canonicalize: Pass {
   package init() {}
   package var name: String { "canonicalize" }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     try fixpoint(graph, Self.rules, &budget)
   }
 
   package static let rules: [RewriteRule] = [
     RewriteRule("reshape-of-reshape") { (c, node) throws(DLCError) in
-      guard case .reshape(let outer) = node.operation, case (.reshape, let inner)? = c.operation(node.operands[0])
+      guard case .reshape(let outer) = node.operation,
+        case (.reshape, let inner)? = c.operation(node.operands[0])
       else { return nil }
       return try c.add(.reshape(outer), inner)
     },
     RewriteRule("identity-reshape") { (c, node) throws(DLCError) in
-      guard case .reshape(let r) = node.operation, c.type(node.operands[0]).shape == r.shape else { return nil }
+      guard case .reshape(let r) = node.operation, c.type(node.operands[0]).shape == r.shape else {
+        return nil
+      }
       return node.operands[0]
     },
     RewriteRule("identity-transpose") { (c, node) throws(DLCError) in
-      guard case .transpose(let t) = node.operation, t.permutation == Array(t.permutation.indices) else { return nil }
+      guard case .transpose(let t) = node.operation, t.permutation == Array(t.permutation.indices)
+      else { return nil }
       return node.operands[0]
     },
     RewriteRule("transpose-of-transpose") { (c, node) throws(DLCError) in
-      guard case .transpose(let outer) = node.operation, case (.transpose(let inner), let x)? = c.operation(node.operands[0])
+      guard case .transpose(let outer) = node.operation,
+        case (.transpose(let inner), let x)? = c.operation(node.operands[0])
       else { return nil }
       return try c.add(.transpose(Transpose(outer.permutation.map { inner.permutation[$0] })), x)
     },
     RewriteRule("identity-broadcast") { (c, node) throws(DLCError) in
-      guard case .broadcast(let b) = node.operation, c.type(node.operands[0]).shape == b.shape else { return nil }
+      guard case .broadcast(let b) = node.operation, c.type(node.operands[0]).shape == b.shape
+      else { return nil }
       return node.operands[0]
     },
     RewriteRule("broadcast-of-broadcast") { (c, node) throws(DLCError) in
-      guard case .broadcast(let outer) = node.operation, case (.broadcast(let inner), let x)? = c.operation(node.operands[0])
+      guard case .broadcast(let outer) = node.operation,
+        case (.broadcast(let inner), let x)? = c.operation(node.operands[0])
       else { return nil }
-      return try c.add(.broadcast(Broadcast(outer.shape, axes: inner.axes.map { outer.axes[$0] })), x)
+      return try c.add(
+        .broadcast(Broadcast(outer.shape, axes: inner.axes.map { outer.axes[$0] })), x)
     },
     // A reshape that only adds axes of size 1 before a broadcast: the broadcast can place the axes.
     RewriteRule("broadcast-of-unit-reshape") { (c, node) throws(DLCError) in
-      guard case .broadcast(let b) = node.operation, case (.reshape(let r), let x)? = c.operation(node.operands[0])
+      guard case .broadcast(let b) = node.operation,
+        case (.reshape(let r), let x)? = c.operation(node.operands[0])
       else { return nil }
       let inner = c.type(x[0]).shape
       let real = r.shape.indices.filter { r.shape[$0] != 1 }
@@ -48,15 +59,19 @@ package struct Canonicalize: Pass {
       return try c.add(.broadcast(Broadcast(b.shape, axes: real.map { b.axes[$0] })), x)
     },
     RewriteRule("identity-slice") { (c, node) throws(DLCError) in
-      guard case .slice(let s) = node.operation, s.starts.allSatisfy({ $0 == 0 }), s.strides.allSatisfy({ $0 == 1 }),
+      guard case .slice(let s) = node.operation, s.starts.allSatisfy({ $0 == 0 }),
+        s.strides.allSatisfy({ $0 == 1 }),
         s.limits == c.type(node.operands[0]).shape
       else { return nil }
       return node.operands[0]
     },
     RewriteRule("slice-of-slice") { (c, node) throws(DLCError) in
-      guard case .slice(let outer) = node.operation, case (.slice(let inner), let x)? = c.operation(node.operands[0])
+      guard case .slice(let outer) = node.operation,
+        case (.slice(let inner), let x)? = c.operation(node.operands[0])
       else { return nil }
-      let starts = outer.starts.indices.map { inner.starts[$0] + outer.starts[$0] * Dimension(inner.strides[$0]) }
+      let starts = outer.starts.indices.map {
+        inner.starts[$0] + outer.starts[$0] * Dimension(inner.strides[$0])
+      }
       let strides = outer.strides.indices.map { inner.strides[$0] * outer.strides[$0] }
       let limits = starts.indices.map { axis -> Dimension in
         let count = c.graph.type(node.operands[0]).shape[axis] == 0 ? 0 : sizeAfter(outer, axis)
@@ -65,11 +80,13 @@ package struct Canonicalize: Pass {
       return try c.add(.slice(Slice(starts, limits, strides: strides)), x)
     },
     RewriteRule("identity-convert") { (c, node) throws(DLCError) in
-      guard case .convert(let v) = node.operation, c.type(node.operands[0]).dataType == v.target else { return nil }
+      guard case .convert(let v) = node.operation, c.type(node.operands[0]).dataType == v.target
+      else { return nil }
       return node.operands[0]
     },
     RewriteRule("identity-pad") { (c, node) throws(DLCError) in
-      guard case .pad(let p) = node.operation, (p.low + p.high).allSatisfy({ $0 == 0 }), p.interior.allSatisfy({ $0 == 0 })
+      guard case .pad(let p) = node.operation, (p.low + p.high).allSatisfy({ $0 == 0 }),
+        p.interior.allSatisfy({ $0 == 0 })
       else { return nil }
       return node.operands[0]
     },
@@ -78,7 +95,8 @@ package struct Canonicalize: Pass {
       return node.operands[0]
     },
     RewriteRule("empty-reverse") { (c, node) throws(DLCError) in
-      guard case .reverse(let r) = node.operation, r.axes.allSatisfy({ c.type(node.operands[0]).shape[$0] == 1 })
+      guard case .reverse(let r) = node.operation,
+        r.axes.allSatisfy({ c.type(node.operands[0]).shape[$0] == 1 })
       else { return nil }
       return node.operands[0]
     },

@@ -11,7 +11,9 @@ package struct EliminateCommonSubexpressions: Pass {
     var operands: [ValueID]
   }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     var result = Graph()
     for argument in graph.arguments { _ = result.addArgument(argument) }
     var map: [ValueID: ValueID] = [:]
@@ -25,7 +27,8 @@ package struct EliminateCommonSubexpressions: Pass {
         for (old, new) in zip(node.results, values) { map[old] = new }
         continue
       }
-      let values = try result.append(node.operation, key.operands, name: node.name, location: node.location)
+      let values = try result.append(
+        node.operation, key.operands, name: node.name, location: node.location)
       known[key] = values
       for (old, new) in zip(node.results, values) { map[old] = new }
     }

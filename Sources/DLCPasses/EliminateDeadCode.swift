@@ -6,7 +6,9 @@ package struct EliminateDeadCode: Pass {
   package init() {}
   package var name: String { "eliminate-dead-code" }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     var live = Set(graph.escaping)
     for node in graph.nodes.reversed() where node.results.contains(where: { live.contains($0) }) {
       live.formUnion(node.operands)

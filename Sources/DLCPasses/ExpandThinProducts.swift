@@ -7,7 +7,9 @@ package struct ExpandThinProducts: Pass {
   package init() {}
   package var name: String { "expand-thin-products" }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     try graph.rewritten(Self.rules, &budget)
   }
 
@@ -16,7 +18,9 @@ package struct ExpandThinProducts: Pass {
       guard case .dotGeneral(let d) = node.operation else { return nil }
       let g = d.geometry
       let (a, b) = (c.type(node.operands[0]), c.type(node.operands[1]))
-      guard a.isStatic, b.isStatic, a.dataType != .float16, a.dataType != .bfloat16 else { return nil }
+      guard a.isStatic, b.isStatic, a.dataType != .float16, a.dataType != .bfloat16 else {
+        return nil
+      }
       let (aFree, bFree) = (g.lhsFree(a.rank), g.rhsFree(b.rank))
       let rows = aFree.reduce(1) { $0 * a.sizes[$1] }
       let columns = bFree.reduce(1) { $0 * b.sizes[$1] }
@@ -29,7 +33,9 @@ package struct ExpandThinProducts: Pass {
       let depthAt = depthLast ? nb + na + nf : nb
       let freeAt = depthLast ? nb : nb + nk
       var shape = [Dimension](repeating: 1, count: nb + na + nf + nk)
-      func place(_ operand: ValueID, _ type: TensorType, _ axes: [(axis: Int, at: Int)]) throws(DLCError) -> ValueID {
+      func place(_ operand: ValueID, _ type: TensorType, _ axes: [(axis: Int, at: Int)])
+        throws(DLCError) -> ValueID
+      {
         let order = axes.sorted { $0.at < $1.at }
         var moved = operand
         if order.map(\.axis) != Array(0..<type.rank) {

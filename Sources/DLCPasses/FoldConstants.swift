@@ -8,7 +8,9 @@ package struct FoldConstants: Pass {
   package init() {}
   package var name: String { "fold-constants" }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     let limit = elementLimit
     let rule = RewriteRule("fold-constant") { (c, node) throws(DLCError) in
       switch node.operation {
@@ -28,11 +30,13 @@ package struct FoldConstants: Pass {
       if types[0].elementCount > 1 {
         switch node.operation {
         case .broadcast: return nil
-        case .dotGeneral, .convolution, .reduceWindow: if types[0].elementCount * work > limit * 16 { return nil }
+        case .dotGeneral, .convolution, .reduceWindow:
+          if types[0].elementCount * work > limit * 16 { return nil }
         default: break
         }
       }
-      let value = node.operation.definition.evaluate(operands, types)[0].rounded(keepingDoubles: false)
+      let value = node.operation.definition.evaluate(operands, types)[0].rounded(
+        keepingDoubles: false)
       return try c.add(.constant(Constant(value.tensor)), [])
     }
     return try graph.rewritten([rule], &budget)

@@ -7,21 +7,29 @@ package struct FoldScales: Pass {
   package init() {}
   package var name: String { "fold-scales" }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     try fixpoint(graph, Self.rules, &budget)
   }
 
   /// The one axis that an invariant per-channel factor varies along, and the vector itself.
-  private static func channelFactor(_ c: RewriteContext, _ value: ValueID) -> (axis: Int, vector: ValueID)? {
-    guard case (.broadcast(let b), let x)? = c.operation(value), b.axes.count == 1, c.isInvariant(x[0]),
+  private static func channelFactor(_ c: RewriteContext, _ value: ValueID) -> (
+    axis: Int, vector: ValueID
+  )? {
+    guard case (.broadcast(let b), let x)? = c.operation(value), b.axes.count == 1,
+      c.isInvariant(x[0]),
       c.type(x[0]).shape == [b.shape[b.axes[0]]]
     else { return nil }
     return (b.axes[0], x[0])
   }
 
   /// The product under a scale: its weights, and the weight axis that makes the result's axis.
-  private static func weights(_ c: RewriteContext, _ value: ValueID, axis: Int) -> (operands: [ValueID], operation: Operation, weightAxis: Int)? {
-    guard let (operation, operands) = c.operation(value), c.isInvariant(operands.last ?? value) else { return nil }
+  private static func weights(_ c: RewriteContext, _ value: ValueID, axis: Int) -> (
+    operands: [ValueID], operation: Operation, weightAxis: Int
+  )? {
+    guard let (operation, operands) = c.operation(value), c.isInvariant(operands.last ?? value)
+    else { return nil }
     switch operation {
     case .convolution: return axis == 1 ? (operands, operation, 0) : nil
     case .dotGeneral(let d):
@@ -40,14 +48,16 @@ package struct FoldScales: Pass {
 
   package static let rules: [RewriteRule] = [
     RewriteRule("scale-into-weights") { (c, node) throws(DLCError) in
-      guard case .binary(let b) = node.operation, b.function == .multiply || b.function == .divide else { return nil }
+      guard case .binary(let b) = node.operation, b.function == .multiply || b.function == .divide
+      else { return nil }
       let orders = b.function == .multiply ? [(0, 1), (1, 0)] : [(0, 1)]
       for (product, factor) in orders {
         guard let (axis, vector) = channelFactor(c, node.operands[factor]),
           let (operands, operation, weightAxis) = weights(c, node.operands[product], axis: axis)
         else { continue }
         let weight = operands[1]
-        let spread = try c.add(.broadcast(Broadcast(c.type(weight).shape, axes: [weightAxis])), [vector])
+        let spread = try c.add(
+          .broadcast(Broadcast(c.type(weight).shape, axes: [weightAxis])), [vector])
         let scaled = try c.binary(b.function, weight, spread)
         return try c.add(operation, [operands[0], scaled])
       }
@@ -59,7 +69,8 @@ package struct FoldScales: Pass {
       for (sum, factor) in [(0, 1), (1, 0)] {
         guard let (axis, vector) = channelFactor(c, node.operands[factor]),
           case (.binary(let inner), let terms)? = c.operation(node.operands[sum]),
-          inner.function == .add || inner.function == .subtract, isScalable(c, terms[0], axis: axis),
+          inner.function == .add || inner.function == .subtract,
+          isScalable(c, terms[0], axis: axis),
           let (shiftAxis, shift) = channelFactor(c, terms[1]), shiftAxis == axis
         else { continue }
         let scaled = try c.binary(.multiply, terms[0], node.operands[factor])

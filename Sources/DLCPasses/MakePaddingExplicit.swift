@@ -7,7 +7,9 @@ package struct MakePaddingExplicit: Pass {
   package init() {}
   package var name: String { "make-padding-explicit" }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     // Kernels rely on this form, so the budget of optional rewrites does not apply.
     var unlimited = RewriteBudget()
     return try graph.rewritten(Self.rules, &unlimited)
@@ -17,11 +19,14 @@ package struct MakePaddingExplicit: Pass {
     RewriteRule("pad-convolution") { (c, node) throws(DLCError) in
       guard case .convolution(let convolution) = node.operation else { return nil }
       var g = convolution.geometry
-      guard (g.paddingLow + g.paddingHigh).contains(where: { $0 != 0 }) || g.inputDilation.contains(where: { $0 != 1 })
+      guard
+        (g.paddingLow + g.paddingHigh).contains(where: { $0 != 0 })
+          || g.inputDilation.contains(where: { $0 != 1 })
       else { return nil }
       let zero = try c.constant(0, c.type(node.operands[0]).dataType)
       let pad = Pad(
-        low: [0, 0] + g.paddingLow.map { Dimension($0) }, high: [0, 0] + g.paddingHigh.map { Dimension($0) },
+        low: [0, 0] + g.paddingLow.map { Dimension($0) },
+        high: [0, 0] + g.paddingHigh.map { Dimension($0) },
         interior: [0, 0] + g.inputDilation.map { $0 - 1 })
       let padded = try c.add(.pad(pad), [node.operands[0], zero])
       let none = g.strides.map { _ in 0 }
@@ -40,7 +45,8 @@ package struct MakePaddingExplicit: Pass {
         }
       let identity = try c.add(.constant(Constant(fill)), [])
       let pad = Pad(
-        low: g.paddingLow.map { Dimension($0) }, high: g.paddingHigh.map { Dimension($0) }, interior: g.window.map { _ in 0 })
+        low: g.paddingLow.map { Dimension($0) }, high: g.paddingHigh.map { Dimension($0) },
+        interior: g.window.map { _ in 0 })
       let padded = try c.add(.pad(pad), [node.operands[0], identity])
       let none = g.window.map { _ in 0 }
       (g.paddingLow, g.paddingHigh) = (none, none)

@@ -4,7 +4,9 @@ package import DLCTensor
 /// A transformation of a graph into one that computes the same.
 package protocol Pass: Sendable {
   var name: String { get }
-  func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int])
+  func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  )
 }
 
 /// Runs passes: prints, verifies, times and counts, so that no pass does.
@@ -41,11 +43,14 @@ package struct PassManager: Sendable {
       reports.append(
         Report(
           pass: pass.name, rewrites: counts.values.reduce(0, +), nodes: graph.nodes.count,
-          milliseconds: Double(elapsed.components.attoseconds) * 1e-15 + Double(elapsed.components.seconds) * 1e3))
+          milliseconds: Double(elapsed.components.attoseconds) * 1e-15 + Double(
+            elapsed.components.seconds) * 1e3))
       if verifies, let violation = graph.violations(in: "after \(pass.name)").first {
         throw DLCError(.graph, "\(violation.message) (\(violation.label))", at: violation.place)
       }
-      if printAfter == "all" || printAfter == pass.name { print("// after \(pass.name)\n\(graph.text())") }
+      if printAfter == "all" || printAfter == pass.name {
+        print("// after \(pass.name)\n\(graph.text())")
+      }
       if stopAfter == pass.name { break }
     }
     return graph

@@ -28,7 +28,9 @@ package struct RewriteContext {
   }
 
   /// Adds an operation in the place of the node that is being rewritten.
-  package mutating func add(_ operation: Operation, _ operands: [ValueID]) throws(DLCError) -> ValueID {
+  package mutating func add(_ operation: Operation, _ operands: [ValueID]) throws(DLCError)
+    -> ValueID
+  {
     try graph.append(operation, operands, name: name, location: location)[0]
   }
 
@@ -36,7 +38,9 @@ package struct RewriteContext {
     try add(.constant(Constant(Tensor(splat: number, type, []))), [])
   }
 
-  package mutating func binary(_ f: BinaryFunction, _ a: ValueID, _ b: ValueID) throws(DLCError) -> ValueID {
+  package mutating func binary(_ f: BinaryFunction, _ a: ValueID, _ b: ValueID) throws(DLCError)
+    -> ValueID
+  {
     try add(.binary(Binary(f)), [a, b])
   }
 
@@ -89,7 +93,10 @@ package struct RewriteRule: Sendable {
   package var name: String
   package var apply: @Sendable (inout RewriteContext, Node) throws(DLCError) -> ValueID?
 
-  package init(_ name: String, _ apply: @escaping @Sendable (inout RewriteContext, Node) throws(DLCError) -> ValueID?) {
+  package init(
+    _ name: String,
+    _ apply: @escaping @Sendable (inout RewriteContext, Node) throws(DLCError) -> ValueID?
+  ) {
     self.name = name
     self.apply = apply
   }
@@ -117,7 +124,8 @@ extension Graph {
         guard let value = try rule.apply(&context, moved) else { continue }
         guard context.type(value) == type(node.results[0]) else {
           throw DLCError(
-            .graph, "rule \(rule.name) turns \(type(node.results[0])) into \(context.type(value))", at: "\(node.operation.mnemonic)")
+            .graph, "rule \(rule.name) turns \(type(node.results[0])) into \(context.type(value))",
+            at: "\(node.operation.mnemonic)")
         }
         _ = budget.take()
         counts[rule.name, default: 0] += 1
@@ -126,7 +134,8 @@ extension Graph {
         break
       }
       if replaced { continue }
-      let results = try context.graph.append(moved.operation, moved.operands, name: node.name, location: node.location)
+      let results = try context.graph.append(
+        moved.operation, moved.operands, name: node.name, location: node.location)
       for (old, new) in zip(node.results, results) { map[old] = new }
     }
     var graph = context.graph

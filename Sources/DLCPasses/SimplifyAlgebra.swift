@@ -6,13 +6,18 @@ package struct SimplifyAlgebra: Pass {
   package init() {}
   package var name: String { "simplify-algebra" }
 
-  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
+  package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
+    graph: Graph, counts: [String: Int]
+  ) {
     try fixpoint(graph, Self.rules, &budget)
   }
 
-  private static func binary(_ name: String, _ function: BinaryFunction, _ right: Double) -> RewriteRule {
+  private static func binary(_ name: String, _ function: BinaryFunction, _ right: Double)
+    -> RewriteRule
+  {
     RewriteRule(name) { (c, node) throws(DLCError) in
-      guard case .binary(let b) = node.operation, b.function == function, c.isSplat(node.operands[1], right)
+      guard case .binary(let b) = node.operation, b.function == function,
+        c.isSplat(node.operands[1], right)
       else { return nil }
       return node.operands[0]
     }
@@ -30,7 +35,8 @@ package struct SimplifyAlgebra: Pass {
   package static let rules: [RewriteRule] = [
     // x + 0 is x but for x = -0, where 0 + -0 = 0: only integers, and subtraction, are exact.
     RewriteRule("add-zero") { (c, node) throws(DLCError) in
-      guard case .binary(let b) = node.operation, b.function == .add, c.isSplat(node.operands[1], 0),
+      guard case .binary(let b) = node.operation, b.function == .add,
+        c.isSplat(node.operands[1], 0),
         c.type(node.operands[0]).dataType.isInteger
       else { return nil }
       return node.operands[0]
@@ -48,21 +54,27 @@ package struct SimplifyAlgebra: Pass {
       return try c.binary(.subtract, node.operands[0], x[0])
     },
     RewriteRule("square") { (c, node) throws(DLCError) in
-      guard case .binary(let b) = node.operation, b.function == .power, c.isSplat(node.operands[1], 2) else { return nil }
+      guard case .binary(let b) = node.operation, b.function == .power,
+        c.isSplat(node.operands[1], 2)
+      else { return nil }
       return try c.binary(.multiply, node.operands[0], node.operands[0])
     },
     RewriteRule("divide-by-power-of-two") { (c, node) throws(DLCError) in
-      guard case .binary(let b) = node.operation, b.function == .divide, case .float(let v)? = c.splat(node.operands[1]),
+      guard case .binary(let b) = node.operation, b.function == .divide,
+        case .float(let v)? = c.splat(node.operands[1]),
         v.isNormal, v.significand == 1, abs(v.exponent) < 100
       else { return nil }
       let type = c.type(node.operands[0])
       guard type.dataType == .float32 || type.dataType == .float64 else { return nil }
       let scalar = try c.constant(1 / v, type.dataType)
-      let factor = type.rank == 0 ? scalar : try c.add(.broadcast(Broadcast(type.shape, axes: [])), [scalar])
+      let factor =
+        type.rank == 0 ? scalar : try c.add(.broadcast(Broadcast(type.shape, axes: [])), [scalar])
       return try c.binary(.multiply, node.operands[0], factor)
     },
     RewriteRule("select-constant") { (c, node) throws(DLCError) in
-      guard case .select = node.operation, case .integer(let p)? = c.splat(node.operands[0]) else { return nil }
+      guard case .select = node.operation, case .integer(let p)? = c.splat(node.operands[0]) else {
+        return nil
+      }
       return node.operands[p == 0 ? 2 : 1]
     },
     RewriteRule("select-same") { (c, node) throws(DLCError) in
@@ -77,7 +89,9 @@ package struct SimplifyAlgebra: Pass {
     },
     // What is done to every element alike can be done before elements are repeated.
     RewriteRule("unary-before-broadcast") { (c, node) throws(DLCError) in
-      guard case .unary = node.operation, case (.broadcast(let b), let x)? = c.operation(node.operands[0]) else { return nil }
+      guard case .unary = node.operation,
+        case (.broadcast(let b), let x)? = c.operation(node.operands[0])
+      else { return nil }
       let inner = try c.add(node.operation, x)
       return try c.add(.broadcast(b), [inner])
     },

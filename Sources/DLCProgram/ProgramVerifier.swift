@@ -31,14 +31,17 @@ extension Program {
         if case .nextState = buffer.place {
           try check(states[i].isUpdated, "buffer \(index) writes state that is not updated")
         }
-      case .constant(let o): try check(inside(o, constantBytes), "buffer \(index) lies outside the constants")
-      case .prepared(let o): try check(inside(o, preparedBytes), "buffer \(index) lies outside its area")
+      case .constant(let o):
+        try check(inside(o, constantBytes), "buffer \(index) lies outside the constants")
+      case .prepared(let o):
+        try check(inside(o, preparedBytes), "buffer \(index) lies outside its area")
       case .arena(let o): try check(inside(o, arenaBytes), "buffer \(index) lies outside the arena")
       }
     }
     for (kind, ports) in [("input", inputs), ("output", outputs)] {
       for (position, port) in ports.enumerated() {
-        try check(buffers.indices.contains(port.buffer.index), "\(kind) '\(port.name)' has no buffer")
+        try check(
+          buffers.indices.contains(port.buffer.index), "\(kind) '\(port.name)' has no buffer")
         let place = self[port.buffer].place
         try check(
           kind == "input" ? place == .input(position) : place == .output(position),
@@ -46,18 +49,23 @@ extension Program {
       }
     }
     for entry in kernels {
-      try check(entry.offset >= 0 && entry.offset < codeBytes, "kernel '\(entry.name)' lies outside the code")
+      try check(
+        entry.offset >= 0 && entry.offset < codeBytes,
+        "kernel '\(entry.name)' lies outside the code")
     }
     for list in [steps, preparation] {
       for (index, step) in list.enumerated() {
         try check(kernels.indices.contains(step.kernel.index), "step \(index) names no kernel")
-        try check(step.tileCount >= 0 && step.tileCount <= limit, "step \(index) has an impossible tile count")
+        try check(
+          step.tileCount >= 0 && step.tileCount <= limit,
+          "step \(index) has an impossible tile count")
         for buffer in step.buffers {
           try check(buffers.indices.contains(buffer.index), "step \(index) names no buffer")
         }
         for dependency in step.dependencies {
           try check(
-            dependency.index >= 0 && dependency.index < index, "step \(index) depends on a later step")
+            dependency.index >= 0 && dependency.index < index,
+            "step \(index) depends on a later step")
         }
       }
     }

@@ -15,7 +15,8 @@ package final class CodeMemory: @unchecked Sendable {
       return
     }
     guard let mapped = dlc_map_code(code.baseAddress, code.count) else {
-      throw DLCError(.memory, "the system refuses executable memory for \(code.count) bytes of code")
+      throw DLCError(
+        .memory, "the system refuses executable memory for \(code.count) bytes of code")
     }
     base = mapped
   }
@@ -39,6 +40,9 @@ final class Area: @unchecked Sendable {
 
   deinit { dlc_unmap(base, size) }
 }
+
+/// The memory of this machine, in bytes: no single array may be larger.
+package var physicalMemory: Int { Int(dlc_physical_memory()) }
 
 /// The processors that this process may use: its affinity mask, bounded by its quota.
 public var availableProcessors: Int {

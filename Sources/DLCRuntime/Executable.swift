@@ -30,6 +30,19 @@ public final class Executable: Sendable {
     states: [String: Tensor]
   ) throws(DLCError) {
     try program.verify(codeBytes: code.size)
+    var needed = program.arenaBytes + program.preparedBytes
+    for buffer in program.buffers {
+      switch buffer.place {
+      case .input, .output, .state, .nextState: needed = min(needed + buffer.byteCount, Int.max / 2)
+      default: break
+      }
+    }
+    guard needed <= physicalMemory else {
+      throw DLCError(
+        .memory, "a run needs \(needed) bytes, this machine has \(physicalMemory)",
+        at: program.name,
+        remedy: "bind smaller sizes with --dim")
+    }
     guard constants.bytes.count >= program.constantBytes else {
       throw DLCError(.format, "the program's constants are incomplete")
     }
@@ -44,12 +57,16 @@ public final class Executable: Sendable {
 
   /// Name and type of each input.
   public var inputs: [(name: String, type: TensorType)] {
-    program.inputs.map { ($0.name, TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape)) }
+    program.inputs.map {
+      ($0.name, TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape))
+    }
   }
 
   /// Name and type of each result.
   public var outputs: [(name: String, type: TensorType)] {
-    program.outputs.map { ($0.name, TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape)) }
+    program.outputs.map {
+      ($0.name, TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape))
+    }
   }
 
   /// Name and type of each state tensor.
@@ -82,7 +99,9 @@ public final class Executable: Sendable {
     store.withLock { store in
       var result: [String: Tensor] = [:]
       for (port, value) in zip(program.states, store.values) {
-        if let value { result[port.name] = Tensor(dataType: port.type, shape: port.shape, storage: value) }
+        if let value {
+          result[port.name] = Tensor(dataType: port.type, shape: port.shape, storage: value)
+        }
       }
       return result
     }
@@ -90,7 +109,8 @@ public final class Executable: Sendable {
 
   /// The names of state tensors without a value.
   public var missingState: [String] {
-    store.withLock { store in zip(program.states, store.values).filter { $0.1 == nil }.map(\.0.name) }
+    store.withLock { store in zip(program.states, store.values).filter { $0.1 == nil }.map(\.0.name)
+    }
   }
 
   /// What preparation computed, so that it can be stored with the program.
@@ -105,7 +125,9 @@ public final class Executable: Sendable {
   /// - Returns: the results in order.
   /// - Throws: `.binding` when an array is missing, unknown or of another type; state is then
   ///   unchanged.
-  public func run(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(name: String, value: Tensor)] {
+  public func run(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(
+    name: String, value: Tensor
+  )] {
     var results = program.outputs.map {
       Tensor(uninitialized: program[$0.buffer].type, program[$0.buffer].shape)
     }
@@ -114,17 +136,23 @@ public final class Executable: Sendable {
   }
 
   /// Runs the function into arrays that the caller keeps, so that repeated runs allocate nothing.
-  public func run(_ inputs: [String: Tensor], into results: inout [Tensor], threads: Int? = nil) throws(DLCError) {
+  public func run(_ inputs: [String: Tensor], into results: inout [Tensor], threads: Int? = nil)
+    throws(DLCError)
+  {
     var sources: [UnsafeMutableRawPointer?] = []
     sources.reserveCapacity(program.inputs.count)
     for port in program.inputs {
       let slot = program[port.buffer]
       guard let tensor = inputs[port.name] else {
-        throw DLCError(.binding, "input '\(port.name)' is missing", remedy: "it is \(TensorType(slot.type, sizes: slot.shape))")
+        throw DLCError(
+          .binding, "input '\(port.name)' is missing",
+          remedy: "it is \(TensorType(slot.type, sizes: slot.shape))")
       }
       guard tensor.dataType == slot.type, tensor.shape == slot.shape else {
         throw DLCError(
-          .binding, "input '\(port.name)' is \(tensor.type), the program takes \(TensorType(slot.type, sizes: slot.shape))")
+          .binding,
+          "input '\(port.name)' is \(tensor.type), the program takes \(TensorType(slot.type, sizes: slot.shape))"
+        )
       }
       sources.append(tensor.storage.bytes.baseAddress)
     }
@@ -177,7 +205,9 @@ public final class Executable: Sendable {
       var values: [TensorStorage] = []
       for (port, value) in zip(program.states, store.values) {
         guard let value else {
-          throw DLCError(.binding, "state '\(port.name)' has no value", remedy: "give it with --params, or initialise it from a seed")
+          throw DLCError(
+            .binding, "state '\(port.name)' has no value",
+            remedy: "give it with --params, or initialise it from a seed")
         }
         values.append(value)
       }
@@ -185,7 +215,8 @@ public final class Executable: Sendable {
       let area = try Area(program.preparedBytes)
       let storage = TensorStorage(
         borrowing: UnsafeRawBufferPointer(start: area.base, count: area.size), owner: area)
-      let context = try Context(self, program.preparation, arenaBytes: 0, workers: availableProcessors)
+      let context = try Context(
+        self, program.preparation, arenaBytes: 0, workers: availableProcessors)
       context.run([], [], values, values, storage, constants)
       store.prepared = storage
       return (values, storage)
@@ -229,7 +260,8 @@ public final class Executable: Sendable {
         let entry = program.kernels[step.kernel.index]
         bound.append(
           BoundStep(
-            code: UnsafeRawPointer(executable.code.base! + entry.offset), arguments: UnsafePointer(arguments + offset),
+            code: UnsafeRawPointer(executable.code.base! + entry.offset),
+            arguments: UnsafePointer(arguments + offset),
             tileCount: step.tileCount, dependencies: step.dependencies.map(\.index)))
         offset += step.buffers.count
       }
@@ -240,7 +272,8 @@ public final class Executable: Sendable {
     deinit { arguments.deallocate() }
 
     func run(
-      _ inputs: [UnsafeMutableRawPointer?], _ outputs: [UnsafeMutableRawPointer?], _ states: [TensorStorage],
+      _ inputs: [UnsafeMutableRawPointer?], _ outputs: [UnsafeMutableRawPointer?],
+      _ states: [TensorStorage],
       _ nextStates: [TensorStorage], _ prepared: TensorStorage, _ constants: TensorStorage
     ) {
       for (index, buffer) in bindings.enumerated() {

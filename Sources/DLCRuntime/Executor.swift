@@ -1,6 +1,6 @@
 import CMachine
-import Dispatch
 import DLCProgram
+import Dispatch
 import Synchronization
 
 #if canImport(Glibc)
@@ -39,8 +39,10 @@ final class Executor: @unchecked Sendable {
     claimed = .allocate(byteCount: capacity * Self.line, alignment: Self.line)
     finished = .allocate(byteCount: capacity * Self.line, alignment: Self.line)
     for index in 0..<capacity {
-      (claimed + index * Self.line).bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(to: Atomic(0))
-      (finished + index * Self.line).bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(to: Atomic(0))
+      (claimed + index * Self.line).bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(
+        to: Atomic(0))
+      (finished + index * Self.line).bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(
+        to: Atomic(0))
     }
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(condition, nil)
@@ -55,7 +57,9 @@ final class Executor: @unchecked Sendable {
     finished.deallocate()
   }
 
-  private func counter(_ base: UnsafeMutableRawPointer, _ index: Int) -> UnsafeMutablePointer<Atomic<Int>> {
+  private func counter(_ base: UnsafeMutableRawPointer, _ index: Int) -> UnsafeMutablePointer<
+    Atomic<Int>
+  > {
     (base + index * Self.line).assumingMemoryBound(to: Atomic<Int>.self)
   }
 
@@ -100,7 +104,8 @@ final class Executor: @unchecked Sendable {
         done += 1
       }
       guard done > 0 else { continue }
-      let total = counter(finished, index).pointee.add(done, ordering: .sequentiallyConsistent).newValue
+      let total = counter(finished, index).pointee.add(done, ordering: .sequentiallyConsistent)
+        .newValue
       if total == tiles, parked.load(ordering: .sequentiallyConsistent) > 0 {
         pthread_mutex_lock(mutex)
         pthread_cond_broadcast(condition)

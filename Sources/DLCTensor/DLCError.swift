@@ -36,4 +36,3 @@ public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
     return String(text.map { $0.isNewline ? " " : $0 })
   }
 }
-

@@ -98,7 +98,9 @@ public struct Tensor: Sendable {
   public var doubles: [Double] {
     let raw = UnsafeRawBufferPointer(storage.bytes)
     func read<T: BitwiseCopyable>(_: T.Type, _ convert: (T) -> Double) -> [Double] {
-      (0..<count).map { convert(raw.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self)) }
+      (0..<count).map {
+        convert(raw.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self))
+      }
     }
     return switch dataType {
     case .float32: read(Float.self) { Double($0) }
@@ -122,7 +124,9 @@ public struct Tensor: Sendable {
     let raw = UnsafeRawBufferPointer(storage.bytes)
     func read<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) -> [Int64] {
       (0..<count).map {
-        Int64(truncatingIfNeeded: raw.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self))
+        Int64(
+          truncatingIfNeeded: raw.loadUnaligned(
+            fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self))
       }
     }
     return switch dataType {
@@ -177,7 +181,8 @@ public struct Tensor: Sendable {
     if dataType.isFloat {
       self.init(dataType, shape, rounding: [Double](repeating: value, count: count))
     } else {
-      let integer = value.isNaN ? 0 : Int64(clamping: Int128(exactly: value.rounded(.towardZero)) ?? 0)
+      let integer =
+        value.isNaN ? 0 : Int64(clamping: Int128(exactly: value.rounded(.towardZero)) ?? 0)
       self.init(dataType, shape, truncating: [Int64](repeating: integer, count: count))
     }
   }

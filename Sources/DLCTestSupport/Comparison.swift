@@ -7,15 +7,20 @@ package import DLCTensor
 /// Runs graphs both ways and compares.
 package enum Differential {
   /// Random arrays for types: floats in a range, integers small, bools both ways, uint64 any bits.
-  package static func arrays(_ types: [TensorType], range: ClosedRange<Double>, seed: UInt64) -> [Tensor] {
+  package static func arrays(_ types: [TensorType], range: ClosedRange<Double>, seed: UInt64)
+    -> [Tensor]
+  {
     types.enumerated().map { number, type in
       let count = type.elementCount
-      func word(_ i: Int) -> UInt32 { Philox.word(index: UInt64(i), key: seed, counter: UInt64(number)) }
+      func word(_ i: Int) -> UInt32 {
+        Philox.word(index: UInt64(i), key: seed, counter: UInt64(number))
+      }
       let sizes = type.sizes
       if type.dataType.isFloat {
         let span = range.upperBound - range.lowerBound
         return Tensor(
-          type.dataType, sizes, rounding: (0..<count).map { range.lowerBound + span * Double(word($0)) * 0x1p-32 })
+          type.dataType, sizes,
+          rounding: (0..<count).map { range.lowerBound + span * Double(word($0)) * 0x1p-32 })
       }
       return Tensor(
         type.dataType, sizes,
@@ -42,7 +47,8 @@ package enum Differential {
       case .float16: 0x1p-10
       default: 0x1p-7
       }
-    let tiny: Double = want.dataType == .float64 ? 0x1p-1060 : want.dataType == .float16 ? 0x1p-22 : 0x1p-140
+    let tiny: Double =
+      want.dataType == .float64 ? 0x1p-1060 : want.dataType == .float16 ? 0x1p-22 : 0x1p-140
     var worst = 0.0
     for (a, b) in zip(got.doubles, want.doubles) {
       if a == b || a.isNaN && b.isNaN { continue }

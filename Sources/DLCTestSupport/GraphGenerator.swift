@@ -4,7 +4,9 @@ package import DLCTensor
 /// Well-typed random graphs from a seed.
 package struct GraphGenerator {
   private var state: UInt64
-  private static let shapes: [[Int]] = [[4, 6], [6], [2, 3, 8], [5, 17], [33], [1, 9], [16, 16]]
+  private static let shapes: [[Int]] = [
+    [4, 6], [6], [2, 3, 8], [5, 17], [33], [1, 9], [16, 16],
+  ]
 
   package init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 | 1 }
 
@@ -22,7 +24,8 @@ package struct GraphGenerator {
     let plan = (0..<count).map { _ in (next(24), next(1 << 20), next(1 << 20), next(1 << 20)) }
     try module.function("forward") { g in
       var values = [
-        g.input("a", .float32, shape.map { Dimension($0) }), g.input("b", .float32, shape.map { Dimension($0) }),
+        g.input("a", .float32, shape.map { Dimension($0) }),
+        g.input("b", .float32, shape.map { Dimension($0) }),
         g.parameter("w", [Dimension(shape.last!)], .normal(mean: 0, deviation: 0.5)),
       ]
       for (kind, i, j, k) in plan {
@@ -32,12 +35,16 @@ package struct GraphGenerator {
         values.append(made)
       }
       g.output("last", values.last!)
-      g.output("middle", values[3 + (values.count - 3) / 2 < values.count ? 3 + (values.count - 3) / 2 : 0])
+      g.output(
+        "middle", values[3 + (values.count - 3) / 2 < values.count ? 3 + (values.count - 3) / 2 : 0]
+      )
     }
     return module
   }
 
-  private static func operation(_ g: FunctionBuilder, _ kind: Int, _ x: Value, _ y: Value, _ k: Int) -> Value {
+  private static func operation(_ g: FunctionBuilder, _ kind: Int, _ x: Value, _ y: Value, _ k: Int)
+    -> Value
+  {
     let axis = x.rank == 0 ? 0 : k % x.rank
     func fits(_ a: Value, _ b: Value) -> Bool { a.shape == b.shape }
     switch kind {
@@ -58,7 +65,9 @@ package struct GraphGenerator {
       return g.slice(x, axis: axis, from: 1, to: Dimension(size))
     case 13:
       guard x.rank > 0 else { return x }
-      return g.pad(x, 0.5, low: x.shape.indices.map { $0 == axis ? 1 : 0 }, high: x.shape.indices.map { _ in Dimension(k % 2) })
+      return g.pad(
+        x, 0.5, low: x.shape.indices.map { $0 == axis ? 1 : 0 },
+        high: x.shape.indices.map { _ in Dimension(k % 2) })
     case 14: return x.rank > 0 && fits(x, y) ? g.concatenate([x, y], axis: axis) : g.gelu(x)
     case 15:
       guard x.rank == 2 else { return g.exponential(g.minimum(x, g.constant(1, like: x))) }

@@ -5,7 +5,9 @@ import DLCTensor
 enum Digits {
   static let models = [
     ZooModel(name: "digits_mlp", summary: "8x8 digits: 64-64-10, ReLU", make: mlp),
-    ZooModel(name: "digits_cnn", summary: "8x8 digits: two convolutions with pooling, one linear layer", make: cnn),
+    ZooModel(
+      name: "digits_cnn", summary: "8x8 digits: two convolutions with pooling, one linear layer",
+      make: cnn),
   ]
 
   /// images [n, 1, 8, 8] in 0...1 -> logits [n, 10], prediction [n] int32.

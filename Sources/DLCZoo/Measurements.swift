@@ -9,7 +9,8 @@ enum Measurements {
     ZooModel(name: "softmax", summary: "softmax over the last axis", make: softmax),
     ZooModel(name: "layer_norm", summary: "layer norm over the last axis", make: layerNorm),
     ZooModel(name: "gelu", summary: "x Phi(x)", make: gelu),
-    ZooModel(name: "attention", summary: "softmax(q k^T / sqrt(D)) v without mask", make: attention),
+    ZooModel(
+      name: "attention", summary: "softmax(q k^T / sqrt(D)) v without mask", make: attention),
   ]
 
   private static func module(

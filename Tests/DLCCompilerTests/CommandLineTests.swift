@@ -8,10 +8,19 @@ import Testing
   static let command: URL = {
     // The test bundle and the command are built side by side.
     let fromArguments = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-    let candidates = [fromArguments, Bundle.main.bundleURL, Bundle.main.executableURL?.deletingLastPathComponent()].compactMap { $0 }
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..").standardized
-    let all = candidates + [root.appendingPathComponent(".build/debug"), root.appendingPathComponent(".build/release")]
-    return all.map { $0.appendingPathComponent("dlc") }.first { FileManager.default.isExecutableFile(atPath: $0.path) }!
+    let candidates = [
+      fromArguments, Bundle.main.bundleURL, Bundle.main.executableURL?.deletingLastPathComponent(),
+    ].compactMap { $0 }
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+      "../.."
+    ).standardized
+    let all =
+      candidates + [
+        root.appendingPathComponent(".build/debug"), root.appendingPathComponent(".build/release"),
+      ]
+    return all.map { $0.appendingPathComponent("dlc") }.first {
+      FileManager.default.isExecutableFile(atPath: $0.path)
+    }!
   }()
 
   static func run(_ arguments: String...) throws -> (status: Int32, out: String, error: String) {
@@ -23,7 +32,8 @@ import Testing
     process.standardError = error
     try process.run()
     let text = String(decoding: out.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let complaint = String(decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let complaint = String(
+      decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
     return (process.terminationStatus, text, complaint)
   }
@@ -47,7 +57,8 @@ import Testing
       let out = ProgramTests.temporary() + ".npz"
       files.append(out)
       let (status, _, error) = try Self.run(
-        "run", Self.graph, "--params", Self.weights, "--inputs", inputs, "--outputs", out, "--threads", threads)
+        "run", Self.graph, "--params", Self.weights, "--inputs", inputs, "--outputs", out,
+        "--threads", threads)
       #expect(status == 0, "\(error)")
       results.append(try Npz.read(out))
     }
@@ -58,17 +69,30 @@ import Testing
     files += [few, out]
     let images = try Npz.read(inputs)[0].value
     var part = Tensor(zeros: .float32, [8, 1, 8, 8])
-    part.withUnsafeMutableBytes { target in images.withUnsafeBytes { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[..<target.count])) } }
+    part.withUnsafeMutableBytes { target in
+      images.withUnsafeBytes {
+        target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[..<target.count]))
+      }
+    }
     try Npz.write([("images", part)], to: few)
-    #expect(try Self.run("run", Self.graph, "--params", Self.weights, "--inputs", few, "--outputs", out, "--reference").status == 0)
+    #expect(
+      try Self.run(
+        "run", Self.graph, "--params", Self.weights, "--inputs", few, "--outputs", out,
+        "--reference"
+      ).status == 0)
     let reference = try Npz.read(out)[0].value.doubles
-    for (got, want) in zip(results[0][0].value.doubles, reference) { #expect(abs(got - want) <= 64 * 0x1p-23 * max(1, abs(want))) }
+    for (got, want) in zip(results[0][0].value.doubles, reference) {
+      #expect(abs(got - want) <= 64 * 0x1p-23 * max(1, abs(want)))
+    }
   }
 
   @Test(arguments: [
     (["run", "/nonexistent.pb"], Int32(1), "dlc: error: cannot open '/nonexistent.pb'"),
     (["run", "GRAPH", "--dim", "m=3"], 1, "dlc: error: module 'digits_cnn' has no dimension 'm'"),
-    (["run", "GRAPH", "--function", "nope"], 1, "dlc: error: module 'digits_cnn' has no function 'nope'"),
+    (
+      ["run", "GRAPH", "--function", "nope"], 1,
+      "dlc: error: module 'digits_cnn' has no function 'nope'"
+    ),
     (["run", "GRAPH"], 1, "dlc: error: input 'images' is missing"),
     (["run", "GRAPH", "--inputs", "GRAPH"], 1, "dlc: error: not a zip archive"),
     (["run", "GRAPH", "--params", "GRAPH"], 1, "dlc: error: "),
@@ -86,19 +110,24 @@ import Testing
     try process.run()
     let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
-    #expect(process.terminationStatus == status && text.hasPrefix(start), "\(arguments): \(process.terminationStatus) \(text)")
+    #expect(
+      process.terminationStatus == status && text.hasPrefix(start),
+      "\(arguments): \(process.terminationStatus) \(text)")
   }
 
   @Test func everyStageIsEmitted() throws {
     let marks = [
-      "program": "step 0 ", "graph": "= convolution %", "regions": "region 0 ", "nests": "kernel dlc_float32_", "kernels": "tiles",
+      "program": "step 0 ", "graph": "= convolution %", "regions": "region 0 ",
+      "nests": "kernel dlc_float32_", "kernels": "tiles",
       "memory": "arena peak", "llvm": "define void @dlc_", "asm": "dlc_float32_",
     ]
     for (stage, mark) in marks {
       let (status, out, error) = try Self.run("compile", Self.graph, "--emit", stage, "--no-cache")
       #expect(status == 0 && out.contains(mark), "\(stage): \(error)")
     }
-    let (status, out, _) = try Self.run("compile", Self.graph, "--emit", "graph", "--print-after", "canonicalize", "--stop-after", "canonicalize")
+    let (status, out, _) = try Self.run(
+      "compile", Self.graph, "--emit", "graph", "--print-after", "canonicalize", "--stop-after",
+      "canonicalize")
     #expect(status == 0 && out.contains("// after canonicalize"))
   }
 
@@ -118,18 +147,24 @@ import Testing
     let inputs = try Self.images()
     defer { for file in [program, inputs] { try? FileManager.default.removeItem(atPath: file) } }
     #expect(try Self.run("compile", Self.graph, "-o", program).status == 0)
-    let (status, out, error) = try Self.run("run", program, "--params", Self.weights, "--inputs", inputs)
+    let (status, out, error) = try Self.run(
+      "run", program, "--params", Self.weights, "--inputs", inputs)
     #expect(status == 0 && out.contains("prediction"), "\(error)")
     let bench = try Self.run("bench", program, "--runs", "3", "--json").out
     let numbers = try JSONSerialization.jsonObject(with: Data(bench.utf8)) as? [String: Any]
-    for key in ["median_ms", "min_ms", "p95_ms", "compile_ms", "load_ms", "peak_rss_bytes", "arena_bytes", "flops", "bytes_moved"] {
+    for key in [
+      "median_ms", "min_ms", "p95_ms", "compile_ms", "load_ms", "peak_rss_bytes", "arena_bytes",
+      "flops", "bytes_moved",
+    ] {
       #expect(numbers?[key] is NSNumber, "\(key)")
     }
   }
 }
 
 enum FormatTestsSupport {
-  static func equal(_ a: [(name: String, value: Tensor)], _ b: [(name: String, value: Tensor)]) -> Bool {
+  static func equal(_ a: [(name: String, value: Tensor)], _ b: [(name: String, value: Tensor)])
+    -> Bool
+  {
     a.count == b.count && zip(a, b).allSatisfy { $0.name == $1.name && $0.value == $1.value }
   }
 }

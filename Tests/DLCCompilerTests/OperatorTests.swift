@@ -29,17 +29,23 @@ import Testing
     let compiler = Compiler()
     for (number, sample) in Operation.operators[index].samples.enumerated() {
       let module = try Differential.module(sample)
-      let arrays = Differential.arrays(sample.operands, range: sample.range, seed: UInt64(number) + 1)
-      let inputs = Dictionary(uniqueKeysWithValues: arrays.enumerated().map { ("x\($0.offset)", $0.element) })
+      let arrays = Differential.arrays(
+        sample.operands, range: sample.range, seed: UInt64(number) + 1)
+      let inputs = Dictionary(
+        uniqueKeysWithValues: arrays.enumerated().map { ("x\($0.offset)", $0.element) })
       let (expected, _) = try Interpreter().run(
         module, function: module.functions[0], inputs: inputs, states: [:], dimensions: [:])
-      let what = "\(sample.operation.mnemonic) \(sample.operation.attributes.map(\.value.text)) \(sample.operands)"
+      let what =
+        "\(sample.operation.mnemonic) \(sample.operation.attributes.map(\.value.text)) \(sample.operands)"
       do {
         let results = try compiler.compile(module).run(inputs, threads: 2)
         let (ulps, scale) = Self.tolerance(sample)
         for (got, want) in zip(results, expected) {
           let error = Differential.error(got.value, want.value, ulps: ulps, scale: scale)
-          #expect(error <= 1, "\(what): \(error) times the tolerance\n\(got.value.doubles.prefix(8))\n\(want.value.doubles.prefix(8))")
+          #expect(
+            error <= 1,
+            "\(what): \(error) times the tolerance\n\(got.value.doubles.prefix(8))\n\(want.value.doubles.prefix(8))"
+          )
         }
       } catch {
         Issue.record("\(what): \(error)")

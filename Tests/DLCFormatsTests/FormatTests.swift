@@ -8,16 +8,22 @@ import Testing
 
 @Suite struct FormatTests {
   static let tensors: [(name: String, value: Tensor)] = [
-    ("a", Tensor([2, 3], [1, -2, 3, 4, 5, .infinity] as [Float])), ("b", Tensor([], [7] as [Int64])),
+    ("a", Tensor([2, 3], [1, -2, 3, 4, 5, .infinity] as [Float])),
+    ("b", Tensor([], [7] as [Int64])),
     ("c", Tensor([0, 4], [] as [Double])), ("d", Tensor(.float16, [3], rounding: [1, 0.5, -2])),
-    ("e", Tensor(.bool, [4], truncating: [1, 0, 0, 1])), ("weird \"name\" é", Tensor(.uint8, [5], truncating: [1, 2, 3, 4, 255])),
+    ("e", Tensor(.bool, [4], truncating: [1, 0, 0, 1])),
+    ("weird \"name\" é", Tensor(.uint8, [5], truncating: [1, 2, 3, 4, 255])),
   ]
 
   static func temporary(_ name: String) -> String {
-    FileManager.default.temporaryDirectory.appendingPathComponent("dlc-\(ProcessInfo.processInfo.processIdentifier)-\(name)").path
+    FileManager.default.temporaryDirectory.appendingPathComponent(
+      "dlc-\(ProcessInfo.processInfo.processIdentifier)-\(name)"
+    ).path
   }
 
-  static func equal(_ a: [(name: String, value: Tensor)], _ b: [(name: String, value: Tensor)]) -> Bool {
+  static func equal(_ a: [(name: String, value: Tensor)], _ b: [(name: String, value: Tensor)])
+    -> Bool
+  {
     let byName = Dictionary(uniqueKeysWithValues: b.map { ($0.name, $0.value) })
     return a.count == b.count && a.allSatisfy { byName[$0.name] == $0.value }
   }
@@ -35,15 +41,22 @@ import Testing
       var text = header
       while (text.utf8.count + 11) % 16 != 0 { text += " " }
       text += "\n"
-      let bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(text.utf8.count), 0] + Array(text.utf8) + data
+      let bytes: [UInt8] =
+        [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(text.utf8.count), 0] + Array(text.utf8) + data
       return try bytes.withUnsafeBytes { try Npy.read($0, name: "t") }
     }
-    let fortran = try array("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }", [1, 2, 3, 4, 5, 6])
+    let fortran = try array(
+      "{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }", [1, 2, 3, 4, 5, 6])
     #expect(fortran.integers == [1, 3, 5, 2, 4, 6])
-    let big = try array("{'descr': '>i2', 'fortran_order': False, 'shape': (2,), }", [1, 2, 0xff, 0xfe])
+    let big = try array(
+      "{'descr': '>i2', 'fortran_order': False, 'shape': (2,), }", [1, 2, 0xff, 0xfe])
     #expect(big.integers == [258, -2])
-    #expect(throws: DLCError.self) { try array("{'descr': '<f4', 'fortran_order': False, 'shape': (9,), }", [0, 0]) }
-    #expect(throws: DLCError.self) { try array("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", [0]) }
+    #expect(throws: DLCError.self) {
+      try array("{'descr': '<f4', 'fortran_order': False, 'shape': (9,), }", [0, 0])
+    }
+    #expect(throws: DLCError.self) {
+      try array("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", [0])
+    }
   }
 
   @Test func safetensorsRoundTripInPlace() throws {
@@ -56,17 +69,25 @@ import Testing
 
   @Test(arguments: [
     #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
-    #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
-    #"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, #"{"a":{"dtype":"X","shape":[2],"data_offsets":[0,8]}}"#,
-    #"{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#, #"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}"#,
+    #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+    #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+    #"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#,
+    #"{"a":{"dtype":"X","shape":[2],"data_offsets":[0,8]}}"#,
+    #"{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#,
+    #"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}"#,
     #"{"a":"#, "[]",
   ]) func badSafetensorsAreRefused(_ header: String) throws {
-    var bytes = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) } + Array(header.utf8)
+    var bytes =
+      (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) } + Array(header.utf8)
     bytes += [UInt8](repeating: 0, count: 8)
-    #expect(throws: DLCError.self) { try Self.withBytes(bytes) { try Safetensors.read($0, path: "t", owner: NSObject()) } }
+    #expect(throws: DLCError.self) {
+      try Self.withBytes(bytes) { try Safetensors.read($0, path: "t", owner: NSObject()) }
+    }
   }
 
-  static func withBytes<R>(_ bytes: [UInt8], _ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+  static func withBytes<R>(_ bytes: [UInt8], _ body: (UnsafeRawBufferPointer) throws -> R) rethrows
+    -> R
+  {
     try bytes.withUnsafeBytes(body)
   }
 
@@ -82,7 +103,9 @@ import Testing
   @Test func largeWeightsGoToASibling() throws {
     let path = Self.temporary("big.pb")
     let sibling = path.dropLast(3) + ".safetensors"
-    defer { for file in [path, String(sibling)] { try? FileManager.default.removeItem(atPath: file) } }
+    defer {
+      for file in [path, String(sibling)] { try? FileManager.default.removeItem(atPath: file) }
+    }
     var module = try Zoo.model("digits_cnn")!.module()
     try module.setValue(Tensor(splat: 0.5, .float32, [32, 16, 3, 3]), of: "K2")
     try module.setValue(Tensor(splat: 0.25, .float32, [10]), of: "b")
@@ -95,12 +118,16 @@ import Testing
     var bytes = ModuleFile.encode(try Zoo.model("gelu")!.module())
     #expect(bytes[0] == 8 && bytes[1] == 1)
     bytes[1] = 99
-    let error = #expect(throws: DLCError.self) { try Self.withBytes(bytes) { try ModuleFile.decode($0, path: "m.pb") } }
+    let error = #expect(throws: DLCError.self) {
+      try Self.withBytes(bytes) { try ModuleFile.decode($0, path: "m.pb") }
+    }
     #expect(error?.code == .unsupported)
   }
 
   @Test func committedSchemaIsCurrent() throws {
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..").standardized
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+      "../.."
+    ).standardized
     let out = Self.temporary("schema")
     defer { try? FileManager.default.removeItem(atPath: out) }
     let process = Process()
@@ -111,13 +138,18 @@ import Testing
     #expect(process.terminationStatus == 0)
     for file in ["dlc.pb-c.c", "include/dlc.pb-c.h"] {
       let made = try Data(contentsOf: URL(fileURLWithPath: out).appendingPathComponent(file))
-      #expect(try made == Data(contentsOf: root.appendingPathComponent("Sources/CProtobufSchema/\(file)")), "run Tools/generate-schema")
+      #expect(
+        try made
+          == Data(contentsOf: root.appendingPathComponent("Sources/CProtobufSchema/\(file)")),
+        "run Tools/generate-schema")
     }
   }
 
   @Test func digest() {
-    #expect(SHA256.hex("abc".utf8) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
-    #expect(SHA256.hex([UInt8]()) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    #expect(
+      SHA256.hex("abc".utf8) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    #expect(
+      SHA256.hex([UInt8]()) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
   }
 }
 
@@ -161,57 +193,78 @@ import Testing
     var program = Program()
     program.kernels = [KernelEntry("k", 0)]
     program.states = [
-      StatePort(name: "w", type: .float32, shape: [3], isUpdated: true, initializer: "normal", initializerArguments: [0, 1], isParameter: true)
+      StatePort(
+        name: "w", type: .float32, shape: [3], isUpdated: true, initializer: "normal",
+        initializerArguments: [0, 1], isParameter: true)
     ]
     program.buffers = [
-      BufferSlot(.float32, [4], .input(0)), BufferSlot(.float32, [4], .output(0)), BufferSlot(.float32, [4], .arena(64)),
-      BufferSlot(.float32, [3], .nextState(0)), BufferSlot(.float32, [2], .constant(0)), BufferSlot(.float32, [2], .prepared(0)),
+      BufferSlot(.float32, [4], .input(0)), BufferSlot(.float32, [4], .output(0)),
+      BufferSlot(.float32, [4], .arena(64)),
+      BufferSlot(.float32, [3], .nextState(0)), BufferSlot(.float32, [2], .constant(0)),
+      BufferSlot(.float32, [2], .prepared(0)),
     ]
     program.inputs = [Port("x", BufferID(0))]
     program.outputs = [Port("y", BufferID(1))]
     program.steps = [
-      Step(kernel: KernelID(0), buffers: [BufferID(0), BufferID(2)], tileCount: 2, dependencies: [], name: "k", flops: 1, bytesMoved: 2),
-      Step(kernel: KernelID(0), buffers: [BufferID(2), BufferID(1)], tileCount: 1, dependencies: [StepID(0)], name: "k", flops: 1, bytesMoved: 2),
+      Step(
+        kernel: KernelID(0), buffers: [BufferID(0), BufferID(2)], tileCount: 2, dependencies: [],
+        name: "k", flops: 1, bytesMoved: 2),
+      Step(
+        kernel: KernelID(0), buffers: [BufferID(2), BufferID(1)], tileCount: 1,
+        dependencies: [StepID(0)], name: "k", flops: 1, bytesMoved: 2),
     ]
     program.arenaBytes = 128
     program.preparedBytes = 64
     return ProgramFile.encode(
-      program, constants: [UInt8](repeating: 1, count: 64), prepared: nil, code: [0xc3], states: ["w": Tensor([3], [1, 2, 3] as [Float])],
+      program, constants: [UInt8](repeating: 1, count: 64), prepared: nil, code: [0xc3],
+      states: ["w": Tensor([3], [1, 2, 3] as [Float])],
       module: ModuleFile.encode(try Zoo.model("gelu")!.module()))
   }
 
-  static let readers: [(String, @Sendable () throws -> [UInt8], @Sendable (UnsafeRawBufferPointer) throws -> Void)] = [
-    ("model", { ModuleFile.encode(try Zoo.model("digits_cnn")!.module()) }, { _ = try ModuleFile.decode($0, path: "m") }),
-    ("text", { Array(try Zoo.model("layer_norm")!.module().text.utf8) }, { _ = try Module(parsing: String(decoding: $0, as: UTF8.self)) }),
-    ("npz", { try Npz.encode(FormatTests.tensors) }, { _ = try Npz.read($0, path: "a") }),
-    (
-      "deflated npz",
-      {
-        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Graphs/digits_test.npz")
-        return [UInt8](try Data(contentsOf: root))
-      }, { _ = try Npz.read($0, path: "a") }
-    ),
-    ("safetensors", { Safetensors.encode(FormatTests.tensors) }, { _ = try Safetensors.read($0, path: "s", owner: NSObject()) }),
-    (
-      "program envelope", { try MutationTests.program() },
-      { bytes in
-        // With the digest made right again, so that what it guards is reached.
-        var copy = Array(bytes)
-        if copy.count > 48 {
-          let size = copy[8..<16].reversed().reduce(0) { $0 << 8 | Int($1) & 0xff }
-          let body = (48 + size + 4095) / 4096 * 4096
-          if size > 0, size < copy.count - 48, body < copy.count {
-            let digest = SHA256.hash(Array(copy[48..<48 + size]) + [0xc3])
-            copy.replaceSubrange(16..<48, with: digest)
+  static let readers:
+    [(String, @Sendable () throws -> [UInt8], @Sendable (UnsafeRawBufferPointer) throws -> Void)] =
+      [
+        (
+          "model", { ModuleFile.encode(try Zoo.model("digits_cnn")!.module()) },
+          { _ = try ModuleFile.decode($0, path: "m") }
+        ),
+        (
+          "text", { Array(try Zoo.model("layer_norm")!.module().text.utf8) },
+          { _ = try Module(parsing: String(decoding: $0, as: UTF8.self)) }
+        ),
+        ("npz", { try Npz.encode(FormatTests.tensors) }, { _ = try Npz.read($0, path: "a") }),
+        (
+          "deflated npz",
+          {
+            let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+              .appendingPathComponent("../../Graphs/digits_test.npz")
+            return [UInt8](try Data(contentsOf: root))
+          }, { _ = try Npz.read($0, path: "a") }
+        ),
+        (
+          "safetensors", { Safetensors.encode(FormatTests.tensors) },
+          { _ = try Safetensors.read($0, path: "s", owner: NSObject()) }
+        ),
+        (
+          "program envelope", { try MutationTests.program() },
+          { bytes in
+            // With the digest made right again, so that what it guards is reached.
+            var copy = Array(bytes)
+            if copy.count > 48 {
+              let size = copy[8..<16].reversed().reduce(0) { $0 << 8 | Int($1) & 0xff }
+              let body = (48 + size + 4095) / 4096 * 4096
+              if size > 0, size < copy.count - 48, body < copy.count {
+                let digest = SHA256.hash(Array(copy[48..<48 + size]) + [0xc3])
+                copy.replaceSubrange(16..<48, with: digest)
+              }
+            }
+            let path = FormatTests.temporary("p.dlc")
+            try MappedFile.write(copy, to: path)
+            defer { try? FileManager.default.removeItem(atPath: path) }
+            _ = try ProgramFile.read(path)
           }
-        }
-        let path = FormatTests.temporary("p.dlc")
-        try MappedFile.write(copy, to: path)
-        defer { try? FileManager.default.removeItem(atPath: path) }
-        _ = try ProgramFile.read(path)
-      }
-    ),
-  ]
+        ),
+      ]
 
   @Test(arguments: readers.indices) func damagedFilesGiveErrors(_ index: Int) throws {
     let (name, make, read) = Self.readers[index]
@@ -231,7 +284,9 @@ import Testing
     for (name, make, read) in Self.readers where name == "safetensors" || name == "npz" {
       let original = try make()
       for count in 0..<original.count {
-        #expect(throws: DLCError.self, "\(name) cut to \(count)") { try FormatTests.withBytes(Array(original[..<count])) { try read($0) } }
+        #expect(throws: DLCError.self, "\(name) cut to \(count)") {
+          try FormatTests.withBytes(Array(original[..<count])) { try read($0) }
+        }
       }
     }
   }

@@ -44,14 +44,15 @@ import Testing
     var module = Module("bad")
     module.dimension("n", default: 4)
     var error: DLCError?
-    let line = #line + 4 // a macro's arguments would all have the macro's line
+    let line = #line + 4  // a macro's arguments would all have the macro's line
     do {
       try module.function("forward") { g in
         let x = g.input("x", .float32, ["n", 3])
         _ = g.dotGeneral(x, x, lhsContracting: [1], rhsContracting: [0])
       }
     } catch let caught { error = caught }
-    #expect(error?.location.contains("GraphTests.swift:\(line)") == true, "\(String(describing: error))")
+    #expect(
+      error?.location.contains("GraphTests.swift:\(line)") == true, "\(String(describing: error))")
     #expect(error?.message.contains("paired-sizes") == true)
     #expect(module.functions.isEmpty)
   }
@@ -63,7 +64,8 @@ import Testing
     #expect(try module.functions[0].graph.bound(to: sizes).type(ValueID(1)).sizes == [10, 5])
     #expect(throws: DLCError.self) { try module.bind(explicit: ["m": 3]) }
     #expect(throws: DLCError.self) {
-      try module.bind(explicit: ["n": 2], arrays: [("x", module.functions[0].inputs[0].type, [7, 5])])
+      try module.bind(
+        explicit: ["n": 2], arrays: [("x", module.functions[0].inputs[0].type, [7, 5])])
     }
   }
 
@@ -73,7 +75,8 @@ import Testing
     graph.results.append(NamedValue("y", ValueID(999)))
     #expect(Set(graph.violations(in: "f").map(\.label)) == ["result-value", "result-name"])
     module.dimension("bad name", default: -1)
-    #expect(Set(module.violations().map(\.label)).isSuperset(of: ["dimension-name", "dimension-size"]))
+    #expect(
+      Set(module.violations().map(\.label)).isSuperset(of: ["dimension-name", "dimension-size"]))
   }
 
   @Test func initialisersDependOnSeedAndNameAlone() {

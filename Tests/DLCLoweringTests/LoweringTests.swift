@@ -6,7 +6,9 @@ import DLCTestSupport
 import Testing
 
 @Suite struct LoweringTests {
-  static let target = Target(triple: "x86_64-pc-linux-gnu", cpu: "haswell", features: "+avx2,+fma", vectorBytes: 32, registerCount: 16)
+  static let target = Target(
+    triple: "x86_64-pc-linux-gnu", cpu: "haswell", features: "+avx2,+fma", vectorBytes: 32,
+    registerCount: 16)
 
   static func regions(_ body: @escaping (FunctionBuilder) -> Void) throws -> ([Region], Graph) {
     var module = Module("m")
@@ -16,7 +18,9 @@ import Testing
   }
 
   @Test func softmaxIsOneKernel() throws {
-    let (regions, graph) = try Self.regions { g in g.output("y", g.softmax(g.input("x", .float32, [64, 100]))) }
+    let (regions, graph) = try Self.regions { g in
+      g.output("y", g.softmax(g.input("x", .float32, [64, 100])))
+    }
     #expect(regions.count == 1)
     let lowered = Lowering.lower(regions[0], graph, Self.target)
     #expect(lowered.calls.count == 1 && lowered.calls[0].kernel.violations().isEmpty)
@@ -77,7 +81,9 @@ import Testing
     for _ in 0..<2000 {
       let a = LoopVariable(id: 0, extent: 1 + random(7))
       let b = LoopVariable(id: 1, extent: 1 + random(9))
-      let (ca, cb, c0, d1, d2) = (random(9) - 3, random(20) - 5, random(30) - 10, 1 + random(8), 1 + random(5))
+      let (ca, cb, c0, d1, d2) = (
+        random(9) - 3, random(20) - 5, random(30) - 10, 1 + random(8), 1 + random(5)
+      )
       let e = IndexExpression(a) * ca + IndexExpression(b) * cb + c0
       let whole = e.quotient(d1)
       let mixed = whole.remainder(d2) * 3 + e.remainder(d1)
@@ -103,12 +109,14 @@ import Testing
       }
       let ranges = (0..<30).map { i in
         let first = random(3 * i, 40)
-        return LiveRange(size: 1 + random(3 * i + 1, 5000), first: first, last: first + random(3 * i + 2, 12))
+        return LiveRange(
+          size: 1 + random(3 * i + 1, 5000), first: first, last: first + random(3 * i + 2, 12))
       }
       let placement = BufferPlacement(ranges)
       #expect(placement.peak >= placement.lowerBound)
       for i in ranges.indices {
-        #expect(placement.offsets[i] % 64 == 0 && placement.offsets[i] + ranges[i].size <= placement.peak)
+        #expect(
+          placement.offsets[i] % 64 == 0 && placement.offsets[i] + ranges[i].size <= placement.peak)
         for j in ranges.indices where j < i && ranges[i].overlaps(ranges[j]) {
           #expect(
             placement.offsets[i] + ranges[i].size <= placement.offsets[j]
@@ -123,11 +131,19 @@ import Testing
     let s = ScalarID(0)
     func kernel(_ index: IndexExpression) -> Kernel {
       Kernel(
-        name: "k", parameters: [Parameter(.float32, 10, isOutput: false), Parameter(.float32, 10, isOutput: true)], locals: [],
+        name: "k",
+        parameters: [
+          Parameter(.float32, 10, isOutput: false), Parameter(.float32, 10, isOutput: true),
+        ], locals: [],
         grid: [],
         body: [
           .loop(
-            Loop(i, body: [.define(s, .load(.parameter(0), index, .float32)), .store(.parameter(1), IndexExpression(i), s, .float32)]))
+            Loop(
+              i,
+              body: [
+                .define(s, .load(.parameter(0), index, .float32)),
+                .store(.parameter(1), IndexExpression(i), s, .float32),
+              ]))
         ], flops: 0, bytesMoved: 0)
     }
     #expect(kernel(IndexExpression(i)).violations().isEmpty)

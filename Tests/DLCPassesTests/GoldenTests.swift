@@ -9,8 +9,11 @@ import Testing
 /// Every rewrite rule has a graph in Tests/Golden/passes that fires it: the graph, then, after a line
 /// of dashes, what the pass makes of it. DLC_UPDATE_GOLDEN=1 writes the second part anew.
 @Suite struct GoldenTests {
-  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../Golden/passes")
-  static let rules = StandardPasses.ruleTables.flatMap { table in table.rules.map { (pass: table.pass, rule: $0.name) } }
+  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("../Golden/passes")
+  static let rules = StandardPasses.ruleTables.flatMap { table in
+    table.rules.map { (pass: table.pass, rule: $0.name) }
+  }
 
   @Test(arguments: rules.indices) func ruleFires(_ index: Int) throws {
     let (passName, rule) = Self.rules[index]
@@ -40,7 +43,9 @@ import Testing
 
   /// Both graphs give the same results by the reference in double arithmetic.
   static func expectEqual(_ before: Graph, _ after: Graph) throws {
-    let arrays = Differential.arrays(before.arguments.map(\.type), range: 0.2...2, seed: 3).map { ReferenceArray($0) }
+    let arrays = Differential.arrays(before.arguments.map(\.type), range: 0.2...2, seed: 3).map {
+      ReferenceArray($0)
+    }
     let byName = Dictionary(uniqueKeysWithValues: zip(before.arguments.map(\.name), arrays))
     let interpreter = Interpreter(.float64)
     let a = interpreter.run(before, arrays)

@@ -23,14 +23,16 @@ import Testing
       program.steps.append(
         Step(
           kernel: KernelID(0), buffers: [BufferID(index)], tileCount: index % 3 == 2 ? 1 : tiles,
-          dependencies: index == 0 ? [] : [StepID(index - 1)], name: "mark", flops: 0, bytesMoved: 0))
+          dependencies: index == 0 ? [] : [StepID(index - 1)], name: "mark", flops: 0, bytesMoved: 0
+        ))
     }
     return program
   }
 
   static func executable(_ program: Program) throws -> Executable {
     let code = try mark.withUnsafeBytes { try CodeMemory($0) }
-    return try Executable(program, code: code, constants: TensorStorage(byteCount: 0), prepared: nil, states: [:])
+    return try Executable(
+      program, code: code, constants: TensorStorage(byteCount: 0), prepared: nil, states: [:])
   }
 
   @Test(arguments: [1, 2, 3, 8])
@@ -75,7 +77,9 @@ import Testing
 
   @Test func wrongInputsAreNamed() throws {
     let executable = try Self.executable(Self.program(steps: 1, tiles: 3))
-    let error = #expect(throws: DLCError.self) { try executable.run(["z": Tensor([1], [1] as [Float])]) }
+    let error = #expect(throws: DLCError.self) {
+      try executable.run(["z": Tensor([1], [1] as [Float])])
+    }
     #expect(error?.message == "there is no input 'z'")
   }
 }

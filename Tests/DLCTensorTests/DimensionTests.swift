@@ -9,18 +9,27 @@ import Testing
     #expect((2 * n + 4) / 2 == n + 2)
     #expect(n - n == 0)
     #expect((n * "m") == ("m" as Dimension) * n)
-    #expect(("(d+1)//2" as Dimension).description == "((d+1)//2)" || ("(d+1)//2" as Dimension).description == "((1+d)//2)")
+    #expect(
+      ("(d+1)//2" as Dimension).description == "((d+1)//2)"
+        || ("(d+1)//2" as Dimension).description == "((1+d)//2)")
   }
 
   @Test func parsesWhatItPrints() throws {
-    for text in ["n", "3", "H-k+1", "(d+1)//2", "m2*((H1-s+1)//2)*((W1-s+1)//2)", "n*m-2*n+7", "-3+a"] {
+    for text in [
+      "n", "3", "H-k+1", "(d+1)//2", "m2*((H1-s+1)//2)*((W1-s+1)//2)", "n*m-2*n+7", "-3+a",
+    ] {
       let dimension = try Dimension(parsing: text)
       #expect(try Dimension(parsing: dimension.description) == dimension, "\(text)")
     }
   }
 
-  @Test(arguments: ["", "n+", "(n", "1..2", "n m", "//2", String(repeating: "(", count: 300), "99999999999999999999"])
-  func refusesMalformedText(_ text: String) { #expect(throws: DLCError.self) { try Dimension(parsing: text) } }
+  @Test(arguments: [
+    "", "n+", "(n", "1..2", "n m", "//2", String(repeating: "(", count: 300),
+    "99999999999999999999",
+  ])
+  func refusesMalformedText(_ text: String) {
+    #expect(throws: DLCError.self) { try Dimension(parsing: text) }
+  }
 
   @Test func evaluationChecksItsRange() throws {
     #expect(try ("(d+1)//2" as Dimension).evaluate(["d": 7]) == 4)

@@ -12,11 +12,16 @@ import Testing
 
   /// What `Graphs/` holds is what `dlc zoo build` writes.
   @Test func committedGraphsAreCurrent() throws {
-    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Graphs")
-    for file in try FileManager.default.contentsOfDirectory(atPath: folder.path) where file.hasSuffix(".pb") {
-      let model = try #require(Zoo.model(String(file.dropLast(3))), "\(file) is no model of the zoo")
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+      "../../Graphs")
+    for file in try FileManager.default.contentsOfDirectory(atPath: folder.path)
+    where file.hasSuffix(".pb") {
+      let model = try #require(
+        Zoo.model(String(file.dropLast(3))), "\(file) is no model of the zoo")
       let committed = [UInt8](try Data(contentsOf: folder.appendingPathComponent(file)))
-      #expect(committed == ModuleFile.encode(try model.module()), "\(file): run dlc zoo build \(model.name) -o Graphs")
+      #expect(
+        committed == ModuleFile.encode(try model.module()),
+        "\(file): run dlc zoo build \(model.name) -o Graphs")
     }
   }
 }

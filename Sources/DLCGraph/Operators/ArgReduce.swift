@@ -70,7 +70,8 @@ package struct ArgReduce: Operator {
       [DataType.float32, .float64, .int32, .uint8].flatMap { type in
         [0, 1].map { axis in
           OperatorSample(
-            .argReduce(ArgReduce(largest: largest, axis: axis, indexType: axis == 0 ? .int32 : .int64)),
+            .argReduce(
+              ArgReduce(largest: largest, axis: axis, indexType: axis == 0 ? .int32 : .int64)),
             [TensorType(type, [7, 21])])
         }
       }

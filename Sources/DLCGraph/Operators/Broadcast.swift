@@ -67,7 +67,8 @@ package struct Broadcast: Operator {
     [
       OperatorSample(.broadcast(Broadcast([3, 5], axes: [1])), [TensorType(.float32, [5])]),
       OperatorSample(.broadcast(Broadcast([3, 5], axes: [0])), [TensorType(.float64, [3])]),
-      OperatorSample(.broadcast(Broadcast([2, 3, 4], axes: [0, 2])), [TensorType(.int32, [2, 1])]),
+      OperatorSample(
+        .broadcast(Broadcast([2, 3, 4], axes: [0, 2])), [TensorType(.int32, [2, 1])]),
       OperatorSample(.broadcast(Broadcast([7], axes: [])), [TensorType(.bool)]),
     ]
   }

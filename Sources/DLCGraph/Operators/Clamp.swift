@@ -39,7 +39,8 @@ package struct Clamp: Operator {
 
   package static var samples: [OperatorSample] {
     [DataType.float32, .float64, .int32, .uint8].map {
-      OperatorSample(.clamp(Clamp()), [DataType](repeating: $0, count: 3).map { TensorType($0, [17]) })
+      OperatorSample(
+        .clamp(Clamp()), [DataType](repeating: $0, count: 3).map { TensorType($0, [17]) })
     }
   }
 }

@@ -20,7 +20,8 @@ package struct Concatenate: Operator {
     for type in operands.dropFirst() {
       var aligned = type
       if type.rank == result.rank { aligned.shape[axis] = result.shape[axis] }
-      try require(aligned == result, "concatenate-type", "\(operands[0]) and \(type) do not fit together")
+      try require(
+        aligned == result, "concatenate-type", "\(operands[0]) and \(type) do not fit together")
       result.shape[axis] = result.shape[axis] + type.shape[axis]
     }
     return [result]
@@ -73,7 +74,9 @@ package struct Concatenate: Operator {
     [
       OperatorSample(
         .concatenate(Concatenate(axis: 1)),
-        [TensorType(.float32, [3, 2]), TensorType(.float32, [3, 9]), TensorType(.float32, [3, 1])]),
+        [
+          TensorType(.float32, [3, 2]), TensorType(.float32, [3, 9]), TensorType(.float32, [3, 1]),
+        ]),
       OperatorSample(
         .concatenate(Concatenate(axis: 0)), [TensorType(.int64, [4]), TensorType(.int64, [0])]),
       OperatorSample(

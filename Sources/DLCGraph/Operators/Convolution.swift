@@ -42,12 +42,14 @@ package struct Convolution: Operator {
       try require(
         list.count == spatial, "convolution-attributes", "attributes need \(spatial) entries each")
       try require(
-        list.allSatisfy { $0.magnitude < 1 << 31 }, "convolution-attributes", "\(list) is out of range")
+        list.allSatisfy { $0.magnitude < 1 << 31 }, "convolution-attributes",
+        "\(list) is out of range")
     }
     try require(
       (g.strides + g.inputDilation + g.kernelDilation).allSatisfy { $0 >= 1 },
       "convolution-attributes", "strides and dilations must be positive")
-    try require(g.groups >= 1 && g.groups < 1 << 31, "groups", "\(g.groups) groups are not possible")
+    try require(
+      g.groups >= 1 && g.groups < 1 << 31, "groups", "\(g.groups) groups are not possible")
     if let channels = x.shape[1].constant, let each = k.shape[1].constant {
       try require(
         each.multipliedReportingOverflow(by: g.groups) == (channels, false), "groups",
@@ -56,7 +58,8 @@ package struct Convolution: Operator {
       try requireEqual(x.shape[1], k.shape[1] * Dimension(g.groups), "groups")
     }
     if let m = k.shape[0].constant {
-      try require(m % g.groups == 0, "groups", "\(m) output channels do not divide into \(g.groups) groups")
+      try require(
+        m % g.groups == 0, "groups", "\(m) output channels do not divide into \(g.groups) groups")
     }
     var shape = [x.shape[0], k.shape[0]]
     for i in 0..<spatial {
@@ -68,7 +71,8 @@ package struct Convolution: Operator {
       let room = padded - window
       if let room = room.constant, room < 0 {
         throw DLCError(
-          .type, "a window of \(window) does not fit into \(padded) on spatial axis \(i) (window-size)")
+          .type,
+          "a window of \(window) does not fit into \(padded) on spatial axis \(i) (window-size)")
       }
       shape.append(room / Dimension(g.strides[i]) + 1)
     }
@@ -129,17 +133,21 @@ package struct Convolution: Operator {
     return [
       sample([2, 3, 9, 8], [5, 3, 3, 3], strides: [1, 1], low: [0, 0], high: [0, 0]),
       sample([1, 4, 11, 20], [18, 4, 3, 3], strides: [1, 1], low: [1, 1], high: [1, 1]),
-      sample([2, 3, 12, 9], [4, 3, 3, 2], strides: [2, 3], low: [1, 0], high: [2, 1], type: .float64),
+      sample(
+        [2, 3, 12, 9], [4, 3, 3, 2], strides: [2, 3], low: [1, 0], high: [2, 1], type: .float64),
       sample(
         [1, 4, 10, 10], [6, 2, 3, 3], strides: [1, 2], low: [2, 1], high: [0, 1],
         kernelDilation: [2, 1], groups: 2),
       sample(
         [1, 2, 5, 6], [3, 2, 3, 3], strides: [1, 1], low: [2, 2], high: [2, 2],
         inputDilation: [2, 3], kernelDilation: [1, 2]),
-      sample([2, 6, 7, 9], [6, 1, 3, 3], strides: [1, 1], low: [1, 1], high: [1, 1], groups: 6),
+      sample(
+        [2, 6, 7, 9], [6, 1, 3, 3], strides: [1, 1], low: [1, 1], high: [1, 1], groups: 6),
       sample([2, 3, 17], [4, 3, 5], strides: [2], low: [2], high: [2]),
-      sample([1, 2, 5, 6, 4], [3, 2, 2, 3, 2], strides: [1, 1, 2], low: [0, 1, 0], high: [1, 0, 0]),
-      sample([1, 2, 6, 6], [3, 2, 3, 3], strides: [1, 1], low: [1, 1], high: [1, 1], type: .int32),
+      sample(
+        [1, 2, 5, 6, 4], [3, 2, 2, 3, 2], strides: [1, 1, 2], low: [0, 1, 0], high: [1, 0, 0]),
+      sample(
+        [1, 2, 6, 6], [3, 2, 3, 3], strides: [1, 1], low: [1, 1], high: [1, 1], type: .int32),
       sample([1, 2, 8, 8], [3, 2, 3, 3], strides: [1, 1], low: [-1, 0], high: [0, -2]),
       sample([3, 5, 6, 6], [7, 5, 1, 1], strides: [1, 1], low: [0, 0], high: [0, 0]),
     ]

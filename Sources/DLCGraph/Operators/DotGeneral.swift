@@ -146,7 +146,8 @@ package struct DotGeneral: Operator {
       + sample(DotGeneral(lhsContracting: [], rhsContracting: []), [3], [4], floats)
       + sample(DotGeneral(lhsContracting: [0], rhsContracting: [0]), [31], [31], floats)
       + sample(DotGeneral(lhsContracting: [1], rhsContracting: [0]), [1, 130], [130, 50], floats)
-      + sample(DotGeneral(lhsContracting: [1], rhsContracting: [0]), [130, 700], [700, 70], [.float32])
+      + sample(
+        DotGeneral(lhsContracting: [1], rhsContracting: [0]), [130, 700], [700, 70], [.float32])
       + sample(DotGeneral(lhsContracting: [1], rhsContracting: [0]), [4, 0], [0, 5], [.float32])
   }
 }

@@ -29,7 +29,8 @@ package struct Pad: Operator {
   package func infer(_ operands: [TensorType]) throws(DLCError) -> [TensorType] {
     try requireCount(operands, 2)
     let (x, fill) = (operands[0], operands[1])
-    try require(fill == TensorType(x.dataType), "pad-fill", "the fill \(fill) is not a \(x.dataType) scalar")
+    try require(
+      fill == TensorType(x.dataType), "pad-fill", "the fill \(fill) is not a \(x.dataType) scalar")
     try require(
       low.count == x.rank && high.count == x.rank && interior.count == x.rank, "pad-rank",
       "low, high and interior need \(x.rank) entries each")
@@ -78,7 +79,8 @@ package struct Pad: Operator {
       let core = g.pad(
         d, 0, low: low.map { 0 - $0 }, high: high.map { 0 - $0 },
         interior: [Int](repeating: 0, count: low.count))
-      let dx = g.slice(core, from: low.map { _ in 0 }, to: core.shape, strides: interior.map { $0 + 1 })
+      let dx = g.slice(
+        core, from: low.map { _ in 0 }, to: core.shape, strides: interior.map { $0 + 1 })
       let all = Array(d.shape.indices)
       return [dx, g.sum(d, axes: all) - g.sum(dx, axes: all)]
     }
@@ -103,9 +105,12 @@ package struct Pad: Operator {
   }
 
   package static var samples: [OperatorSample] {
-    func sample(_ low: [Int], _ high: [Int], _ interior: [Int], _ type: TensorType) -> OperatorSample {
+    func sample(_ low: [Int], _ high: [Int], _ interior: [Int], _ type: TensorType)
+      -> OperatorSample
+    {
       OperatorSample(
-        .pad(Pad(low: low.map { Dimension($0) }, high: high.map { Dimension($0) }, interior: interior)),
+        .pad(
+          Pad(low: low.map { Dimension($0) }, high: high.map { Dimension($0) }, interior: interior)),
         [type, TensorType(type.dataType)])
     }
     return [

@@ -47,7 +47,8 @@ package struct ReduceWindow: Operator {
         - Dimension((g.window[axis] - 1) * g.dilation[axis] + 1)
       if let room = room.constant, room < 0 {
         throw DLCError(
-          .type, "a window of \(g.window[axis]) does not fit into axis \(axis) of \(x) (window-size)")
+          .type,
+          "a window of \(g.window[axis]) does not fit into axis \(axis) of \(x) (window-size)")
       }
       shape.append(room / Dimension(g.strides[axis]) + 1)
     }
@@ -98,7 +99,8 @@ package struct ReduceWindow: Operator {
       sample(.maximum, [1, 1, 2, 2], [1, 1, 2, 2], TensorType(.float32, [2, 3, 7, 9])),
       sample(.sum, [1, 3], [1, 1], low: [0, 1], high: [0, 1], TensorType(.float64, [3, 10])),
       sample(.minimum, [2, 3], [1, 2], dilation: [2, 1], TensorType(.int32, [6, 11])),
-      sample(.product, [2, 2], [2, 1], low: [1, 0], high: [0, 2], TensorType(.float32, [5, 6])),
+      sample(
+        .product, [2, 2], [2, 1], low: [1, 0], high: [0, 2], TensorType(.float32, [5, 6])),
       sample(.maximum, [3, 3], [1, 1], low: [1, 1], high: [1, 1], TensorType(.uint8, [5, 20])),
     ]
   }

@@ -34,7 +34,8 @@ package struct Slice: Operator {
     var shape: [Dimension] = []
     for axis in 0..<rank {
       let stride = strides[axis]
-      try require(stride >= 1 && stride < 1 << 31, "slice-stride", "stride \(stride) is not positive")
+      try require(
+        stride >= 1 && stride < 1 << 31, "slice-stride", "stride \(stride) is not positive")
       if let a = starts[axis].constant, let b = limits[axis].constant {
         let size = operands[0].shape[axis].constant ?? b
         try require(
