@@ -105,10 +105,8 @@ enum ContractionLowering {
     // Blocks: rows by the cache, columns so that a tile takes some tens of microseconds.
     let tileRows = target.tile.rows
     let rowBlock = blockSize(m, limit: tileRows * (isPrepared ? 16 : 32), multiple: tileRows)
-    let wanted = max(
-      isPrepared ? 1 : 64, (isPrepared ? 6_000_000 : 12_000_000) / max(2 * rowBlock * k, 1))
-    let columnBlock = min(
-      panels * width, max(width, min(wanted, isPrepared ? 512 : 192) / width * width))
+    let wanted = min(max(64, 12_000_000 / max(2 * rowBlock * k, 1)), isPrepared ? 512 : 192)
+    let columnBlock = min(panels * width, max(width, wanted / width * width))
     let depthBlock = k <= 320 ? max(k, 1) : blockSize(k, limit: 256, multiple: 4)
     let rowBlocks = e.variable((m + rowBlock - 1) / rowBlock)
     let columnBlocks = e.variable((n + columnBlock - 1) / columnBlock)
