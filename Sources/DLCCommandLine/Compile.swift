@@ -20,6 +20,8 @@ struct Compile: ParsableCommand {
   @Option(name: .shortAndLong, help: "The program file; MODEL with .dlc for .pb by default.")
   var output: String?
   @Option(help: "native, or a CPU name.") var target = "native"
+  @Option(help: "The most memory that the arena of a run may take, as 64MiB.") var memoryLimit:
+    ByteCount?
   @Option(help: "Print a stage instead of writing a program.") var emit: Stage?
   @Option(help: "Print the graph after a pass, or after all.") var printAfter: String?
   @Option(help: "The last pass to run.") var stopAfter: String?
@@ -49,6 +51,7 @@ struct Compile: ParsableCommand {
     var options = CompilerOptions()
     options.target = target
     options.printAfter = printAfter
+    options.memoryLimit = memoryLimit?.bytes ?? Int.max
     options.stopAfter = stopAfter
     options.disabledPasses = Set(disabled)
     options.rewriteLimit = rewriteLimit ?? Int.max

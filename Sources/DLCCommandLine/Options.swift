@@ -17,6 +17,27 @@ struct DimensionOption: ExpressibleByArgument {
   }
 }
 
+/// A number of bytes, as `64MiB`, `1GB` or `4096`.
+struct ByteCount: ExpressibleByArgument {
+  var bytes: Int
+
+  init?(argument: String) {
+    let units = [
+      ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000),
+      ("GB", 1_000_000_000),
+      ("B", 1), ("", 1),
+    ]
+    for (unit, factor) in units where argument.hasSuffix(unit) {
+      guard let count = Int(argument.dropLast(unit.count)), count >= 0 else { return nil }
+      let (product, overflow) = count.multipliedReportingOverflow(by: factor)
+      guard !overflow else { return nil }
+      bytes = product
+      return
+    }
+    return nil
+  }
+}
+
 /// What names a function of a model and its sizes.
 struct ModelOptions: ParsableArguments {
   @ArgumentParser.Argument(

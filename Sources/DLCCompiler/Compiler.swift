@@ -46,6 +46,8 @@ public struct Compiler: Sendable {
     var assembled = log.time("assemble") {
       ProgramAssembly.assemble(legal, lowered, states: states)
     }
+    try assembled.program.requireArena(
+      options.memoryLimit, at: "module \(module.name), function \(function.name)")
     let generator = CodeGenerator(target, store: options.objectStore)
     let code = try log.time("code") { () throws(DLCError) in
       try generator.generate(assembled.kernels, threads: options.threads)
@@ -96,6 +98,23 @@ extension Graph {
         .memory, "a value of type \(type) needs \(type.byteCount) bytes, this machine has \(bytes)",
         remedy: "bind smaller sizes with --dim")
     }
+  }
+}
+
+extension Program {
+  /// Throws when the arena is larger than the limit, naming the largest values in it.
+  func requireArena(_ limit: Int, at place: String) throws(DLCError) {
+    guard arenaBytes > limit else { return }
+    let largest = buffers.filter { if case .arena = $0.place { true } else { false } }
+      .sorted { $0.byteCount > $1.byteCount }.prefix(3)
+      .map { "\(TensorType($0.type, sizes: $0.shape)) (\($0.byteCount) bytes)" }
+    throw DLCError(
+      .memory,
+      "the arena needs \(arenaBytes) bytes, \(arenaLowerBound) of them live together, and the limit is \(limit)",
+      at: place,
+      remedy:
+        "the largest values are \(largest.joined(separator: ", ")): bind smaller sizes or raise the limit"
+    )
   }
 }
 

@@ -18,6 +18,8 @@ public struct CompilerOptions: Sendable {
   public var stopAfter: String?
   /// A pass name or "all": the graph is printed after it.
   public var printAfter: String?
+  /// The most bytes that the arena of a run may take; a program that needs more is refused.
+  public var memoryLimit = Int.max
   /// At most so many optional rewrites, to find the one that does harm.
   public var rewriteLimit = Int.max
   /// Check graphs after passes and kernels after lowering.

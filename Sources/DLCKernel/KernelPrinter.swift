@@ -42,7 +42,8 @@ extension Statement {
       let mode =
         switch loop.mode {
         case .serial: "for"
-        case .vector(let unroll, let width): "vector x\(unroll)\(width == 1 ? "" : " wide \(width)")"
+        case .vector(let unroll, let width):
+          "vector x\(unroll)\(width == 1 ? "" : " wide \(width)")"
         }
       var lines = ["\(indent)\(mode) i\(loop.variable.id) in \(loop.extent.text) {"]
       for a in loop.accumulators {

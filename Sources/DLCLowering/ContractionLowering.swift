@@ -106,7 +106,8 @@ enum ContractionLowering {
     let tileRows = target.tile.rows
     let rowBlock = blockSize(m, limit: tileRows * (isPrepared ? 16 : 32), multiple: tileRows)
     let wanted = min(max(64, 12_000_000 / max(2 * rowBlock * k, 1)), isPrepared ? 512 : 192)
-    let columnBlock = min(panels * width, max(width, wanted / width * width))
+    // Equal parts, in whole panels.
+    let columnBlock = blockSize(panels, limit: max(1, wanted / width), multiple: 1) * width
     let depthBlock = k <= 320 ? max(k, 1) : blockSize(k, limit: 256, multiple: 4)
     let rowBlocks = e.variable((m + rowBlock - 1) / rowBlock)
     let columnBlocks = e.variable((n + columnBlock - 1) / columnBlock)

@@ -302,7 +302,10 @@ struct RowLowering {
       let isColumns = isVector && !axes.isEmpty
       let wanted = evaluator.cost <= 6 ? 8 : evaluator.cost <= 14 ? 4 : 1
       let width =
-        isColumns ? [8, 4, 2, 1].first { $0 <= wanted && target.lanes * $0 <= max(variable.extent, target.lanes) }! : 1
+        isColumns
+        ? [8, 4, 2, 1].first {
+          $0 <= wanted && target.lanes * $0 <= max(variable.extent, target.lanes)
+        }! : 1
       let mode: Loop.Mode = isVector ? .vector(unroll: unroll, width: width) : .serial
       let (total, overflow) = inner.multipliedReportingOverflow(by: max(variable.extent, 1))
       if !grid.isEmpty {

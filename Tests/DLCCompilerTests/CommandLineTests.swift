@@ -98,6 +98,8 @@ import Testing
     (["run", "GRAPH", "--params", "GRAPH"], 1, "dlc: error: "),
     (["run", "GRAPH", "--threads", "0"], 64, "dlc: error: --threads must be between"),
     (["compile", "GRAPH", "--disable", "nope"], 64, "dlc: error: there is no pass 'nope'"),
+    (["compile", "GRAPH", "--memory-limit", "1MiB"], 1, "dlc: error: the arena needs "),
+    (["compile", "GRAPH", "--memory-limit", "1XB"], 64, "dlc: error: "),
     (["frobnicate"], 64, "dlc: error: "), (["check", "/etc/hostname"], 1, "dlc: error: "),
     (["zoo", "build", "nope"], 64, "dlc: error: there is no model 'nope'"),
   ]) func errorsSayWhatAndWhere(_ arguments: [String], _ status: Int32, _ start: String) throws {
