@@ -266,7 +266,7 @@ public final class Executable: Sendable {
         offset += step.buffers.count
       }
       steps = bound
-      executor = Executor(stepCount: list.count)
+      executor = Executor(stepCount: list.count, workers: workers)
     }
 
     deinit { arguments.deallocate() }

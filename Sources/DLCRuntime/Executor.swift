@@ -17,33 +17,59 @@ struct BoundStep {
   var dependencies: [Int]
 }
 
-/// Runs steps on a few workers inside one Dispatch parallel region.
+/// Runs steps on a few workers that Dispatch lends.
 ///
 /// Every step has a counter of claimed tiles and one of finished tiles. Workers walk the steps in
 /// order and claim tiles by fetch-add; a worker that finds no tile moves on, and waits only where the
-/// steps that it depends on have unfinished tiles. Steps of a single tile belong to the leader, so
-/// that chains of small steps wake nobody. Waiting spins briefly, then parks.
+/// steps that it depends on have unfinished tiles. Steps of a single tile belong to the leader (the
+/// calling thread), so that chains of small steps wake nobody. Waiting spins briefly, then parks.
+///
+/// A helper enters a run once, not once per step. After a run it stays for a fraction of a
+/// millisecond, so that runs in close succession do not pay for waking it; then it goes back to
+/// Dispatch. A run never waits for a helper that has not started.
 final class Executor: @unchecked Sendable {
-  // Counters are atomic; everything else is set up before the workers start.
+  // Counters and helper states are atomic. `steps` and `scratch` are written by the leader before it
+  // assigns the helpers, and stay until every helper that entered has left.
   private let capacity: Int
   private let claimed: UnsafeMutableRawPointer
   private let finished: UnsafeMutableRawPointer
-  private let leader = Atomic<Bool>(false)
+  private let helpers: UnsafeMutableRawPointer
+  private let helperCount: Int
+  private var steps: [BoundStep] = []
+  private var scratch: [UnsafeMutableRawPointer?] = []
   private let parked = Atomic<Int>(0)
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private static let line = 128
 
-  init(stepCount: Int) {
+  /// What a helper is doing.
+  private enum Helper {
+    /// With Dispatch; nothing is queued for it.
+    static let absent = 0
+    /// Waiting for the next run.
+    static let idle = 1
+    /// Wanted in the present run, which it has not entered.
+    static let assigned = 2
+    /// Queued with Dispatch, but the run that wanted it is over.
+    static let cancelled = 3
+    static let running = 4
+  }
+
+  init(stepCount: Int, workers: Int) {
     capacity = max(stepCount, 1)
-    claimed = .allocate(byteCount: capacity * Self.line, alignment: Self.line)
-    finished = .allocate(byteCount: capacity * Self.line, alignment: Self.line)
-    for index in 0..<capacity {
-      (claimed + index * Self.line).bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(
-        to: Atomic(0))
-      (finished + index * Self.line).bindMemory(to: Atomic<Int>.self, capacity: 1).initialize(
-        to: Atomic(0))
+    helperCount = workers - 1
+    func counters(_ count: Int) -> UnsafeMutableRawPointer {
+      let base = UnsafeMutableRawPointer.allocate(
+        byteCount: max(count, 1) * Self.line, alignment: Self.line)
+      for index in 0..<max(count, 1) {
+        (base + index * Self.line).bindMemory(to: Atomic<Int>.self, capacity: 1)
+          .initialize(to: Atomic(0))
+      }
+      return base
     }
+    claimed = counters(capacity)
+    finished = counters(capacity)
+    helpers = counters(helperCount)
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(condition, nil)
   }
@@ -55,18 +81,24 @@ final class Executor: @unchecked Sendable {
     condition.deallocate()
     claimed.deallocate()
     finished.deallocate()
+    helpers.deallocate()
   }
 
-  private func counter(_ base: UnsafeMutableRawPointer, _ index: Int) -> UnsafeMutablePointer<
-    Atomic<Int>
-  > {
+  private func counter(
+    _ base: UnsafeMutableRawPointer, _ index: Int
+  ) -> UnsafeMutablePointer<Atomic<Int>> {
     (base + index * Self.line).assumingMemoryBound(to: Atomic<Int>.self)
+  }
+
+  private func change(_ helper: Int, from old: Int, to new: Int) -> Bool {
+    counter(helpers, helper).pointee
+      .compareExchange(expected: old, desired: new, ordering: .sequentiallyConsistent).exchanged
   }
 
   /// Runs all steps. `scratch` has a pointer for each worker.
   func run(_ steps: [BoundStep], scratch: [UnsafeMutableRawPointer?]) {
-    let workers = scratch.count
-    if workers == 1 || !steps.contains(where: { $0.tileCount > 1 }) {
+    let wanted = min(helperCount, (steps.map(\.tileCount).max() ?? 0) - 1)
+    if wanted <= 0 {
       for step in steps {
         for tile in 0..<step.tileCount {
           dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch[0])
@@ -78,13 +110,51 @@ final class Executor: @unchecked Sendable {
       counter(claimed, index).pointee.store(0, ordering: .relaxed)
       counter(finished, index).pointee.store(0, ordering: .relaxed)
     }
-    leader.store(false, ordering: .sequentiallyConsistent)
-    // Read by all workers, written by none; each worker has its own scratch.
-    nonisolated(unsafe) let (sharedSteps, sharedScratch) = (steps, scratch)
-    DispatchQueue.concurrentPerform(iterations: workers) { worker in
-      let leads = !leader.exchange(true, ordering: .sequentiallyConsistent)
-      work(sharedSteps, leads: leads, sharedScratch[worker])
+    self.steps = steps
+    self.scratch = scratch
+    for helper in 0..<wanted {
+      if change(helper, from: Helper.idle, to: Helper.assigned)
+        || change(helper, from: Helper.cancelled, to: Helper.assigned)
+      {
+        continue
+      }
+      // Neither here nor queued: Dispatch is asked for a thread.
+      counter(helpers, helper).pointee.store(Helper.assigned, ordering: .sequentiallyConsistent)
+      DispatchQueue.global(qos: .userInitiated).async { self.help(helper) }
     }
+    work(steps, leads: true, scratch[0])
+    for helper in 0..<wanted where !change(helper, from: Helper.assigned, to: Helper.cancelled) {
+      let state = counter(helpers, helper)
+      wait { state.pointee.load(ordering: .sequentiallyConsistent) != Helper.running }
+    }
+  }
+
+  /// A helper's stay: run after run, until none comes for a while.
+  private func help(_ helper: Int) {
+    let state = counter(helpers, helper)
+    while true {
+      if change(helper, from: Helper.assigned, to: Helper.running) {
+        work(steps, leads: false, scratch[helper + 1])
+        state.pointee.store(Helper.idle, ordering: .sequentiallyConsistent)
+        wakeParked()
+      } else {
+        _ = change(helper, from: Helper.cancelled, to: Helper.idle)
+      }
+      // Some 100 microseconds: about twice the price of waking a thread.
+      var spins = 0
+      while spins < 6000, state.pointee.load(ordering: .acquiring) == Helper.idle {
+        dlc_pause()
+        spins += 1
+      }
+      if change(helper, from: Helper.idle, to: Helper.absent) { return }
+    }
+  }
+
+  private func wakeParked() {
+    guard parked.load(ordering: .sequentiallyConsistent) > 0 else { return }
+    pthread_mutex_lock(mutex)
+    pthread_cond_broadcast(condition)
+    pthread_mutex_unlock(mutex)
   }
 
   private func work(_ steps: [BoundStep], leads: Bool, _ scratch: UnsafeMutableRawPointer?) {
@@ -94,7 +164,8 @@ final class Executor: @unchecked Sendable {
       let claims = counter(claimed, index)
       if claims.pointee.load(ordering: .relaxed) >= tiles { continue }
       for dependency in steps[index].dependencies {
-        wait(for: dependency, steps[dependency].tileCount)
+        let (done, wanted) = (counter(finished, dependency), steps[dependency].tileCount)
+        wait { done.pointee.load(ordering: .sequentiallyConsistent) >= wanted }
       }
       var done = 0
       while true {
@@ -106,26 +177,20 @@ final class Executor: @unchecked Sendable {
       guard done > 0 else { continue }
       let total = counter(finished, index).pointee.add(done, ordering: .sequentiallyConsistent)
         .newValue
-      if total == tiles, parked.load(ordering: .sequentiallyConsistent) > 0 {
-        pthread_mutex_lock(mutex)
-        pthread_cond_broadcast(condition)
-        pthread_mutex_unlock(mutex)
-      }
+      if total == tiles { wakeParked() }
     }
   }
 
-  private func wait(for step: Int, _ tiles: Int) {
-    let count = counter(finished, step)
+  /// Waits for what another worker will bring about and announce by `wakeParked`.
+  private func wait(_ holds: () -> Bool) {
     // About 20 microseconds of spinning, well below the price of waking a thread.
-    for _ in 0..<600 {
-      if count.pointee.load(ordering: .acquiring) >= tiles { return }
+    for _ in 0..<1200 {
+      if holds() { return }
       dlc_pause()
     }
     pthread_mutex_lock(mutex)
     parked.add(1, ordering: .sequentiallyConsistent)
-    while count.pointee.load(ordering: .sequentiallyConsistent) < tiles {
-      pthread_cond_wait(condition, mutex)
-    }
+    while !holds() { pthread_cond_wait(condition, mutex) }
     parked.subtract(1, ordering: .sequentiallyConsistent)
     pthread_mutex_unlock(mutex)
   }
