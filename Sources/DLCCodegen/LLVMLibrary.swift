@@ -10,6 +10,10 @@ package struct LLVMLibrary: @unchecked Sendable {
   // The table is written once, before it is handed out.
   private let table: UnsafePointer<dlc_llvm>
 
+  /// Light passes: kernels are already in the shape that they should have.
+  package static let passes =
+    "function(instcombine<no-verify-fixpoint>,simplifycfg,early-cse,loop-mssa(licm),instsimplify)"
+
   package init() throws(DLCError) {
     guard let table = dlc_llvm_open() else {
       throw DLCError(
@@ -86,9 +90,7 @@ package struct LLVMLibrary: @unchecked Sendable {
     llvm.DisposeTargetData(layout)
     let options = llvm.CreatePassBuilderOptions()
     defer { llvm.DisposePassBuilderOptions(options) }
-    let passes =
-      "function(instcombine<no-verify-fixpoint>,simplifycfg,early-cse,loop-mssa(licm),instsimplify)"
-    if let error = llvm.RunPasses(module, passes, machine, options) {
+    if let error = llvm.RunPasses(module, Self.passes, machine, options) {
       let text = llvm.GetErrorMessage(error)
       defer { llvm.DisposeErrorMessage(text) }
       throw failure("passes", text.map { String(cString: $0) } ?? "")

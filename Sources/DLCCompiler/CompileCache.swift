@@ -30,6 +30,13 @@ public struct CompileCache: Sendable {
 
   public init(directory: String) { self.directory = directory }
 
+  /// Tells builds of dlc apart, so that none runs what another one compiled.
+  static let buildIdentity: String = {
+    var information = stat()
+    guard stat("/proc/self/exe", &information) == 0 else { return "unknown" }
+    return "\(information.st_size) \(information.st_mtim.tv_sec).\(information.st_mtim.tv_nsec)"
+  }()
+
   private func makeDirectory() -> Bool {
     var path = ""
     for part in directory.split(separator: "/") {

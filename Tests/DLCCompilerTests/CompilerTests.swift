@@ -297,6 +297,27 @@ import Testing
     #expect(Double(build.program.arenaBytes) <= 1.2 * Double(max(build.program.arenaLowerBound, 1)))
   }
 
+  @Test func dyingInputsGiveTheirBytesToOutputs() throws {
+    var module = Module("m")
+    try module.function("forward") { g in
+      let x = g.input("x", .float32, [256, 64])
+      // `a` is read by the windows and, for the last time, where `b` is made.
+      let a = g.tanh(x)
+      let peaks = g.maxPool(a, window: [2, 2])
+      let b = a * g.broadcast(g.sum(peaks, axes: [0, 1]) * 0.001, to: a.shape)
+      g.output("y", g.dotGeneral(b, b, lhsContracting: [0], rhsContracting: [0]))
+    }
+    let build = try Compiler().build(module, function: nil, dimensions: [:])
+    let whole = 256 * 64 * 4
+    let large = build.program.buffers.filter { if case .arena = $0.place { $0.byteCount == whole } else { false } }
+    #expect(large.count >= 2 && build.program.arenaBytes < 2 * whole, "\(build.program.arenaBytes)")
+    let arrays = Differential.arrays([TensorType(.float32, [256, 64])], range: -1...1, seed: 1)
+    let (want, _) = try Interpreter(.float64).run(
+      module, function: module.functions[0], inputs: ["x": arrays[0]], states: [:], dimensions: [:])
+    let got = try build.executable.run(["x": arrays[0]], threads: 2)
+    #expect(Differential.error(got[0].value, want[0].value, ulps: 4096, scale: 16) <= 1)
+  }
+
   @Test func scalesFoldIntoWeights() throws {
     var module = Module("bn")
     try module.function("forward") { g in
