@@ -86,7 +86,8 @@ let package = Package(
     tests(
       "DLCCompiler",
       [
-        "DLCTensor", "DLCGraph", "DLCReference", "DLCRuntime", "DLCProgram", "DLCFormats",
+        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCRuntime", "DLCProgram",
+        "DLCFormats",
         "DLCTestSupport", "DLCZoo",
       ]),
     tests("DLCZoo", ["DLCTensor", "DLCGraph", "DLCFormats"]),

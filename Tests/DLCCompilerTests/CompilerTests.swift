@@ -309,7 +309,9 @@ import Testing
     }
     let build = try Compiler().build(module, function: nil, dimensions: [:])
     let whole = 256 * 64 * 4
-    let large = build.program.buffers.filter { if case .arena = $0.place { $0.byteCount == whole } else { false } }
+    let large = build.program.buffers.filter {
+      if case .arena = $0.place { $0.byteCount == whole } else { false }
+    }
     #expect(large.count >= 2 && build.program.arenaBytes < 2 * whole, "\(build.program.arenaBytes)")
     let arrays = Differential.arrays([TensorType(.float32, [256, 64])], range: -1...1, seed: 1)
     let (want, _) = try Interpreter(.float64).run(

@@ -107,8 +107,52 @@ package struct Convolution: Operator {
     return [out]
   }
 
+  /// Both cotangents are convolutions: of the output's cotangent with the mirrored kernel, and of the
+  /// input with the output's cotangent, where strides and kernel dilation change places.
   package var derivative: Derivative {
-    .undefined(because: "the derivative of convolution is not implemented yet")
+    let geometry = geometry
+    return .rule { p in
+      let (g, x, k, d) = (p.g, p.operands[0], p.operands[1], p.cotangent)
+      let spatial = geometry.strides.indices
+      let groups = Dimension(geometry.groups)
+      let spatialAxes = spatial.map { $0 + 3 }
+      /// [a, G b, ...] as [a, G, b, ...], axes permuted, the group joined to the axis after it.
+      func regroup(_ v: Value, splitting axis: Int, _ order: [Int]) -> Value {
+        var shape = v.shape
+        shape.replaceSubrange(axis...axis, with: [groups, v.shape[axis] / groups])
+        let moved = g.transpose(g.reshape(v, shape), order + spatialAxes)
+        let at = order.firstIndex(of: axis)!
+        var joined = moved.shape
+        joined.replaceSubrange(at...at + 1, with: [moved.shape[at] * moved.shape[at + 1]])
+        return g.reshape(moved, joined)
+      }
+      // The extents of the input once dilated, and of what the windows cover.
+      let dilated = spatial.map {
+        (x.shape[$0 + 2] - 1) * Dimension(geometry.inputDilation[$0]) + 1
+      }
+      let reach = spatial.map { (k.shape[$0 + 2] - 1) * Dimension(geometry.kernelDilation[$0]) }
+      let stepped = spatial.map { (d.shape[$0 + 2] - 1) * Dimension(geometry.strides[$0]) + 1 }
+      let low = spatial.map { Dimension(geometry.paddingLow[$0]) }
+
+      let dLow = spatial.map { reach[$0] - low[$0] }
+      let dHigh = spatial.map { dilated[$0] - stepped[$0] - dLow[$0] + reach[$0] }
+      let spread = g.pad(
+        d, 0, low: [0, 0] + dLow, high: [0, 0] + dHigh,
+        interior: [0, 0] + geometry.strides.map { $0 - 1 })
+      let mirrored = g.reverse(regroup(k, splitting: 0, [0, 2, 1]), axes: spatial.map { $0 + 2 })
+      let dx = g.convolution(
+        spread, mirrored, strides: geometry.inputDilation, kernelDilation: geometry.kernelDilation,
+        groups: geometry.groups)
+
+      let xHigh = spatial.map { stepped[$0] + reach[$0] - dilated[$0] - low[$0] }
+      let window = g.pad(
+        x, 0, low: [0, 0] + low, high: [0, 0] + xHigh,
+        interior: [0, 0] + geometry.inputDilation.map { $0 - 1 })
+      let dk = g.convolution(
+        regroup(window, splitting: 1, [2, 1, 0]), regroup(d, splitting: 1, [1, 2, 0]),
+        strides: geometry.kernelDilation, kernelDilation: geometry.strides, groups: geometry.groups)
+      return [dx, g.transpose(dk, [1, 0] + spatial.map { $0 + 2 })]
+    }
   }
 
   package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {

@@ -75,7 +75,30 @@ package struct ReduceWindow: Operator {
   }
 
   package var derivative: Derivative {
-    .undefined(because: "the derivative of a window reduction is not implemented yet")
+    let geometry = geometry
+    switch geometry.combiner {
+    case .and, .or: return .zero
+    case .sum: break
+    default:
+      return .undefined(because: "only sums over windows have a derivative so far")
+    }
+    return .rule { p in
+      let (g, x, d) = (p.g, p.operands[0], p.cotangent)
+      let axes = geometry.window.indices
+      // Every input element collects from the windows that cover it: a sum over mirrored windows.
+      let reach = axes.map { (geometry.window[$0] - 1) * geometry.dilation[$0] }
+      let low = axes.map { Dimension(reach[$0] - geometry.paddingLow[$0]) }
+      let high = axes.map {
+        x.shape[$0] - ((d.shape[$0] - 1) * Dimension(geometry.strides[$0]) + 1) - low[$0]
+          + Dimension(reach[$0])
+      }
+      let spread = g.pad(d, 0, low: low, high: high, interior: geometry.strides.map { $0 - 1 })
+      var mirrored = geometry
+      mirrored.strides = axes.map { _ in 1 }
+      mirrored.paddingLow = axes.map { _ in 0 }
+      mirrored.paddingHigh = axes.map { _ in 0 }
+      return [g.add(.reduceWindow(ReduceWindow(mirrored)), [spread], #fileID, #line)]
+    }
   }
 
   package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
