@@ -48,6 +48,24 @@ struct FloatMath {
     return value
   }
 
+  /// The same by Estrin's scheme: a few products more, and half the latency. Long functions are bound
+  /// by latency, as the processor sees only two or three of their iterations at a time.
+  mutating func balancedPolynomial(_ x: Operand, _ c: [Double]) -> Operand {
+    var terms: [Operand] = []
+    for index in stride(from: 0, to: c.count, by: 2) {
+      terms.append(
+        index + 1 < c.count ? fma(number(c[index + 1]), x, number(c[index])) : number(c[index]))
+    }
+    var power = x
+    while terms.count > 1 {
+      power = mul(power, power)
+      terms = stride(from: 0, to: terms.count, by: 2).map { index in
+        index + 1 < terms.count ? fma(terms[index + 1], power, terms[index]) : terms[index]
+      }
+    }
+    return terms[0]
+  }
+
   mutating func compare(_ predicate: String, _ a: Operand, _ b: Operand) -> Operand {
     text.make("i1", lanes, "fcmp \(predicate) \(a.text), \(b.name)")
   }
@@ -107,22 +125,8 @@ struct FloatMath {
       let high = fma(whole, -0.693359375, clipped)
       r = fma(whole, 2.12194440e-4, high)
     }
-    let p: Operand
-    if double {
-      p = polynomial(
-        r,
-        [
-          1, 1, 0.5, 1 / 6.0, 1 / 24.0, 1 / 120.0, 1 / 720.0, 1 / 5040.0, 1 / 40320.0,
-          1 / 362880.0, 1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0,
-        ])
-    } else {
-      p = polynomial(
-        r,
-        [
-          1, 1, 0.5, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3,
-          1.9875691500e-4,
-        ])
-    }
+    let high = double ? Self.exponentialDouble : Self.exponentialFloat
+    let p = add(fma(mul(r, r), balancedPolynomial(r, high), r), 1)
     // 2^n in two factors: n reaches beyond the normal exponents on both sides.
     let half = binary("ashr", n, integer(1))
     let rest = binary("sub", n, half)
@@ -246,7 +250,7 @@ struct FloatMath {
     var coefficients = double ? Self.erfcDouble : Self.erfcFloat
     let high = double ? coefficients[0] : Double(Float(coefficients[0]))
     coefficients[0] -= high
-    let q = add(polynomial(t, coefficients), high)
+    let q = add(balancedPolynomial(t, coefficients), high)
     let square = mul(bounded, bounded)
     let rest = fma(bounded, bounded, negate(square))
     let e = exponential(negate(square), isBounded: true)
@@ -385,6 +389,14 @@ struct FloatMath {
     let valid = select(compare("oeq", x, .infinity), number(.nan), bounded)
     return select(compare("uno", a, b), add(a, b), copySign(valid, a))
   }
+
+  /// Coefficients of (e^r - 1 - r) / r^2: Taylor's for double, a minimax fit (Cephes) for float.
+  static let exponentialDouble: [Double] = (2...13).map { degree in
+    1 / (1...degree).reduce(1.0) { $0 * Double($1) }
+  }
+  static let exponentialFloat: [Double] = [
+    0.5, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4,
+  ]
 
   static let erfcFloat: [Double] = [
     1.276978391144088037, -0.09276391693443339547, -0.1660312974926619379, 0.164053647443959893,
