@@ -11,6 +11,7 @@ package struct ContractionPlan {
   package var depth: [Int]
   package var left: ValueID
   package var right: ValueID
+  private var geometry: ContractionGeometry
 
   /// nil when the product is too small or too thin for tiles, or its type has no microkernels.
   package init?(_ graph: Graph, _ node: Node, _ target: Target) {
@@ -23,6 +24,7 @@ package struct ContractionPlan {
     columns = g.rhsFree(b.count).map { b[$0] }
     depth = g.lhsContracting.map { a[$0] }
     (left, right) = (node.operands[0], node.operands[1])
+    geometry = g
     let (m, n, k) = (rows.reduce(1, *), columns.reduce(1, *), depth.reduce(1, *))
     guard m >= 2, n >= 2, k >= 1, m * n * k >= 512, batch.allSatisfy({ $0 > 0 }) else { return nil }
     // Operands must be memory of the kernel, not numbers that are computed on the way.
@@ -37,13 +39,50 @@ package struct ContractionPlan {
   }
 }
 
+extension ContractionPlan {
+  /// The coordinate of the left operand for a batch, a row and a position in the depth.
+  func leftCoordinate(
+    _ batch: [LoopVariable], row: IndexExpression, depth: IndexExpression
+  ) -> [IndexExpression] {
+    let rank = batch.count + rows.count + self.depth.count
+    return coordinate(
+      [geometry.lhsBatch, geometry.lhsFree(rank), geometry.lhsContracting],
+      [
+        batch.map { IndexExpression($0) }, delinearize(row, rows), delinearize(depth, self.depth),
+      ])
+  }
+
+  /// The coordinate of the right operand for a batch, a column and a position in the depth.
+  func rightCoordinate(
+    _ batch: [LoopVariable], column: IndexExpression, depth: IndexExpression
+  ) -> [IndexExpression] {
+    let rank = batch.count + columns.count + self.depth.count
+    return coordinate(
+      [geometry.rhsBatch, geometry.rhsFree(rank), geometry.rhsContracting],
+      [
+        batch.map { IndexExpression($0) }, delinearize(column, columns),
+        delinearize(depth, self.depth),
+      ])
+  }
+
+  private func coordinate(_ axes: [[Int]], _ positions: [[IndexExpression]]) -> [IndexExpression] {
+    var result = axes.joined().map { _ in IndexExpression(0) }
+    for (axis, position) in zip(axes.joined(), positions.joined()) { result[axis] = position }
+    return result
+  }
+
+  /// The number of a batch.
+  func flat(_ batch: [LoopVariable]) -> IndexExpression {
+    linearize(batch.map { IndexExpression($0) }, self.batch)
+  }
+}
+
 enum ContractionLowering {
   static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
     -> LoweredRegion
   {
     let node = graph[id]
-    guard case .contraction(let geometry) = graph.structure(node),
-      let plan = ContractionPlan(graph, node, target)
+    guard let plan = ContractionPlan(graph, node, target)
     else { preconditionFailure("the region has no product") }
     let type = graph.type(node.results[0]).dataType
     let width = target.panelWidth(type)
@@ -58,10 +97,10 @@ enum ContractionLowering {
     // An operand that never changes is packed once, before all runs, and one that serves many rows by a
     // step of its own; one that changes and serves few rows is packed in the tile
     // that uses it, while it is in the cache.
-    let isPrepared = graph.isSteady(plan.right) || m > 256 || k > 4096
-    if isPrepared {
+    let hasPackStep = graph.isSteady(plan.right) || m > 256 || k > 4096
+    if hasPackStep {
       temporaries.append(Local(type, batchCount * panels * k * width))
-      calls.append(pack(graph, node, geometry, plan, type, width, target))
+      calls.append(pack(graph, plan, type, width, target))
     }
 
     var e = RegionEvaluator(graph, region)
@@ -70,32 +109,19 @@ enum ContractionLowering {
     let rowVariable = e.variable(m)
     let columnVariable = e.variable(n)
     let depthVariable = e.variable(k)
-    func leftIndex(_ row: LoopVariable, _ depth: LoopVariable) -> (ValueID, IndexExpression) {
-      let a = graph.sizes(plan.left)
-      var c = a.map { _ in IndexExpression(0) }
-      for (axis, position) in zip(geometry.lhsBatch, batchCoordinate) { c[axis] = position }
-      for (axis, position) in zip(
-        geometry.lhsFree(a.count), delinearize(IndexExpression(row), plan.rows))
-      { c[axis] = position }
-      for (axis, position) in zip(
-        geometry.lhsContracting, delinearize(IndexExpression(depth), plan.depth))
-      { c[axis] = position }
-      let (value, coordinate) = graph.resolve(plan.left, c)
-      return (value, linearize(coordinate, graph.sizes(value)))
-    }
-    let (leftValue, leftPosition) = leftIndex(rowVariable, depthVariable)
-    var position = leftPosition
+    let (leftValue, leftElement) = graph.resolve(
+      plan.left,
+      plan.leftCoordinate(
+        batchVariables, row: IndexExpression(rowVariable), depth: IndexExpression(depthVariable)))
+    let flatBatch = plan.flat(batchVariables)
+    var position = linearize(leftElement, graph.sizes(leftValue))
     var leftSource: RegionEvaluator.ParameterSource = .value(leftValue)
     var leftCount = graph.type(leftValue).elementCount
     if position.stride(of: rowVariable) == nil || position.stride(of: depthVariable) == nil {
       // Its rows or its depth do not lie at regular distances: it is copied to where they do.
-      calls.append(copyLeft(graph, geometry, plan, type, target, slot: temporaries.count))
+      calls.append(copyLeft(graph, plan, type, target, slot: temporaries.count))
       temporaries.append(Local(type, batchCount * m * k))
-      var flat = IndexExpression(0)
-      for (variable, extent) in zip(batchVariables, plan.batch) {
-        flat = flat * extent + IndexExpression(variable)
-      }
-      position = (flat * m + IndexExpression(rowVariable)) * k + IndexExpression(depthVariable)
+      position = (flatBatch * m + IndexExpression(rowVariable)) * k + IndexExpression(depthVariable)
       leftCount = batchCount * m * k
       leftSource = .temporary(temporaries.count - 1)
     }
@@ -104,8 +130,8 @@ enum ContractionLowering {
 
     // Blocks: rows by the cache, columns so that a tile takes some tens of microseconds.
     let tileRows = target.tile.rows
-    let rowBlock = blockSize(m, limit: tileRows * (isPrepared ? 16 : 32), multiple: tileRows)
-    let wanted = min(max(64, 12_000_000 / max(2 * rowBlock * k, 1)), isPrepared ? 512 : 192)
+    let rowBlock = blockSize(m, limit: tileRows * (hasPackStep ? 16 : 32), multiple: tileRows)
+    let wanted = min(max(64, 12_000_000 / max(2 * rowBlock * k, 1)), hasPackStep ? 512 : 192)
     // Equal parts, in whole panels.
     let columnBlock = blockSize(panels, limit: max(1, wanted / width), multiple: 1) * width
     let depthBlock = k <= 320 ? max(k, 1) : blockSize(k, limit: 256, multiple: 4)
@@ -115,10 +141,6 @@ enum ContractionLowering {
     let columnExtent = BlockExtent(total: n, size: columnBlock, index: columnBlocks)
 
     let leftMemory = e.parameter(leftSource, type, count: leftCount)
-    var flatBatch = IndexExpression(0)
-    for (variable, extent) in zip(batchVariables, plan.batch) {
-      flatBatch = flatBatch * extent + IndexExpression(variable)
-    }
     let isDirect = region.members == [id] && region.outputs.count == 1
     let cMemory: Memory
     let cBase: IndexExpression
@@ -134,19 +156,19 @@ enum ContractionLowering {
       cMemory = e.local(type, rowBlock * columnBlock)
       cBase = IndexExpression(0)
     }
-    let parts = isPrepared ? 1 : (k + depthBlock - 1) / depthBlock
-    let partDepth = isPrepared ? k : depthBlock
+    let parts = hasPackStep ? 1 : (k + depthBlock - 1) / depthBlock
+    let partDepth = hasPackStep ? k : depthBlock
     let packed =
-      isPrepared
+      hasPackStep
       ? e.parameter(.temporary(0), type, count: batchCount * panels * k * width)
       : e.local(type, columnBlock * partDepth)
     var body: [Statement] = []
     for part in 0..<parts {
       let first = part * partDepth
       let depth = min(partDepth, k - first)
-      if !isPrepared {
+      if !hasPackStep {
         body += packTile(
-          &e, geometry, plan, batchCoordinate, packed, type, width, columnBlocks, columnBlock,
+          &e, plan, batchVariables, packed, type, width, columnBlocks, columnBlock,
           first: first, depth: depth)
       }
       let start = position.substitute { v in
@@ -159,14 +181,14 @@ enum ContractionLowering {
           ContractStatement(
             type: type, a: leftMemory, aBase: start, aRowStride: rowStride,
             aDepthStride: depthStride, b: packed,
-            bBase: isPrepared
+            bBase: hasPackStep
               ? (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width))
                 * (k * width) : IndexExpression(0),
             bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory,
             cBase: cBase,
             cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent,
             depth: depth,
-            depthBlock: isPrepared ? depthBlock : max(depth, 1), accumulates: part > 0)))
+            depthBlock: hasPackStep ? depthBlock : max(depth, 1), accumulates: part > 0)))
     }
     if !isDirect {
       let coordinate =
@@ -190,23 +212,15 @@ enum ContractionLowering {
 
   /// Part of the columns of a tile, in panels of scratch memory.
   private static func packTile(
-    _ e: inout RegionEvaluator, _ g: ContractionGeometry, _ plan: ContractionPlan,
-    _ batch: [IndexExpression],
-    _ memory: Memory, _ type: DataType, _ width: Int, _ block: LoopVariable, _ blockSize: Int,
+    _ e: inout RegionEvaluator, _ plan: ContractionPlan, _ batch: [LoopVariable], _ memory: Memory,
+    _ type: DataType, _ width: Int, _ block: LoopVariable, _ blockSize: Int,
     first: Int, depth: Int
   ) -> [Statement] {
     let n = plan.columns.reduce(1, *)
     let panels = (n + width - 1) / width
     let (panel, column, step) = (e.variable(panels), e.variable(n), e.variable(depth))
-    let sizes = e.graph.sizes(plan.right)
-    var c = sizes.map { _ in IndexExpression(0) }
-    for (axis, position) in zip(g.rhsBatch, batch) { c[axis] = position }
-    for (axis, position) in zip(
-      g.rhsFree(sizes.count), delinearize(IndexExpression(column), plan.columns))
-    { c[axis] = position }
-    for (axis, position) in zip(
-      g.rhsContracting, delinearize(IndexExpression(step) + first, plan.depth))
-    { c[axis] = position }
+    let c = plan.rightCoordinate(
+      batch, column: IndexExpression(column), depth: IndexExpression(step) + first)
     let perPanel = blockSize / width
     let place =
       (IndexExpression(panel) - IndexExpression(block) * perPanel) * (depth * width)
@@ -262,30 +276,17 @@ enum ContractionLowering {
   /// The right operand in panels [batch, panel, depth, width]; what lies beyond the last column is
   /// never written and never used.
   private static func pack(
-    _ graph: Graph, _ node: Node, _ g: ContractionGeometry, _ plan: ContractionPlan,
-    _ type: DataType,
-    _ width: Int, _ target: Target
+    _ graph: Graph, _ plan: ContractionPlan, _ type: DataType, _ width: Int, _ target: Target
   ) -> KernelCall {
     let (n, k) = (plan.columns.reduce(1, *), plan.depth.reduce(1, *))
     let panels = (n + width - 1) / width
     var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
     let batch = plan.batch.map { e.variable($0) }
     let (panel, column, depth) = (e.variable(panels), e.variable(n), e.variable(k))
-    let b = graph.sizes(plan.right)
-    var c = b.map { _ in IndexExpression(0) }
-    for (axis, variable) in zip(g.rhsBatch, batch) { c[axis] = IndexExpression(variable) }
-    for (axis, position) in zip(
-      g.rhsFree(b.count), delinearize(IndexExpression(column), plan.columns))
-    { c[axis] = position }
-    for (axis, position) in zip(g.rhsContracting, delinearize(IndexExpression(depth), plan.depth)) {
-      c[axis] = position
-    }
-    var flat = IndexExpression(0)
-    for (variable, extent) in zip(batch, plan.batch) {
-      flat = flat * extent + IndexExpression(variable)
-    }
+    let c = plan.rightCoordinate(
+      batch, column: IndexExpression(column), depth: IndexExpression(depth))
     let position =
-      ((flat * panels + IndexExpression(panel)) * k + IndexExpression(depth)) * width
+      ((plan.flat(batch) * panels + IndexExpression(panel)) * k + IndexExpression(depth)) * width
       + (IndexExpression(column) - IndexExpression(panel) * width)
     // Neighbouring columns in memory: whole rows of several panels are read at a time. Otherwise each
     // panel follows its columns down, which then are the streams.
@@ -320,32 +321,20 @@ enum ContractionLowering {
 
   /// The left operand as [batch, rows, depth] in row-major order.
   private static func copyLeft(
-    _ graph: Graph, _ g: ContractionGeometry, _ plan: ContractionPlan, _ type: DataType,
-    _ target: Target, slot: Int
+    _ graph: Graph, _ plan: ContractionPlan, _ type: DataType, _ target: Target, slot: Int
   ) -> KernelCall {
     var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
     let batch = plan.batch.map { e.variable($0) }
     let (m, k) = (plan.rows.reduce(1, *), plan.depth.reduce(1, *))
     let (row, depth) = (e.variable(m), e.variable(k))
-    let a = graph.sizes(plan.left)
-    var c = a.map { _ in IndexExpression(0) }
-    for (axis, variable) in zip(g.lhsBatch, batch) { c[axis] = IndexExpression(variable) }
-    for (axis, position) in zip(g.lhsFree(a.count), delinearize(IndexExpression(row), plan.rows)) {
-      c[axis] = position
-    }
-    for (axis, position) in zip(g.lhsContracting, delinearize(IndexExpression(depth), plan.depth)) {
-      c[axis] = position
-    }
-    var flat = IndexExpression(0)
-    for (variable, extent) in zip(batch, plan.batch) {
-      flat = flat * extent + IndexExpression(variable)
-    }
+    let c = plan.leftCoordinate(
+      batch, row: IndexExpression(row), depth: IndexExpression(depth))
     e.scopes = [RegionEvaluator.Scope(variables: Set(batch + [row, depth]))]
     let id = e.evaluate(plan.left, c)
     let statements = e.scopes[0].statements
     var parameters = e.parameters
     parameters.append(Parameter(type, plan.batch.reduce(1, *) * m * k, isOutput: true))
-    let position = (flat * m + IndexExpression(row)) * k + IndexExpression(depth)
+    let position = (plan.flat(batch) * m + IndexExpression(row)) * k + IndexExpression(depth)
     let rowBlock = max(1, 32768 / max(k, 1))
     let block = e.variable((m + rowBlock - 1) / rowBlock)
     let inner = Loop(
