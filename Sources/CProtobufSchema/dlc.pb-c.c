@@ -682,6 +682,96 @@ void   dlc__program__free_unpacked
   assert(message->base.descriptor == &dlc__program__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   dlc__instruction__init
+                     (Dlc__Instruction         *message)
+{
+  static const Dlc__Instruction init_value = DLC__INSTRUCTION__INIT;
+  *message = init_value;
+}
+size_t dlc__instruction__get_packed_size
+                     (const Dlc__Instruction *message)
+{
+  assert(message->base.descriptor == &dlc__instruction__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__instruction__pack
+                     (const Dlc__Instruction *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__instruction__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__instruction__pack_to_buffer
+                     (const Dlc__Instruction *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__instruction__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Instruction *
+       dlc__instruction__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Instruction *)
+     protobuf_c_message_unpack (&dlc__instruction__descriptor,
+                                allocator, len, data);
+}
+void   dlc__instruction__free_unpacked
+                     (Dlc__Instruction *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__instruction__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   dlc__carried__init
+                     (Dlc__Carried         *message)
+{
+  static const Dlc__Carried init_value = DLC__CARRIED__INIT;
+  *message = init_value;
+}
+size_t dlc__carried__get_packed_size
+                     (const Dlc__Carried *message)
+{
+  assert(message->base.descriptor == &dlc__carried__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__carried__pack
+                     (const Dlc__Carried *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__carried__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__carried__pack_to_buffer
+                     (const Dlc__Carried *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__carried__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Carried *
+       dlc__carried__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Carried *)
+     protobuf_c_message_unpack (&dlc__carried__descriptor,
+                                allocator, len, data);
+}
+void   dlc__carried__free_unpacked
+                     (Dlc__Carried *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__carried__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   dlc__section__init
                      (Dlc__Section         *message)
 {
@@ -1465,7 +1555,7 @@ const ProtobufCMessageDescriptor dlc__node__descriptor =
   (ProtobufCMessageInit) dlc__node__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__argument__field_descriptors[3] =
+static const ProtobufCFieldDescriptor dlc__argument__field_descriptors[4] =
 {
   {
     "state",
@@ -1503,8 +1593,21 @@ static const ProtobufCFieldDescriptor dlc__argument__field_descriptors[3] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "captured",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Argument, captured),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__argument__field_indices_by_name[] = {
+  3,   /* field[3] = captured */
   1,   /* field[1] = name */
   0,   /* field[0] = state */
   2,   /* field[2] = type */
@@ -1512,7 +1615,7 @@ static const unsigned dlc__argument__field_indices_by_name[] = {
 static const ProtobufCIntRange dlc__argument__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor dlc__argument__descriptor =
 {
@@ -1522,7 +1625,7 @@ const ProtobufCMessageDescriptor dlc__argument__descriptor =
   "Dlc__Argument",
   "dlc",
   sizeof(Dlc__Argument),
-  3,
+  4,
   dlc__argument__field_descriptors,
   dlc__argument__field_indices_by_name,
   1,  dlc__argument__number_ranges,
@@ -1991,7 +2094,7 @@ const ProtobufCMessageDescriptor dlc__module__descriptor =
   (ProtobufCMessageInit) dlc__module__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__program__field_descriptors[25] =
+static const ProtobufCFieldDescriptor dlc__program__field_descriptors[27] =
 {
   {
     "format_version",
@@ -2293,6 +2396,30 @@ static const ProtobufCFieldDescriptor dlc__program__field_descriptors[25] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "instructions",
+    26,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Program, n_instructions),
+    offsetof(Dlc__Program, instructions),
+    &dlc__instruction__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "loop_count",
+    27,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Program, loop_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__program__field_indices_by_name[] = {
   15,   /* field[15] = arena_bytes */
@@ -2308,7 +2435,9 @@ static const unsigned dlc__program__field_indices_by_name[] = {
   0,   /* field[0] = format_version */
   3,   /* field[3] = function */
   12,   /* field[12] = inputs */
+  25,   /* field[25] = instructions */
   9,   /* field[9] = kernels */
+  26,   /* field[26] = loop_count */
   22,   /* field[22] = module */
   2,   /* field[2] = name */
   13,   /* field[13] = outputs */
@@ -2324,7 +2453,7 @@ static const unsigned dlc__program__field_indices_by_name[] = {
 static const ProtobufCIntRange dlc__program__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 25 }
+  { 0, 27 }
 };
 const ProtobufCMessageDescriptor dlc__program__descriptor =
 {
@@ -2334,11 +2463,204 @@ const ProtobufCMessageDescriptor dlc__program__descriptor =
   "Dlc__Program",
   "dlc",
   sizeof(Dlc__Program),
-  25,
+  27,
   dlc__program__field_descriptors,
   dlc__program__field_indices_by_name,
   1,  dlc__program__number_ranges,
   (ProtobufCMessageInit) dlc__program__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__instruction__field_descriptors[7] =
+{
+  {
+    "kind",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Instruction, kind),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "first",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Instruction, first),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "count",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Instruction, count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "loop",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Instruction, loop),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reverse",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Instruction, reverse),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "predicate",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Instruction, predicate),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "carried",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Instruction, n_carried),
+    offsetof(Dlc__Instruction, carried),
+    &dlc__carried__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__instruction__field_indices_by_name[] = {
+  6,   /* field[6] = carried */
+  2,   /* field[2] = count */
+  1,   /* field[1] = first */
+  0,   /* field[0] = kind */
+  3,   /* field[3] = loop */
+  5,   /* field[5] = predicate */
+  4,   /* field[4] = reverse */
+};
+static const ProtobufCIntRange dlc__instruction__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor dlc__instruction__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Instruction",
+  "Instruction",
+  "Dlc__Instruction",
+  "dlc",
+  sizeof(Dlc__Instruction),
+  7,
+  dlc__instruction__field_descriptors,
+  dlc__instruction__field_indices_by_name,
+  1,  dlc__instruction__number_ranges,
+  (ProtobufCMessageInit) dlc__instruction__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__carried__field_descriptors[4] =
+{
+  {
+    "initial",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Carried, initial),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "even",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Carried, even),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "odd",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Carried, odd),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "result",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Carried, result),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__carried__field_indices_by_name[] = {
+  1,   /* field[1] = even */
+  0,   /* field[0] = initial */
+  2,   /* field[2] = odd */
+  3,   /* field[3] = result */
+};
+static const ProtobufCIntRange dlc__carried__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor dlc__carried__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Carried",
+  "Carried",
+  "Dlc__Carried",
+  "dlc",
+  sizeof(Dlc__Carried),
+  4,
+  dlc__carried__field_descriptors,
+  dlc__carried__field_indices_by_name,
+  1,  dlc__carried__number_ranges,
+  (ProtobufCMessageInit) dlc__carried__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor dlc__section__field_descriptors[2] =
@@ -2392,7 +2714,7 @@ const ProtobufCMessageDescriptor dlc__section__descriptor =
   (ProtobufCMessageInit) dlc__section__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[5] =
+static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[8] =
 {
   {
     "dtype",
@@ -2454,18 +2776,57 @@ static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "first",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Buffer, first),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "second",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Buffer, second),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "next",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Buffer, next),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__buffer__field_indices_by_name[] = {
   2,   /* field[2] = byte_count */
   0,   /* field[0] = dtype */
+  5,   /* field[5] = first */
+  7,   /* field[7] = next */
   4,   /* field[4] = offset */
   3,   /* field[3] = place */
+  6,   /* field[6] = second */
   1,   /* field[1] = shape */
 };
 static const ProtobufCIntRange dlc__buffer__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor dlc__buffer__descriptor =
 {
@@ -2475,7 +2836,7 @@ const ProtobufCMessageDescriptor dlc__buffer__descriptor =
   "Dlc__Buffer",
   "dlc",
   sizeof(Dlc__Buffer),
-  5,
+  8,
   dlc__buffer__field_descriptors,
   dlc__buffer__field_indices_by_name,
   1,  dlc__buffer__number_ranges,

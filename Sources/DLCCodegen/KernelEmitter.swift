@@ -7,6 +7,8 @@ package struct KernelEmitter {
   private let text: FunctionText
   private var values: [ScalarID: Operand] = [:]
   private var variables: [LoopVariable: String] = [:]
+  /// Bound variables whose value differs from lane to lane.
+  private var laneBound: [LoopVariable: Operand] = [:]
   private var pointers: [Memory: String] = [:]
   private var vector: VectorContext?
   /// The microkernels that the kernel calls.
@@ -117,15 +119,32 @@ package struct KernelEmitter {
     return text.make("i64", 0, "add nsw i64 \(base), \(offset)").name
   }
 
+  /// Whether an index differs from lane to lane.
+  private func isVarying(_ e: IndexExpression, _ context: VectorContext) -> Bool {
+    e.mentions(context.variable) || !laneBound.isEmpty && e.variables.contains { laneBound[$0] != nil }
+  }
+
+  /// The step from lane to lane, when it is the same everywhere.
+  private func stride(_ e: IndexExpression, _ context: VectorContext) -> Int? {
+    if !laneBound.isEmpty && e.variables.contains(where: { laneBound[$0] != nil }) { return nil }
+    return e.stride(of: context.variable)
+  }
+
   private mutating func laneIndices(_ e: IndexExpression, _ context: VectorContext) -> [String] {
-    if let stride = e.stride(of: context.variable), context.remaining == nil {
+    if let stride = stride(e, context), context.remaining == nil {
       let base = index(e)
       return (0..<context.lanes).map { lane in
         lane == 0 ? base : text.make("i64", 0, "add nsw i64 \(base), \(lane * stride)").name
       }
     }
+    let bound = laneBound.filter { e.mentions($0.key) }
     return (0..<context.lanes).map { lane in
-      index(e, [context.variable: laneVariable(lane, context)])
+      var replace = [context.variable: laneVariable(lane, context)]
+      for (variable, value) in bound {
+        replace[variable] =
+          text.make("i64", 0, "extractelement \(value.text), i64 \(lane)").name
+      }
+      return index(e, replace)
     }
   }
 
@@ -134,9 +153,9 @@ package struct KernelEmitter {
   private mutating func load(_ memory: Memory, _ e: IndexExpression, _ type: DataType) -> Operand {
     let storage = type.llvmStorage
     let raw: Operand
-    if let context = vector, e.mentions(context.variable) {
+    if let context = vector, isVarying(e, context) {
       let lanes = context.lanes
-      if e.stride(of: context.variable) == 1 {
+      if stride(e, context) == 1 {
         let pointer = address(memory, index(e), type)
         let vectorType = "<\(lanes) x \(storage)>"
         if let mask = context.mask {
@@ -172,7 +191,7 @@ package struct KernelEmitter {
   private mutating func store(
     _ memory: Memory, _ e: IndexExpression, _ value: Operand, _ type: DataType
   ) {
-    guard let context = vector, e.mentions(context.variable) else {
+    guard let context = vector, isVarying(e, context) else {
       // Every lane holds the same value when the place does not depend on the lane.
       let one =
         value.lanes == 0 ? value : text.make(value.type, 0, "extractelement \(value.text), i64 0")
@@ -184,7 +203,7 @@ package struct KernelEmitter {
     let lanes = context.lanes
     let wide = text.splat(value, lanes)
     let stored = scalar { $0.toStorage(wide, type) }
-    if e.stride(of: context.variable) == 1 {
+    if stride(e, context) == 1 {
       let pointer = address(memory, index(e), type)
       if let mask = context.mask {
         let symbol = "@llvm.masked.store.\(FunctionText.mangle(stored)).p0"
@@ -224,11 +243,11 @@ package struct KernelEmitter {
 
   /// An index as i64, one value or one per lane.
   private mutating func indexOperand(_ e: IndexExpression) -> Operand {
-    guard let context = vector, e.mentions(context.variable) else {
+    guard let context = vector, isVarying(e, context) else {
       return Operand(name: index(e), type: "i64", lanes: 0)
     }
     let lanes = context.lanes
-    if let stride = e.stride(of: context.variable) {
+    if let stride = stride(e, context) {
       let base = text.splat(Operand(name: index(e), type: "i64", lanes: 0), lanes)
       let steps = (0..<lanes).map { "i64 \($0 * stride)" }.joined(separator: ", ")
       return text.make("i64", lanes, "add \(base.text), <\(steps)>")
@@ -318,7 +337,33 @@ package struct KernelEmitter {
         }
       case .contract(let c): emit(c)
       case .pack(let p): emit(p)
+      case .bind(let variable, let id): bind(variable, values[id]!)
+      case .when(let id, let body):
+        precondition(vector == nil, "conditions stand outside vector loops")
+        let (then, done) = (text.label("then"), text.label("done"))
+        text.emit("br i1 \(values[id]!.name), label %\(then), label %\(done)")
+        text.startBlock(then)
+        emit(body)
+        text.emit("br label %\(done)")
+        text.startBlock(done)
       }
+    }
+  }
+
+  private mutating func bind(_ variable: LoopVariable, _ value: Operand) {
+    let lanes = value.lanes
+    func literal(_ number: Int) -> Operand { FunctionText.literal("\(number)", "i64", lanes) }
+    let (low, high) = (literal(0), literal(max(variable.extent - 1, 0)))
+    let under = text.make("i1", lanes, "icmp slt \(value.text), \(low.name)")
+    let raised = text.make(
+      "i64", lanes, "select \(under.text), \(low.text), \(value.text)")
+    let over = text.make("i1", lanes, "icmp sgt \(raised.text), \(high.name)")
+    let inside = text.make("i64", lanes, "select \(over.text), \(high.text), \(raised.text)")
+    if lanes == 0 {
+      variables[variable] = inside.name
+      laneBound[variable] = nil
+    } else {
+      laneBound[variable] = inside
     }
   }
 
@@ -431,7 +476,7 @@ package struct KernelEmitter {
     var folded: [Operand] = loop.accumulators.enumerated().map { index, a in
       var parts = Array(partial[index * unroll..<(index + 1) * unroll])
       while parts.count > 1 {
-        parts = stride(from: 0, to: parts.count, by: 2).map {
+        parts = Swift.stride(from: 0, to: parts.count, by: 2).map {
           $0 + 1 < parts.count ? combine(a, parts[$0], parts[$0 + 1]) : parts[$0]
         }
       }

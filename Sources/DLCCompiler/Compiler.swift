@@ -41,11 +41,11 @@ public struct Compiler: Sendable {
     let legal = try log.time("legalise") { () throws(DLCError) in try legalize(graph) }
     let regions = log.time("partition") { Partition.run(legal, target) }
     let lowered = log.time("lower") { regions.map { ($0, Lowering.lower($0, legal, target)) } }
-    try verify(lowered)
     let states = try module.ports(of: legal, sizes)
     var assembled = log.time("assemble") {
-      ProgramAssembly.assemble(legal, lowered, states: states)
+      ProgramAssembly.assemble(legal, lowered, states: states, target)
     }
+    try verify(assembled.kernels)
     try assembled.program.requireArena(
       options.memoryLimit, at: "module \(module.name), function \(function.name)")
     let generator = CodeGenerator(target, store: options.objectStore)
@@ -72,19 +72,18 @@ public struct Compiler: Sendable {
 
   /// The forms that lowering relies on, whichever passes were left out.
   private func legalize(_ graph: Graph) throws(DLCError) -> Graph {
-    var manager = PassManager([WidenHalfProducts(), MakePaddingExplicit()])
+    var manager = PassManager([
+      SimplifyControl(), WidenHalfProducts(), MakePaddingExplicit(), MaterializeOperands(),
+    ])
     return try manager.run(graph)
   }
 
   /// Kernels are checked after lowering: every index stays inside its memory.
-  private func verify(_ lowered: [(Region, LoweredRegion)]) throws(DLCError) {
+  private func verify(_ kernels: [Kernel]) throws(DLCError) {
     guard options.verifies else { return }
-    for (_, region) in lowered {
-      for call in region.calls {
-        if let violation = call.kernel.violations().first {
-          throw DLCError(
-            .code, "the lowered kernel is not sound: \(violation)", at: call.kernel.name)
-        }
+    for kernel in kernels {
+      if let violation = kernel.violations().first {
+        throw DLCError(.code, "the lowered kernel is not sound: \(violation)", at: kernel.name)
       }
     }
   }

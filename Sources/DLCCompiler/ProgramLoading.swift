@@ -114,7 +114,7 @@ extension Compiler {
       separator: ",")
     let model = SHA256.hex(ModuleFile.encode(bare))
     let key =
-      "program 1\n\(ModuleFile.producer) \(CompileCache.buildIdentity)\n\(options.target)\n\(Executable.machineFeatures)\n\(bindings)\n\(model)"
+      "program 2\n\(ModuleFile.producer) \(CompileCache.buildIdentity)\n\(options.target)\n\(Executable.machineFeatures)\n\(bindings)\n\(model)"
     let path = cache.path(key, "dlc")
     if let contents = try? ProgramFile.read(path), let executable = try? Executable(contents) {
       try executable.setState(module.storedValues(contents.program.states))

@@ -113,6 +113,7 @@ public enum ModuleFile {
       let arguments = graph.arguments.map { argument in
         arena.message(dlc__argument__init) {
           $0.state = argument.kind == .state ? 1 : 0
+          $0.captured = argument.kind == .captured ? 1 : 0
           $0.name = arena.string(argument.name)
           $0.type = encode(argument.type, arena)
         }
@@ -180,6 +181,8 @@ public enum ModuleFile {
       (n.n_attributes, n.attributes) = (attributes.count, arena.messages(attributes))
       let results = node.results.map { encode(graph.type($0), arena) }
       (n.n_results, n.results) = (results.count, arena.messages(results))
+      let regions = node.operation.regions.map { encode($0, arena) }
+      (n.n_regions, n.regions) = (regions.count, arena.messages(regions))
       n.name = arena.string(node.name)
       n.location = arena.string(node.location)
     }
@@ -349,7 +352,8 @@ public enum ModuleFile {
     for argument in each(message.n_arguments, message.arguments) {
       _ = graph.addArgument(
         Argument(
-          argument.state != 0 ? .state : .input, text(argument.name), try type(argument.type)))
+          argument.captured != 0 ? .captured : argument.state != 0 ? .state : .input,
+          text(argument.name), try type(argument.type)))
     }
     for (index, node) in each(message.n_nodes, message.nodes).enumerated() {
       do throws(DLCError) {
@@ -359,14 +363,17 @@ public enum ModuleFile {
             "operator '\(text(node.mnemonic).prefix(64))' has version \(node.version), which is newer than this dlc"
           )
         }
-        guard node.n_regions == 0 else {
-          throw DLCError(.format, "operator '\(text(node.mnemonic).prefix(64))' takes no regions")
+        // `checkDepth` has bounded the nesting.
+        var regions: [Graph] = []
+        for region in each(node.n_regions, node.regions) {
+          regions.append(try Self.graph(region))
         }
         var attributes: [Attribute] = []
         for attribute in each(node.n_attributes, node.attributes) {
           attributes.append(try decode(attribute))
         }
-        let operation = try Operation(mnemonic: text(node.mnemonic), attributes: attributes)
+        let operation = try Operation(
+          mnemonic: text(node.mnemonic), attributes: attributes, regions: regions)
         let results = try graph.append(
           operation, each(node.n_operands, node.operands).map { ValueID(Int($0)) },
           name: text(node.name), location: text(node.location))

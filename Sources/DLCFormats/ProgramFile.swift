@@ -6,7 +6,7 @@ package import DLCTensor
 /// boundaries, which are used where they are mapped.
 package enum ProgramFile {
   private static let magic = Array("DLCPROG\u{1}".utf8)
-  private static let formatVersion: UInt32 = 1
+  private static let formatVersion: UInt32 = 2
   private static let page = 4096
   private static let headerSize = 48
 
@@ -88,6 +88,14 @@ package enum ProgramFile {
           let (place, offset) = encode(slot.place)
           $0.place = place
           $0.offset = Int64(offset)
+          switch slot.place {
+          case .slice(let base, _): $0.first = UInt32(base.index)
+          case .alternating(let even, let odd, _, let next):
+            $0.first = UInt32(even.index)
+            $0.second = UInt32(odd.index)
+            $0.next = next ? 1 : 0
+          default: break
+          }
         }
       }
       (m.n_buffers, m.buffers) = (buffers.count, arena.messages(buffers))
@@ -144,6 +152,9 @@ package enum ProgramFile {
         }
       }
       (m.n_states, m.states) = (statePorts.count, arena.messages(statePorts))
+      let instructions = encode(program.instructions, arena)
+      (m.n_instructions, m.instructions) = (instructions.count, arena.messages(instructions))
+      m.loop_count = Int64(program.loopCount)
       m.arena_bytes = Int64(program.arenaBytes)
       m.arena_lower_bound = Int64(program.arenaLowerBound)
       m.prepared_bytes = Int64(program.preparedBytes)
@@ -175,7 +186,98 @@ package enum ProgramFile {
     case .constant(let o): (5, o)
     case .prepared(let o): (6, o)
     case .arena(let o): (7, o)
+    case .slice(_, let loop): (8, loop)
+    case .alternating(_, _, let loop, _): (9, loop)
     }
+  }
+
+  private static func encode(_ list: [Instruction], _ arena: ProtobufArena)
+    -> [UnsafeMutablePointer<Dlc__Instruction>]
+  {
+    func mark(_ kind: UInt32) -> UnsafeMutablePointer<Dlc__Instruction> {
+      arena.message(dlc__instruction__init) { $0.kind = kind }
+    }
+    return list.flatMap { instruction -> [UnsafeMutablePointer<Dlc__Instruction>] in
+      switch instruction {
+      case .run(let range):
+        let steps = arena.message(dlc__instruction__init) {
+          $0.first = Int64(range.lowerBound)
+          $0.count = Int64(range.count)
+        }
+        return [steps]
+      case .branch(let predicate, let then, let otherwise):
+        let head = arena.message(dlc__instruction__init) {
+          $0.kind = 3
+          $0.predicate = UInt32(predicate.index)
+        }
+        return [head] + encode(then, arena) + [mark(4)] + encode(otherwise, arena) + [mark(5)]
+      case .loop(let loop):
+        let head = arena.message(dlc__instruction__init) {
+          $0.kind = loop.count == nil ? 2 : 1
+          $0.count = Int64(loop.count ?? 0)
+          $0.loop = Int64(loop.id)
+          $0.reverse = loop.reverse ? 1 : 0
+          $0.predicate = UInt32(loop.predicate?.index ?? 0)
+          let carried = loop.carried.map { carried in
+            arena.message(dlc__carried__init) {
+              $0.initial = UInt32(carried.initial.index)
+              $0.even = UInt32(carried.even.index)
+              $0.odd = UInt32(carried.odd.index)
+              $0.result = UInt32(carried.result.index)
+            }
+          }
+          ($0.n_carried, $0.carried) = (carried.count, arena.messages(carried))
+        }
+        return [head] + encode(loop.condition, arena) + [mark(4)] + encode(loop.body, arena)
+          + [mark(5)]
+      }
+    }
+  }
+
+  /// Reads instructions up to a separator or an end.
+  private static func decode(
+    _ list: [Dlc__Instruction], _ position: inout Int, _ depth: Int, _ bad: (String) -> DLCError
+  ) throws(DLCError) -> [Instruction] {
+    guard depth <= 32 else { throw bad("the program is damaged: loops are nested too deep") }
+    func expect(_ kind: UInt32) throws(DLCError) {
+      guard position < list.count, list[position].kind == kind else {
+        throw bad("the program is damaged: a loop has no end")
+      }
+      position += 1
+    }
+    var result: [Instruction] = []
+    while position < list.count {
+      let m = list[position]
+      if m.kind == 4 || m.kind == 5 { break }
+      position += 1
+      if m.kind == 0 {
+        guard m.first >= 0, m.count >= 0, m.first < 1 << 40, m.count < 1 << 40 else {
+          throw bad("the program is damaged: a range of steps is impossible")
+        }
+        result.append(.run(Int(m.first)..<Int(m.first + m.count)))
+        continue
+      }
+      guard m.kind <= 3 else { throw bad("the program is damaged: an instruction is not known") }
+      let first = try decode(list, &position, depth + 1, bad)
+      try expect(4)
+      let second = try decode(list, &position, depth + 1, bad)
+      try expect(5)
+      if m.kind == 3 {
+        result.append(.branch(BufferID(Int(m.predicate)), then: first, otherwise: second))
+        continue
+      }
+      result.append(
+        .loop(
+          LoopInstruction(
+            id: Int(m.loop), count: m.kind == 1 ? Int(m.count) : nil, reverse: m.reverse != 0,
+            predicate: m.kind == 2 ? BufferID(Int(m.predicate)) : nil, condition: first,
+            carried: each(m.n_carried, m.carried).map {
+              LoopInstruction.Carried(
+                initial: BufferID(Int($0.initial)), even: BufferID(Int($0.even)),
+                odd: BufferID(Int($0.odd)), result: BufferID(Int($0.result)))
+            }, body: second)))
+    }
+    return result
   }
 
   /// Maps and checks a program file.
@@ -277,6 +379,10 @@ package enum ProgramFile {
       case 5: place = .constant(offset)
       case 6: place = .prepared(offset)
       case 7: place = .arena(offset)
+      case 8: place = .slice(BufferID(Int(slot.first)), loop: offset)
+      case 9:
+        place = .alternating(
+          BufferID(Int(slot.first)), BufferID(Int(slot.second)), loop: offset, next: slot.next != 0)
       default: throw bad("the program is damaged: a buffer has no place")
       }
       program.buffers.append(
@@ -312,6 +418,13 @@ package enum ProgramFile {
           initializerArguments: each(state.n_arguments, state.arguments),
           isParameter: state.parameter != 0))
     }
+    var position = 0
+    let instructions = each(m.n_instructions, m.instructions)
+    program.instructions = try decode(instructions, &position, 0, bad)
+    guard position == instructions.count else {
+      throw bad("the program is damaged: an end has no beginning")
+    }
+    program.loopCount = Int(m.loop_count)
     (program.arenaBytes, program.arenaLowerBound) = (Int(m.arena_bytes), Int(m.arena_lower_bound))
     (program.preparedBytes, program.scratchBytes) = (Int(m.prepared_bytes), Int(m.scratch_bytes))
     return program

@@ -24,8 +24,10 @@ package struct Attribute: Hashable, Sendable {
 /// Takes the attributes of an operation one by one; an operation must take all that it is given.
 package struct AttributeReader {
   private var remaining: [String: Attribute.Value]
+  private var regions: [Graph]
 
-  package init(_ attributes: [Attribute]) throws(DLCError) {
+  package init(_ attributes: [Attribute], _ regions: [Graph]) throws(DLCError) {
+    self.regions = regions
     remaining = [:]
     for attribute in attributes {
       guard remaining.updateValue(attribute.value, forKey: attribute.name) == nil else {
@@ -54,6 +56,19 @@ package struct AttributeReader {
   }
   package mutating func type(_ name: String) throws(DLCError) -> DataType {
     try take(name, "an element type") { if case .type(let v) = $0 { v } else { nil } }
+  }
+  package mutating func flag(_ name: String) throws(DLCError) -> Bool {
+    try take(name, "true or false") { if case .flag(let v) = $0 { v } else { nil } }
+  }
+  package mutating func dimension(_ name: String) throws(DLCError) -> Dimension {
+    let list = try dimensions(name)
+    guard list.count == 1 else { throw DLCError(.graph, "attribute '\(name)' is not one dimension") }
+    return list[0]
+  }
+  /// The next region.
+  package mutating func region() throws(DLCError) -> Graph {
+    guard !regions.isEmpty else { throw DLCError(.graph, "a region is missing") }
+    return regions.removeFirst()
   }
   package mutating func integers(_ name: String) throws(DLCError) -> [Int] {
     try take(name, "a list of integers") { if case .integers(let v) = $0 { v } else { nil } }
@@ -84,5 +99,6 @@ package struct AttributeReader {
     if let name = remaining.keys.min() {
       throw DLCError(.graph, "attribute '\(name)' is not known to this operation")
     }
+    guard regions.isEmpty else { throw DLCError(.graph, "there are more regions than it takes") }
   }
 }

@@ -27,17 +27,33 @@ public final class FunctionBuilder: @unchecked Sendable {
   package private(set) var graph = Graph()
   package private(set) var failure: DLCError?
   package var states: [State]
-  private var body: [(Operation, [ValueID])] = []
-  private var argumentValues: [String: Value] = [:]
-  private var currentLocation = ""
   private var nodeName = ""
+  /// The builder around this one, when it builds a region.
+  private let parent: FunctionBuilder?
+  fileprivate let depth: Int
+  private var captures: [ValueID: Value] = [:]
+  /// Values from around the region, in the order of its captured arguments.
+  private var capturedValues: [Value] = []
 
-  package init(states: [State] = []) { self.states = states }
+  package init(states: [State] = []) {
+    self.states = states
+    parent = nil
+    depth = 0
+  }
+
+  private init(inside parent: FunctionBuilder) {
+    states = []
+    self.parent = parent
+    depth = parent.depth + 1
+    nodeName = parent.nodeName
+  }
 
   /// Continues an existing graph (autodiff and passes that add nodes).
   package init(extending graph: Graph, states: [State] = []) {
     self.graph = graph
     self.states = states
+    parent = nil
+    depth = 0
   }
 
   package func value(_ id: ValueID) -> Value {
@@ -57,24 +73,109 @@ public final class FunctionBuilder: @unchecked Sendable {
     return body()
   }
 
-  /// Adds an operation. Everything that the builder offers ends here.
+  /// Adds an operation of one result.
   package func add(
     _ operation: Operation, _ operands: [Value], _ file: StaticString, _ line: UInt
   ) -> Value {
-    guard failure == nil else { return value(ValueID(-1)) }
-    for operand in operands where operand.builder !== self || operand.id.index < 0 {
-      return fail(DLCError(.graph, "an operand belongs to another function", at: "\(file):\(line)"))
+    addAll(operation, operands, file, line).first ?? value(ValueID(-1))
+  }
+
+  /// Adds an operation. Everything that the builder offers ends here.
+  /// - Returns: its results; none after a mistake.
+  package func addAll(
+    _ operation: Operation, _ operands: [Value], _ file: StaticString, _ line: UInt
+  ) -> [Value] {
+    guard failure == nil else { return [] }
+    var ids: [ValueID] = []
+    for operand in operands {
+      guard let known = local(operand) else {
+        _ = fail(
+          DLCError(.graph, "an operand belongs to another function", at: "\(file):\(line)"))
+        return []
+      }
+      ids.append(known.id)
     }
     do {
-      let ids = try graph.append(
-        operation, operands.map(\.id), name: nodeName, location: "\(file):\(line)")
-      return value(ids[0])
-    } catch { return fail(error) }
+      let results = try graph.append(operation, ids, name: nodeName, location: "\(file):\(line)")
+      return results.map { value($0) }
+    } catch {
+      _ = fail(error)
+      return []
+    }
+  }
+
+  // MARK: Regions
+
+  /// The value in this graph: a value from around a region is captured by its first use. Constants
+  /// are repeated instead.
+  private func local(_ outside: Value) -> Value? {
+    if outside.builder === self { return outside.id.index < 0 ? nil : outside }
+    guard let parent, let outer = parent.local(outside) else { return nil }
+    if let known = captures[outer.id] { return known }
+    if let copy = repeated(outer) { return copy }
+    let argument = Argument(.captured, "k\(capturedValues.count)", outer.type)
+    let inner = value(graph.addArgument(argument))
+    capturedValues.append(outer)
+    captures[outer.id] = inner
+    return inner
+  }
+
+  private func repeated(_ outer: Value) -> Value? {
+    guard let node = outer.builder.graph.definition(outer.id) else { return nil }
+    var operands: [ValueID] = []
+    switch node.operation {
+    case .constant(let c) where c.value.count > 16: return nil
+    case .constant, .dimension, .iota: break
+    case .broadcast:
+      guard let inner = repeated(outer.builder.value(node.operands[0])) else { return nil }
+      operands = [inner.id]
+    default: return nil
+    }
+    guard
+      let made = try? graph.append(
+        node.operation, operands, name: node.name, location: node.location)
+    else { return nil }
+    let copy = value(made[0])
+    captures[outer.id] = copy
+    return copy
+  }
+
+  /// Builds the graph of a region.
+  /// - Returns: the graph, and the values that it captures; nil after a mistake.
+  package func region(
+    _ inputs: [TensorType], _ body: (FunctionBuilder, [Value]) -> [Value]
+  ) -> (graph: Graph, captured: [Value])? {
+    guard failure == nil else { return nil }
+    let inner = FunctionBuilder(inside: self)
+    let arguments = inputs.enumerated().map { number, type in
+      inner.value(inner.graph.addArgument(Argument(.input, "a\(number)", type)))
+    }
+    for (number, result) in body(inner, arguments).enumerated() {
+      guard let own = inner.local(result) else {
+        if inner.failure == nil {
+          _ = inner.fail(DLCError(.graph, "a region's result belongs to another function"))
+        }
+        break
+      }
+      inner.graph.results.append(NamedValue("r\(number)", own.id))
+    }
+    do throws(DLCError) {
+      if let failure = inner.failure { throw failure }
+      return (try inner.graph.normalized(), inner.capturedValues)
+    } catch {
+      if failure == nil { failure = error }
+      return nil
+    }
+  }
+
+  /// The builder of the innermost of two values.
+  package static func innermost(_ a: Value, _ b: Value) -> FunctionBuilder {
+    a.builder.depth >= b.builder.depth ? a.builder : b.builder
   }
 
   // MARK: Arguments and results
 
-  /// Declares an input; inputs and state come before the first operation.
+  /// Declares an input.
   public func input(
     _ name: String, _ type: DataType = .float32, _ shape: [Dimension] = [],
     file: StaticString = #fileID, line: UInt = #line
@@ -85,11 +186,8 @@ public final class FunctionBuilder: @unchecked Sendable {
   private func argument(_ argument: Argument, _ file: StaticString, _ line: UInt) -> Value {
     guard failure == nil else { return value(ValueID(-1)) }
     let place = "\(file):\(line)"
-    guard graph.nodes.isEmpty else {
-      return fail(
-        DLCError(
-          .graph, "'\(argument.name)' is declared after the first operation", at: place,
-          remedy: "declare inputs and state first"))
+    guard parent == nil else {
+      return fail(DLCError(.graph, "input '\(argument.name)' is declared in a region", at: place))
     }
     if graph.arguments.contains(where: { $0.kind == argument.kind && $0.name == argument.name }) {
       return fail(DLCError(.graph, "'\(argument.name)' is declared twice", at: place))
@@ -121,12 +219,18 @@ public final class FunctionBuilder: @unchecked Sendable {
   }
 
   private func state(_ state: State, _ file: StaticString, _ line: UInt) -> Value {
+    if let parent { return parent.state(state, file, line) }
     if let known = states.first(where: { $0.name == state.name }) {
       guard known.type == state.type else {
         return fail(
           DLCError(
             .graph, "state '\(state.name)' is \(known.type) elsewhere, not \(state.type)",
             at: "\(file):\(line)"))
+      }
+      if let position = graph.arguments.firstIndex(where: {
+        $0.kind == .state && $0.name == state.name
+      }) {
+        return value(graph.argumentValues[position])
       }
     } else {
       states.append(state)
@@ -163,7 +267,7 @@ extension Module {
     body(builder)
     if let failure = builder.failure { throw failure.within("function \(name)") }
     states = builder.states
-    functions.append(Function(name, builder.graph))
+    functions.append(Function(name, try builder.graph.normalized()))
     do { try verify() } catch {
       functions.removeLast()
       throw error

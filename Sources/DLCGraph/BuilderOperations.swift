@@ -320,12 +320,24 @@ extension FunctionBuilder {
 }
 
 extension Value {
-  public static func + (a: Value, b: Value) -> Value { a.builder.binary(.add, a, b) }
-  public static func - (a: Value, b: Value) -> Value { a.builder.binary(.subtract, a, b) }
-  public static func * (a: Value, b: Value) -> Value { a.builder.binary(.multiply, a, b) }
-  public static func / (a: Value, b: Value) -> Value { a.builder.binary(.divide, a, b) }
-  public static func & (a: Value, b: Value) -> Value { a.builder.binary(.and, a, b) }
-  public static func | (a: Value, b: Value) -> Value { a.builder.binary(.or, a, b) }
+  public static func + (a: Value, b: Value) -> Value {
+    FunctionBuilder.innermost(a, b).binary(.add, a, b)
+  }
+  public static func - (a: Value, b: Value) -> Value {
+    FunctionBuilder.innermost(a, b).binary(.subtract, a, b)
+  }
+  public static func * (a: Value, b: Value) -> Value {
+    FunctionBuilder.innermost(a, b).binary(.multiply, a, b)
+  }
+  public static func / (a: Value, b: Value) -> Value {
+    FunctionBuilder.innermost(a, b).binary(.divide, a, b)
+  }
+  public static func & (a: Value, b: Value) -> Value {
+    FunctionBuilder.innermost(a, b).binary(.and, a, b)
+  }
+  public static func | (a: Value, b: Value) -> Value {
+    FunctionBuilder.innermost(a, b).binary(.or, a, b)
+  }
   public static prefix func - (a: Value) -> Value { a.builder.unary(.negate, a) }
   public static func + (a: Value, b: Double) -> Value { a + a.builder.constant(b, a.dataType) }
   public static func - (a: Value, b: Double) -> Value { a - a.builder.constant(b, a.dataType) }

@@ -25,7 +25,8 @@ package struct Node: Hashable, Sendable {
 
 /// A value that enters a graph from outside.
 package struct Argument: Hashable, Sendable {
-  package enum Kind: Hashable, Sendable { case input, state }
+  /// `captured`: a value from around a region that stays the same in every iteration.
+  package enum Kind: String, Hashable, Sendable { case input, state, captured }
   package var kind: Kind
   package var name: String
   package var type: TensorType
@@ -50,8 +51,10 @@ package struct NamedValue: Hashable, Sendable {
 ///
 /// The first values are the arguments; each node defines the values after those of the nodes
 /// before it. Appending a node infers and checks its types, so that a graph is always well typed.
+/// While a builder works, arguments may be added late; `normalized` then restores the order.
 package struct Graph: Hashable, Sendable {
   package private(set) var arguments: [Argument] = []
+  package private(set) var argumentValues: [ValueID] = []
   package private(set) var nodes: [Node] = []
   package private(set) var types: [TensorType] = []
   /// The node that defines each value; nil for arguments.
@@ -75,18 +78,58 @@ package struct Graph: Hashable, Sendable {
     nodes.indices.lazy.map { NodeID($0) }
   }
 
-  package var argumentValues: [ValueID] { arguments.indices.map { ValueID($0) } }
-
   /// All values that leave the graph.
   package var escaping: [ValueID] { results.map(\.value) + updates.map(\.value) }
 
-  /// Adds an argument; only before the first node.
+  @discardableResult
   package mutating func addArgument(_ argument: Argument) -> ValueID {
-    precondition(nodes.isEmpty, "arguments come before nodes")
+    let value = ValueID(types.count)
     arguments.append(argument)
+    argumentValues.append(value)
     types.append(argument.type)
     definitions.append(nil)
-    return ValueID(types.count - 1)
+    return value
+  }
+
+  /// The argument that a value is, if it is one.
+  package func argument(_ value: ValueID) -> Argument? {
+    guard definitions[value.index] == nil else { return nil }
+    return argumentValues.firstIndex(of: value).map { arguments[$0] }
+  }
+
+  /// The same graph with all arguments before the first node.
+  package func normalized() throws(DLCError) -> Graph {
+    if argumentValues.last?.index ?? -1 == arguments.count - 1 { return self }
+    var (copy, map) = (Graph(), [ValueID: ValueID]())
+    for (argument, value) in zip(arguments, argumentValues) {
+      map[value] = copy.addArgument(argument)
+    }
+    try copy.append(self, &map)
+    copy.results = results.map { NamedValue($0.name, map[$0.value]!) }
+    copy.updates = updates.map { NamedValue($0.name, map[$0.value]!) }
+    return copy
+  }
+
+  /// Adds all nodes of another graph; `map` says what its arguments are here, and then what all its
+  /// values are.
+  package mutating func append(_ other: Graph, _ map: inout [ValueID: ValueID]) throws(DLCError) {
+    for node in other.nodes {
+      let values = try append(
+        node.operation, node.operands.map { map[$0]! }, name: node.name, location: node.location)
+      for (old, new) in zip(node.results, values) { map[old] = new }
+    }
+  }
+
+  /// The graph with the regions of every node replaced.
+  package func mappingRegions(_ body: (Graph) throws(DLCError) -> Graph) throws(DLCError) -> Graph {
+    guard nodes.contains(where: { !$0.operation.regions.isEmpty }) else { return self }
+    var copy = self
+    for index in nodes.indices where !nodes[index].operation.regions.isEmpty {
+      var regions: [Graph] = []
+      for region in nodes[index].operation.regions { regions.append(try body(region)) }
+      copy.nodes[index].operation = try nodes[index].operation.withRegions(regions)
+    }
+    return copy
   }
 
   /// Adds a node at the end and returns its results.
@@ -151,6 +194,7 @@ package struct Graph: Hashable, Sendable {
     var names: Set<String> = []
     for type in types { for dimension in type.shape { names.formUnion(dimension.names) } }
     for node in nodes {
+      for region in node.operation.regions { names.formUnion(region.dimensionNames) }
       for attribute in node.operation.attributes {
         if case .dimensions(let list) = attribute.value {
           for dimension in list { names.formUnion(dimension.names) }

@@ -24,6 +24,20 @@ package enum Operation: Hashable, Sendable {
   case dotGeneral(DotGeneral)
   case convolution(Convolution)
   case reduceWindow(ReduceWindow)
+  case gather(Gather)
+  case scatter(Scatter)
+  case dynamicSlice(DynamicSlice)
+  case dynamicUpdate(DynamicUpdateSlice)
+  case cumulative(Cumulative)
+  case argWindow(ArgWindow)
+  case sort(Sort)
+  case cholesky(Cholesky)
+  case triangularSolve(TriangularSolve)
+  case lu(LU)
+  case cond(Cond)
+  case whileLoop(While)
+  case scan(Scan)
+  case call(Call)
 
   package var definition: any Operator {
     switch self {
@@ -49,6 +63,20 @@ package enum Operation: Hashable, Sendable {
     case .dotGeneral(let o): o
     case .convolution(let o): o
     case .reduceWindow(let o): o
+    case .gather(let o): o
+    case .scatter(let o): o
+    case .dynamicSlice(let o): o
+    case .dynamicUpdate(let o): o
+    case .cumulative(let o): o
+    case .argWindow(let o): o
+    case .sort(let o): o
+    case .cholesky(let o): o
+    case .triangularSolve(let o): o
+    case .lu(let o): o
+    case .cond(let o): o
+    case .whileLoop(let o): o
+    case .scan(let o): o
+    case .call(let o): o
     }
   }
 
@@ -82,6 +110,20 @@ package enum Operation: Hashable, Sendable {
       decoder(ArgReduce.self) { .argReduce($0) }, decoder(DotGeneral.self) { .dotGeneral($0) },
       decoder(Convolution.self) { .convolution($0) },
       decoder(ReduceWindow.self) { .reduceWindow($0) },
+      decoder(Gather.self) { .gather($0) },
+      decoder(Scatter.self) { .scatter($0) },
+      decoder(DynamicSlice.self) { .dynamicSlice($0) },
+      decoder(DynamicUpdateSlice.self) { .dynamicUpdate($0) },
+      decoder(Cumulative.self) { .cumulative($0) },
+      decoder(ArgWindow.self) { .argWindow($0) },
+      decoder(Sort.self) { .sort($0) },
+      decoder(Cholesky.self) { .cholesky($0) },
+      decoder(TriangularSolve.self) { .triangularSolve($0) },
+      decoder(LU.self) { .lu($0) },
+      decoder(Cond.self) { .cond($0) },
+      decoder(While.self) { .whileLoop($0) },
+      decoder(Scan.self) { .scan($0) },
+      decoder(Call.self) { .call($0) },
     ].flatMap { $0 })
 
   /// The operator types, for tests that walk all of them.
@@ -90,20 +132,36 @@ package enum Operation: Hashable, Sendable {
     Compare.self, Select.self, Clamp.self, Convert.self, Reshape.self, Transpose.self,
     Broadcast.self, Slice.self, Pad.self, Concatenate.self, Reverse.self, Reduce.self,
     ArgReduce.self, DotGeneral.self, Convolution.self, ReduceWindow.self,
+    Gather.self, Scatter.self, DynamicSlice.self, DynamicUpdateSlice.self, Cumulative.self, ArgWindow.self, Sort.self, Cholesky.self, TriangularSolve.self, LU.self, Cond.self, While.self, Scan.self, Call.self,
   ]
 
   package var mnemonic: String { definition.mnemonic }
   package var attributes: [Attribute] { definition.attributes }
 
+  /// The graphs that the operation holds.
+  package var regions: [Graph] {
+    switch self {
+    case .cond(let o): [o.then, o.otherwise]
+    case .whileLoop(let o): [o.condition, o.body]
+    case .scan(let o): [o.body]
+    case .call(let o): [o.body]
+    default: []
+    }
+  }
+
+  package func withRegions(_ regions: [Graph]) throws(DLCError) -> Operation {
+    try Operation(mnemonic: mnemonic, attributes: attributes, regions: regions)
+  }
+
   /// The operation that a file or a text names.
   /// - Throws: `.unsupported` for an unknown mnemonic, `.graph` for bad attributes.
-  package init(mnemonic: String, attributes: [Attribute]) throws(DLCError) {
+  package init(mnemonic: String, attributes: [Attribute], regions: [Graph] = []) throws(DLCError) {
     guard let decode = Self.decoders[mnemonic] else {
       throw DLCError(
         .unsupported, "unsupported operator '\(mnemonic.prefix(64))'",
         remedy: "the file may come from a newer dlc")
     }
-    var reader = try AttributeReader(attributes)
+    var reader = try AttributeReader(attributes, regions)
     self = try decode(mnemonic, &reader)
     try reader.finish()
   }
@@ -118,6 +176,10 @@ package enum Operation: Hashable, Sendable {
       changed = changed || bound != dimensions
       list[index].value = .dimensions(bound)
     }
-    return changed ? try Operation(mnemonic: mnemonic, attributes: list) : self
+    var bound: [Graph] = []
+    for region in regions { bound.append(try region.bound(to: bindings)) }
+    changed = changed || bound != regions
+    return changed
+      ? try Operation(mnemonic: mnemonic, attributes: list, regions: bound) : self
   }
 }

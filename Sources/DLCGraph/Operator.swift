@@ -48,6 +48,8 @@ package enum Derivative: Sendable {
   case zero
   /// Cotangents of the operands; nil for an operand that gets none.
   case rule(@Sendable (Pullback) -> [Value?])
+  /// The operation runs graphs: they are differentiated.
+  case control
   case undefined(because: String)
 }
 
@@ -86,6 +88,66 @@ package enum IterationStructure: Sendable {
   case window(WindowGeometry)
   /// The result is put together from boxes; what no piece covers takes the fill operand.
   case assembly(pieces: [AssemblyPiece], fill: Int?)
+  /// Slices of operand 0 at the positions that operand 1 holds.
+  case gather(IndexGeometry)
+  /// Operand 0 with the slices of operand 2 combined into it at the positions in operand 1; no
+  /// combiner: they replace what is there.
+  case scatter(IndexGeometry, Combiner?)
+  /// A box of operand 0 that starts at the scalar operands after it.
+  case dynamicSlice
+  /// Operand 0 with operand 1 in its place at the scalar operands after it.
+  case dynamicUpdate
+  /// Every element combined with those before it along an axis.
+  case prefix(PrefixGeometry)
+  /// The number of the first extreme element under each window.
+  case argWindow(ArgWindowGeometry)
+  /// An algorithm of its own.
+  case routine(Routine)
+  /// The operation runs the graphs that it holds.
+  case control
+}
+
+/// Which slices of an operand an array of index vectors names (StableHLO's dimension numbers).
+package struct IndexGeometry: Hashable, Sendable {
+  /// Axes of the slices in the gathered result (or the scattered updates).
+  package var offsetAxes: [Int]
+  /// Operand axes that slices have with size 1 and that are left out.
+  package var collapsedAxes: [Int]
+  /// Operand axes that follow axes of the indices one to one.
+  package var operandBatchAxes: [Int]
+  package var indicesBatchAxes: [Int]
+  /// The operand axis that each component of an index vector positions.
+  package var startAxes: [Int]
+  /// The axis of the indices along which the vectors lie; their rank when they are scalars.
+  package var vectorAxis: Int
+  /// The extent of a slice along each operand axis.
+  package var sliceSizes: [Int]
+}
+
+package struct PrefixGeometry: Hashable, Sendable {
+  package var combiner: Combiner
+  package var axis: Int
+  package var reverse: Bool
+  /// Whether the element itself is left out.
+  package var exclusive: Bool
+}
+
+package struct ArgWindowGeometry: Hashable, Sendable {
+  package var largest: Bool
+  package var window: [Int]
+  package var strides: [Int]
+  package var dilation: [Int]
+  /// So many leading axes have windows of one element and are not part of the number.
+  package var leading: Int
+}
+
+/// Algorithms with loops that depend on the data or on earlier results.
+package enum Routine: Hashable, Sendable {
+  /// All operands in the order of the first `keys` of them along an axis; equal ones keep theirs.
+  case sort(axis: Int, keys: Int, descending: Bool)
+  case cholesky
+  case triangularSolve(lower: Bool, transpose: Bool, unitDiagonal: Bool)
+  case lu
 }
 
 /// Another arrangement of the same elements: which operand element each result element is.

@@ -24,6 +24,7 @@ private struct TextParser {
   private let bytes: [UInt8]
   private var position = 0
   private var line = 1
+  private var depth = 0
 
   init(_ text: String) { bytes = Array(text.utf8) }
 
@@ -273,12 +274,12 @@ private struct TextParser {
       try expect("=")
       let mnemonic = try word()
       var made: [ValueID]
-      if mnemonic == "input" || mnemonic == "state" {
+      if let kind = Argument.Kind(rawValue: mnemonic) {
         guard graph.nodes.isEmpty else { throw failure("arguments come before nodes") }
         let name = try string()
         try expect(":")
         made = [
-          graph.addArgument(Argument(mnemonic == "input" ? .input : .state, name, try type()))
+          graph.addArgument(Argument(kind, name, try type()))
         ]
       } else {
         var operands: [ValueID] = []
@@ -290,13 +291,21 @@ private struct TextParser {
         if take("{") {
           attributes = try list(until: "}") { (p) throws(DLCError) in try p.attribute() }
         }
+        var regions: [Graph] = []
+        if take("regions") {
+          depth += 1
+          guard depth <= 16 else { throw failure("graphs are nested too deep") }
+          while take("{") { regions.append(try self.graph()) }
+          depth -= 1
+        }
         try expect(":")
         var types = [try type()]
         while take(",") { types.append(try type()) }
         let name = take("name") ? try string() : ""
         let location = take("at") ? try string() : ""
         do {
-          let operation = try Operation(mnemonic: mnemonic, attributes: attributes)
+          let operation = try Operation(
+            mnemonic: mnemonic, attributes: attributes, regions: regions)
           made = try graph.append(operation, operands, name: name, location: location)
         } catch { throw error.within("line \(line)") }
         if made.map({ graph.type($0) }) != types {

@@ -5,8 +5,7 @@ extension Graph {
   package func text(indent: String = "") -> String {
     var lines: [String] = []
     for (index, argument) in arguments.enumerated() {
-      let kind = argument.kind == .input ? "input" : "state"
-      lines.append("%\(index) = \(kind) \(quote(argument.name)) : \(argument.type)")
+      lines.append("%\(index) = \(argument.kind.rawValue) \(quote(argument.name)) : \(argument.type)")
     }
     for node in nodes {
       var line = node.results.map { "%\($0.index)" }.joined(separator: ", ")
@@ -18,6 +17,12 @@ extension Graph {
       if !attributes.isEmpty {
         line +=
           " {" + attributes.map { "\($0.name) = \($0.value.text)" }.joined(separator: ", ") + "}"
+      }
+      if !node.operation.regions.isEmpty {
+        line += " regions"
+        for region in node.operation.regions {
+          line += " {\n\(region.text(indent: indent + "  "))\(indent)}"
+        }
       }
       line += " : " + node.results.map { "\(type($0))" }.joined(separator: ", ")
       if !node.name.isEmpty { line += " name \(quote(node.name))" }

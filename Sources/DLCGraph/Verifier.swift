@@ -17,6 +17,9 @@ extension Graph {
         Violation(
           label: label, message: message, place: `where`.isEmpty ? place : "\(place): \(`where`)"))
     }
+    if argumentValues != arguments.indices.map({ ValueID($0) }) {
+      report("arguments-first", "an argument stands after a node")
+    }
     var defined = arguments.count
     for (number, node) in nodes.enumerated() {
       let at = "node \(number) \(node.operation.mnemonic)"
@@ -27,6 +30,12 @@ extension Graph {
         report("result-order", "result %\(result.index) is out of order", at)
       }
       defined += node.results.count
+      for (index, region) in node.operation.regions.enumerated() {
+        found += region.violations(in: "\(place): \(at) region \(index)")
+        if region.arguments.contains(where: { $0.kind == .state }) || !region.updates.isEmpty {
+          report("region-state", "a region reads or updates state by itself", at)
+        }
+      }
       guard node.operands.allSatisfy({ types.indices.contains($0.index) }) else { continue }
       do {
         let inferred = try node.operation.definition.infer(node.operands.map { type($0) })
@@ -38,7 +47,7 @@ extension Graph {
       }
     }
     if defined != types.count { report("value-count", "there are values that no node defines") }
-    for kind in [Argument.Kind.input, .state] {
+    for kind in [Argument.Kind.input, .state, .captured] {
       var names: Set<String> = []
       for argument in arguments where argument.kind == kind {
         if !names.insert(argument.name).inserted {
@@ -112,6 +121,9 @@ extension Module {
       found += inside
       for name in function.graph.dimensionNames.sorted() where !known.contains(name) {
         report("dimension-known", "dimension '\(name)' is not declared", place)
+      }
+      for argument in function.graph.arguments where argument.kind == .captured {
+        report("captured-argument", "'\(argument.name)' is captured, but from nothing", place)
       }
       for argument in function.graph.arguments where argument.kind == .state {
         if byName[argument.name]?.type != argument.type {

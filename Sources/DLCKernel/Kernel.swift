@@ -205,6 +205,11 @@ package indirect enum Statement: Hashable, Sendable {
   case loop(Loop)
   case contract(ContractStatement)
   case pack(PackStatement)
+  /// Gives an index variable the value of an int64 scalar, moved into the variable's extent: positions
+  /// that depend on data stay inside their memory.
+  case bind(LoopVariable, ScalarID)
+  /// Runs the statements where the bool scalar is true; only outside vector loops.
+  case when(ScalarID, [Statement])
 }
 
 /// One compiled function: a grid of independent tiles, each running the body.

@@ -53,6 +53,11 @@ extension Statement {
         )
       }
       return lines + loop.body.flatMap { $0.lines(indent + "  ") } + ["\(indent)}"]
+    case .bind(let variable, let id):
+      return ["\(indent)bind i\(variable.id) < \(variable.extent) = s\(id.index)"]
+    case .when(let id, let body):
+      return ["\(indent)when s\(id.index) {"] + body.flatMap { $0.lines(indent + "  ") }
+        + ["\(indent)}"]
     case .contract(let c):
       return [
         "\(indent)contract \(c.type) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"

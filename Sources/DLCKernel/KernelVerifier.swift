@@ -105,6 +105,14 @@ private struct KernelChecker {
         use(value)
         access(memory, index, type, write: true)
       case .loop(let loop): check(loop)
+      case .bind(let variable, let id):
+        use(id)
+        scope.insert(variable)
+      case .when(let id, let body):
+        use(id)
+        let (outerScope, outerVisible) = (scope, visible)
+        check(body)
+        (scope, visible) = (outerScope, outerVisible)
       case .contract(let c):
         if c.rows.total == 0 || c.columns.total == 0 { continue }
         // The base index already places the block; the last rows of the last block bound the reach.

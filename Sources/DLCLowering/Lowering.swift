@@ -31,6 +31,9 @@ package enum Lowering {
     case .contraction(let id): ContractionLowering.lower(region, id, graph, target)
     case .convolution(let id): ConvolutionLowering.lower(region, id, graph, target)
     case .assembly(let id): AssemblyLowering.lower(region, id, graph, target)
+    case .routine(let id): RoutineLowering.lower(region, id, graph, target)
+    // The graphs inside are lowered when the program is assembled.
+    case .control: LoweredRegion(calls: [], temporaries: [])
     }
   }
 

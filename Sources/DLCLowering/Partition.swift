@@ -72,17 +72,19 @@ package struct Partition {
 
   private mutating func place(_ id: NodeID) {
     let node = graph[id]
-    let value = node.results[0]
+    guard let value = node.results.first else { return }
     switch graph.structure(node) {
     case .view, .constant, .iota: return
-    case .map, .randomBits:
+    case .scatter, .dynamicUpdate, .prefix, .routine: openAlone(id, .routine(id))
+    case .control: openAlone(id, .control(id))
+    case .map, .randomBits, .gather, .dynamicSlice:
       if let region = home(of: value) {
         join(id, region)
       } else {
         open(id, .rows(domain: graph.sizes(value), axes: []))
       }
     case .reduction(_, let axes): placeReduction(id, axes)
-    case .argReduction, .window:
+    case .argReduction, .window, .argWindow:
       if let region = home(of: value, onlyAsIs: true) {
         join(id, region)
       } else {
@@ -99,6 +101,13 @@ package struct Partition {
   private mutating func open(_ id: NodeID, _ kind: Region.Kind) {
     regions.append(Region(kind, members: [], outputs: []))
     join(id, regions.count - 1)
+  }
+
+  /// A region of one node that stores all of its results.
+  private mutating func openAlone(_ id: NodeID, _ kind: Region.Kind) {
+    let outputs = graph[id].results.map { Region.Destination(value: $0, port: ports[$0]?.first) }
+    regionOf[id] = regions.count
+    regions.append(Region(kind, members: [id], outputs: outputs))
   }
 
   private mutating func join(_ id: NodeID, _ region: Int) {
@@ -121,12 +130,16 @@ package struct Partition {
     // A tiled product reads its operands from memory, and so does what copies boxes of a box.
     for user in nodes {
       switch regions[region]!.kind {
-      case .contraction(user), .convolution(user): return nil
+      case .contraction(user), .convolution(user), .routine(user), .control(user): return nil
       default: break
       }
-      if case .window = graph.structure(graph[user]) { return nil }
-      if case .contraction = graph.structure(graph[user]) { return nil }
-      if case .convolution = graph.structure(graph[user]) { return nil }
+      switch graph.structure(graph[user]) {
+      case .window, .argWindow, .contraction, .convolution: return nil
+      // What is sliced at positions that data give must be in memory; the positions need not be.
+      case .gather, .dynamicSlice:
+        if graph.base(graph[user].operands[0]) == value { return nil }
+      default: break
+      }
     }
     return (region, escapes)
   }
@@ -290,7 +303,8 @@ package struct RequestTracer {
     self.region = region
     switch region.kind {
     case .rows(let domain, _): self.domain = domain
-    case .contraction(let id), .convolution(let id), .assembly(let id):
+    case .contraction(let id), .convolution(let id), .assembly(let id), .routine(let id),
+      .control(let id):
       domain = graph.sizes(graph[id].results[0])
     }
     domainCoordinate = domain.enumerated().map {
@@ -351,7 +365,16 @@ package struct RequestTracer {
       var inner = coordinate
       inner.insert(variable(graph.sizes(node.operands[0])[axis]), at: axis)
       trace(node.operands[0], inner)
-    case .window, .contraction, .convolution, .assembly:
+    case .gather(let g):
+      trace(node.operands[0], graph.sizes(node.operands[0]).map { variable($0) })
+      for component in g.startAxes.indices {
+        trace(node.operands[1], g.indexPlace(coordinate, component, graph.sizes(node.operands[1])))
+      }
+    case .dynamicSlice:
+      trace(node.operands[0], graph.sizes(node.operands[0]).map { variable($0) })
+      for start in node.operands.dropFirst() { trace(start, []) }
+    case .window, .argWindow, .contraction, .convolution, .assembly, .scatter, .dynamicUpdate,
+      .prefix, .routine, .control:
       for operand in node.operands {
         let sizes = graph.sizes(operand)
         let inner = sizes.map { variable($0) }

@@ -12,6 +12,10 @@ package struct Region: Sendable {
     case convolution(NodeID)
     /// Boxes copied into the result of a node.
     case assembly(NodeID)
+    /// A node with kernels of its own: scatter, prefixes, sorting, factorisations.
+    case routine(NodeID)
+    /// A node that runs graphs; they are assembled as parts of the program.
+    case control(NodeID)
   }
   package var kind: Kind
   /// Nodes whose values are computed inside, in ascending order; none of them is loaded.
@@ -115,6 +119,8 @@ extension Region {
       case .contraction: "contraction"
       case .convolution: "convolution"
       case .assembly: "assembly"
+      case .routine: "routine"
+      case .control: "control"
       }
     var lines = ["region \(number) \(what) {"]
     for id in members.sorted(by: { $0.index < $1.index }) {

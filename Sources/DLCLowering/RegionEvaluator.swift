@@ -28,6 +28,13 @@ struct RegionEvaluator {
     var variables: Set<LoopVariable>
     var statements: [Statement] = []
     var memo: [Key: ScalarID] = [:]
+    var bindings: [BindingKey: IndexExpression] = [:]
+  }
+
+  struct BindingKey: Hashable {
+    var value: ValueID
+    var coordinate: [IndexExpression]
+    var extent: Int
   }
 
   struct Key: Hashable {
@@ -134,7 +141,7 @@ struct RegionEvaluator {
       region.members.contains(id)
     else { return false }
     return switch graph.structure(graph[id]) {
-    case .map, .randomBits: false
+    case .map, .randomBits, .gather, .dynamicSlice: false
     default: true
     }
   }
@@ -184,6 +191,15 @@ struct RegionEvaluator {
       return define(
         .randomBits(linearize(coordinate, type.sizes), key: operands[0], counter: operands[1]),
         in: home)
+    case .gather(let g): return gather(node, g, coordinate)
+    case .dynamicSlice:
+      let (from, size) = (graph.sizes(node.operands[0]), graph.sizes(node.results[0]))
+      let position = from.indices.map { axis in
+        bound(node.operands[axis + 1], [], extent: from[axis] - size[axis] + 1) + coordinate[axis]
+      }
+      cost += 1
+      return evaluate(node.operands[0], position)
+    case .argWindow(let g): return argWindow(node, g, coordinate)
     case .window(let g): return window(node, g, coordinate)
     case .contraction(let g): return contraction(node, g, coordinate)
     case .convolution(let g): return convolution(node, g, coordinate)
@@ -201,6 +217,42 @@ struct RegionEvaluator {
       }
     default: preconditionFailure("\(node.operation.mnemonic) cannot be computed inside a region")
     }
+  }
+
+  /// An index variable bound to an integer element, moved into its extent.
+  mutating func bound(_ value: ValueID, _ at: [IndexExpression], extent: Int) -> IndexExpression {
+    if extent <= 1 { return IndexExpression(0) }
+    let key = BindingKey(value: value, coordinate: at, extent: extent)
+    for scope in scopes.reversed() { if let known = scope.bindings[key] { return known } }
+    let raw = evaluate(value, at)
+    let home = takesLoop(graph.base(value)) ? scopes.count - 1 : scopeIndex(resolvedCoordinate(value, at))
+    let type = graph.type(value).dataType
+    let wide =
+      type == .int64 ? raw : define(.apply(.convert(.int64), type, [raw]), in: home)
+    let variable = variable(extent)
+    scopes[home].statements.append(.bind(variable, wide))
+    scopes[home].variables.insert(variable)
+    let position = IndexExpression(variable)
+    scopes[home].bindings[key] = position
+    return position
+  }
+
+  private func resolvedCoordinate(_ value: ValueID, _ at: [IndexExpression]) -> [IndexExpression] {
+    graph.resolve(value, at).1
+  }
+
+  private mutating func gather(_ node: Node, _ g: IndexGeometry, _ c: [IndexExpression]) -> ScalarID {
+    let (from, indices) = (graph.sizes(node.operands[0]), graph.sizes(node.operands[1]))
+    var position = g.offsets(c, rank: from.count, indicesRank: indices.count)
+    for (component, axis) in g.startAxes.enumerated() {
+      position[axis] =
+        position[axis]
+        + bound(
+          node.operands[1], g.indexPlace(c, component, indices),
+          extent: from[axis] - g.sliceSizes[axis] + 1)
+    }
+    cost += 4
+    return evaluate(node.operands[0], position)
   }
 
   /// Serial loops over `extents` that combine what `element` gives; stands in the current scope.
@@ -296,22 +348,47 @@ struct RegionEvaluator {
   private mutating func argReduction(
     _ node: Node, _ largest: Bool, _ axis: Int, _ c: [IndexExpression]
   ) -> ScalarID {
-    let type = graph.type(node.operands[0]).dataType
-    let indexType = graph.type(node.results[0]).dataType
-    let count = graph.sizes(node.operands[0])[axis]
+    extreme(
+      graph.type(node.operands[0]).dataType, graph.type(node.results[0]).dataType, largest,
+      count: graph.sizes(node.operands[0])[axis]
+    ) { e, v in
+      var position = c
+      position.insert(v, at: axis)
+      return (e.evaluate(node.operands[0], position), v)
+    }
+  }
+
+  private mutating func argWindow(
+    _ node: Node, _ g: ArgWindowGeometry, _ c: [IndexExpression]
+  ) -> ScalarID {
+    let sizes = graph.sizes(node.operands[0])
+    return extreme(
+      graph.type(node.operands[0]).dataType, .int32, g.largest, count: g.window.reduce(1, *)
+    ) { e, v in
+      let taps = delinearize(v, g.window)
+      let position = c.indices.map { c[$0] * g.strides[$0] + taps[$0] * g.dilation[$0] }
+      let number = linearize(Array(position[g.leading...]), Array(sizes[g.leading...]))
+      return (e.evaluate(node.operands[0], position), number)
+    }
+  }
+
+  /// The number of the first extreme of `count` elements; a NaN counts as the extreme.
+  private mutating func extreme(
+    _ type: DataType, _ indexType: DataType, _ largest: Bool, count: Int,
+    _ element: (inout RegionEvaluator, IndexExpression) -> (ScalarID, number: IndexExpression)
+  ) -> ScalarID {
     let v = variable(count)
     let ids = (0..<6).map { _ in scalar() }
     let (bestValue, nextValue, lastValue) = (ids[0], ids[1], ids[2])
     let (bestIndex, nextIndex, lastIndex) = (ids[3], ids[4], ids[5])
     let body = inScope([v]) { e in
-      var position = c
-      position.insert(IndexExpression(v), at: axis)
-      let x = e.evaluate(node.operands[0], position)
+      let (x, number) = element(&e, IndexExpression(v))
       let depth = e.scopes.count - 1
-      let here = e.define(.index(IndexExpression(v), indexType), in: depth)
+      let here = e.define(.index(number, indexType), in: depth)
       // Better than the best, or the first element at all, or the first NaN.
-      let zero = e.define(.constant(.integer(0), indexType), in: depth)
-      let first = e.define(.apply(.compare(.equal), indexType, [here, zero]), in: depth)
+      let turn = e.define(.index(IndexExpression(v), .int64), in: depth)
+      let zero = e.define(.constant(.integer(0), .int64), in: depth)
+      let first = e.define(.apply(.compare(.equal), .int64, [turn, zero]), in: depth)
       var better = e.define(
         .apply(.compare(largest ? .greater : .less), type, [x, bestValue]), in: depth)
       if type.isFloat {
@@ -336,8 +413,7 @@ struct RegionEvaluator {
               result: lastValue, combiner: nil),
             Accumulator(
               indexType, initial: .integer(0), current: bestIndex, next: nextIndex,
-              result: lastIndex,
-              combiner: nil),
+              result: lastIndex, combiner: nil),
           ], body: body)))
     return lastIndex
   }

@@ -17,7 +17,7 @@ package struct EliminateDeadCode: Pass {
     var map: [ValueID: ValueID] = [:]
     let updated = Set(graph.updates.map(\.name))
     for (argument, value) in zip(graph.arguments, graph.argumentValues)
-    where argument.kind == .input || live.contains(value) || updated.contains(argument.name) {
+    where argument.kind != .state || live.contains(value) || updated.contains(argument.name) {
       map[value] = result.addArgument(argument)
     }
     var dropped = 0

@@ -16,7 +16,7 @@ package struct FoldConstants: Pass {
       switch node.operation {
       case .constant, .iota: return nil
       case .dimension(let d): if d.size.constant == nil { return nil }
-      default: if node.operands.isEmpty { return nil }
+      default: if node.operands.isEmpty || !node.operation.regions.isEmpty { return nil }
       }
       var operands: [ReferenceArray] = []
       var work = 1

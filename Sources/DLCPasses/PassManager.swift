@@ -30,6 +30,20 @@ package struct PassManager: Sendable {
 
   package init(_ passes: [any Pass]) { self.passes = passes }
 
+  /// Runs a pass on the graphs inside first.
+  private func apply(_ pass: any Pass, _ graph: Graph, _ budget: inout RewriteBudget)
+    throws(DLCError) -> (graph: Graph, counts: [String: Int])
+  {
+    var total: [String: Int] = [:]
+    let outer = try graph.mappingRegions { (region) throws(DLCError) in
+      let (result, counts) = try apply(pass, region, &budget)
+      total.merge(counts, uniquingKeysWith: +)
+      return result
+    }
+    let (result, counts) = try pass.run(outer, &budget)
+    return (result, counts.merging(total, uniquingKeysWith: +))
+  }
+
   /// - Throws: `.graph` naming the pass after which the graph is not sound.
   package mutating func run(_ graph: Graph) throws(DLCError) -> Graph {
     var graph = graph
@@ -37,7 +51,7 @@ package struct PassManager: Sendable {
     reports = []
     for pass in passes where !disabled.contains(pass.name) {
       let start = ContinuousClock.now
-      let (result, counts) = try pass.run(graph, &budget)
+      let (result, counts) = try apply(pass, graph, &budget)
       let elapsed = ContinuousClock.now - start
       graph = result
       reports.append(

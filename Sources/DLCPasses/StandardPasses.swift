@@ -4,6 +4,7 @@ import DLCTensor
 /// The passes that every graph goes through, in order.
 package enum StandardPasses {
   package static let all: [any Pass] = [
+    SimplifyControl(),
     Canonicalize(),
     FoldConstants(),
     SimplifyAlgebra(),
@@ -18,6 +19,7 @@ package enum StandardPasses {
     Canonicalize(),
     FoldConstants(),
     EliminateCommonSubexpressions(),
+    SimplifyControl(),
     EliminateDeadCode(),
   ]
 

@@ -32,6 +32,10 @@ package struct BufferSlot: Hashable, Sendable {
     case constant(Int)
     case prepared(Int)
     case arena(Int)
+    /// The part of a stacked buffer that belongs to the present iteration of a loop.
+    case slice(BufferID, loop: Int)
+    /// A value that a loop carries: two buffers take turns. `next`: the one that is written.
+    case alternating(BufferID, BufferID, loop: Int, next: Bool)
   }
   package var type: DataType
   package var shape: [Int]
@@ -70,6 +74,54 @@ package struct Step: Hashable, Sendable {
     self.name = name
     self.flops = flops
     self.bytesMoved = bytesMoved
+  }
+}
+
+/// What the executor does, in order.
+package indirect enum Instruction: Hashable, Sendable {
+  /// Runs a range of the steps, as their dependencies allow.
+  case run(Range<Int>)
+  case loop(LoopInstruction)
+  /// Goes one of two ways, as a bool in a buffer says.
+  case branch(BufferID, then: [Instruction], otherwise: [Instruction])
+}
+
+package struct LoopInstruction: Hashable, Sendable {
+  /// A value that is carried: where it comes from, the buffers that take turns, where it ends.
+  package struct Carried: Hashable, Sendable {
+    package var initial: BufferID
+    package var even: BufferID
+    package var odd: BufferID
+    package var result: BufferID
+    package init(initial: BufferID, even: BufferID, odd: BufferID, result: BufferID) {
+      self.initial = initial
+      self.even = even
+      self.odd = odd
+      self.result = result
+    }
+  }
+  /// The loop's number, by which buffer places name it.
+  package var id: Int
+  /// How many iterations; nil: while the predicate holds.
+  package var count: Int?
+  /// Slices are taken from the last to the first.
+  package var reverse: Bool
+  package var predicate: BufferID?
+  package var condition: [Instruction]
+  package var carried: [Carried]
+  package var body: [Instruction]
+
+  package init(
+    id: Int, count: Int?, reverse: Bool, predicate: BufferID?, condition: [Instruction],
+    carried: [Carried], body: [Instruction]
+  ) {
+    self.id = id
+    self.count = count
+    self.reverse = reverse
+    self.predicate = predicate
+    self.condition = condition
+    self.carried = carried
+    self.body = body
   }
 }
 
@@ -127,6 +179,9 @@ package struct Program: Hashable, Sendable {
   package var kernels: [KernelEntry] = []
   package var buffers: [BufferSlot] = []
   package var steps: [Step] = []
+  /// The order of the steps, with its loops and branches.
+  package var instructions: [Instruction] = []
+  package var loopCount = 0
   /// Steps that depend on constants and on state that no run updates; they run when state is set.
   package var preparation: [Step] = []
   package var inputs: [Port] = []

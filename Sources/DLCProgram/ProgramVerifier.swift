@@ -36,6 +36,72 @@ extension Program {
       case .prepared(let o):
         try check(inside(o, preparedBytes), "buffer \(index) lies outside its area")
       case .arena(let o): try check(inside(o, arenaBytes), "buffer \(index) lies outside the arena")
+      case .slice(let base, let loop):
+        // Bases come before what is built on them, so that places do not go round in circles.
+        try check(
+          base.index >= 0 && base.index < index && (0..<loopCount).contains(loop),
+          "buffer \(index) is a slice of nothing")
+      case .alternating(let even, let odd, let loop, _):
+        try check(
+          even.index >= 0 && odd.index >= 0 && even.index < index && odd.index < index
+            && (0..<loopCount).contains(loop) && self[even].byteCount == bytes
+            && self[odd].byteCount == bytes, "buffer \(index) alternates between nothing")
+      }
+    }
+    var counts = [Int?](repeating: nil, count: max(0, min(loopCount, 1 << 20)))
+    try check(loopCount == counts.count, "there are too many loops")
+    var next = 0
+    func follow(_ list: [Instruction], _ depth: Int) throws(DLCError) {
+      try check(depth <= 32, "loops are nested too deep")
+      for instruction in list {
+        switch instruction {
+        case .run(let range):
+          try check(
+            range.lowerBound == next && range.upperBound <= steps.count, "steps are out of order")
+          for step in steps[range] {
+            try check(
+              step.dependencies.allSatisfy { $0.index >= range.lowerBound },
+              "a step depends on one outside its part")
+          }
+          next = range.upperBound
+        case .branch(let predicate, let then, let otherwise):
+          try check(
+            buffers.indices.contains(predicate.index) && self[predicate].type == .bool
+              && self[predicate].byteCount == 1, "a branch has no predicate")
+          try follow(then, depth + 1)
+          try follow(otherwise, depth + 1)
+        case .loop(let loop):
+          try check(counts.indices.contains(loop.id), "a loop has no number")
+          if let count = loop.count {
+            try check(count >= 0 && count <= limit, "a loop has an impossible count")
+            try check(counts[loop.id] == nil, "two loops have one number")
+            counts[loop.id] = count
+          } else {
+            guard let predicate = loop.predicate, buffers.indices.contains(predicate.index),
+              self[predicate].type == .bool, self[predicate].byteCount == 1
+            else { throw DLCError(.format, "the program is damaged: a loop has no predicate") }
+          }
+          for carried in loop.carried {
+            let all = [carried.initial, carried.even, carried.odd, carried.result]
+            try check(
+              all.allSatisfy { buffers.indices.contains($0.index) }
+                && Set(all.map { self[$0].byteCount }).count == 1, "a carried value has no buffers")
+          }
+          try follow(loop.condition, depth + 1)
+          try follow(loop.body, depth + 1)
+        }
+      }
+    }
+    try follow(instructions, 0)
+    try check(next == steps.count, "there are steps that nothing runs")
+    for (index, buffer) in buffers.enumerated() {
+      if case .slice(let base, let loop) = buffer.place {
+        let room = self[base].byteCount
+        let (needed, overflow) = (counts[loop] ?? Int.max)
+          .multipliedReportingOverflow(by: buffer.byteCount)
+        try check(
+          buffer.byteCount == 0 || !overflow && needed <= room,
+          "buffer \(index) is a slice of less than it needs")
       }
     }
     for (kind, ports) in [("input", inputs), ("output", outputs)] {

@@ -20,8 +20,8 @@ public struct Interpreter: Sendable {
     for (id, argument) in zip(graph.argumentValues, arguments) { values[id] = argument }
     var uses = graph.useCounts
     for node in graph.nodes {
-      let results = node.operation.definition.evaluate(
-        node.operands.map { values[$0]! }, node.results.map { graph.type($0) })
+      let results = evaluate(
+        node.operation, node.operands.map { values[$0]! }, node.results.map { graph.type($0) })
       for (id, result) in zip(node.results, results) {
         values[id] = result.rounded(keepingDoubles: precision == .float64)
       }
@@ -31,6 +31,52 @@ public struct Interpreter: Sendable {
       }
     }
     return values
+  }
+
+  /// One operation; the graphs of control flow are walked here.
+  private func evaluate(
+    _ operation: Operation, _ operands: [ReferenceArray], _ types: [TensorType]
+  ) -> [ReferenceArray] {
+    func apply(_ graph: Graph, _ arguments: some Collection<ReferenceArray>) -> [ReferenceArray] {
+      let values = run(graph, Array(arguments))
+      return graph.results.map { values[$0.value]! }
+    }
+    switch operation {
+    case .call(let call): return apply(call.body, operands)
+    case .cond(let cond):
+      let count = cond.then.arguments.count
+      return operands[0].integers[0] != 0
+        ? apply(cond.then, operands[1..<1 + count]) : apply(cond.otherwise, operands[(1 + count)...])
+    case .whileLoop(let loop):
+      var carried = Array(operands[..<loop.carried])
+      let tested = operands[loop.carried..<loop.condition.arguments.count]
+      let captured = operands[loop.condition.arguments.count...]
+      while apply(loop.condition, carried + tested)[0].integers[0] != 0 {
+        carried = apply(loop.body, carried + captured)
+      }
+      return carried
+    case .scan(let scan):
+      var carried = Array(operands[..<scan.carried])
+      let stacks = operands[scan.carried..<scan.carried + scan.stacked]
+      let captured = operands[(scan.carried + scan.stacked)...]
+      var outputs = types[scan.carried...].map { ReferenceArray($0.dataType, $0.sizes) }
+      let length = scan.length.constant!
+      for step in 0..<length {
+        let index = scan.reverse ? length - 1 - step : step
+        let slices = stacks.map { stack in
+          var slice = ReferenceArray(stack.type, Array(stack.shape.dropFirst()))
+          for i in 0..<slice.count { slice[i] = stack[index * slice.count + i] }
+          return slice
+        }
+        let results = apply(scan.body, carried + slices + captured)
+        carried = Array(results[..<scan.carried])
+        for (number, result) in results[scan.carried...].enumerated() {
+          for i in 0..<result.count { outputs[number][index * result.count + i] = result[i] }
+        }
+      }
+      return carried + outputs
+    default: return operation.definition.evaluate(operands, types)
+    }
   }
 
   /// Runs a function of a module on arrays.

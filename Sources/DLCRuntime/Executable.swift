@@ -216,7 +216,8 @@ public final class Executable: Sendable {
       let storage = TensorStorage(
         borrowing: UnsafeRawBufferPointer(start: area.base, count: area.size), owner: area)
       let context = try Context(
-        self, program.preparation, arenaBytes: 0, workers: availableProcessors)
+        self, program.preparation, [.run(0..<program.preparation.count)], arenaBytes: 0,
+        workers: availableProcessors)
       context.run([], [], values, values, storage, constants)
       store.prepared = storage
       return (values, storage)
@@ -228,7 +229,8 @@ public final class Executable: Sendable {
       list.firstIndex { $0.workers == workers }.map { list.remove(at: $0) }
     }
     if let known { return known }
-    return try Context(self, program.steps, arenaBytes: program.arenaBytes, workers: workers)
+    return try Context(
+      self, program.steps, program.instructions, arenaBytes: program.arenaBytes, workers: workers)
   }
 
   /// The memory of one run at a time.
@@ -236,16 +238,27 @@ public final class Executable: Sendable {
     // Held by one run; the executor's workers only read it.
     let workers: Int
     private let program: Program
+    private let instructions: [Instruction]
     private let arena: Area
     private let scratch: [Area]
     private let scratchPointers: [UnsafeMutableRawPointer?]
     private let arguments: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     private let bindings: [BufferID]
+    /// For each loop the arguments that change from iteration to iteration.
+    private let moving: [[Int]]
     private let steps: [BoundStep]
     private let executor: Executor
+    // The present run.
+    private var pointers: [UnsafeMutableRawPointer?]
+    /// For each loop: how many iterations are done, and which slices it is at.
+    private var iterations: [(done: Int, slice: Int)]
 
-    init(_ executable: Executable, _ list: [Step], arenaBytes: Int, workers: Int) throws(DLCError) {
+    init(
+      _ executable: Executable, _ list: [Step], _ instructions: [Instruction], arenaBytes: Int,
+      workers: Int
+    ) throws(DLCError) {
       self.workers = workers
+      self.instructions = instructions
       program = executable.program
       arena = try Area(arenaBytes)
       var scratch: [Area] = []
@@ -267,6 +280,13 @@ public final class Executable: Sendable {
       }
       steps = bound
       executor = Executor(stepCount: list.count, workers: workers)
+      pointers = [UnsafeMutableRawPointer?](repeating: nil, count: program.buffers.count)
+      iterations = [(done: Int, slice: Int)](repeating: (0, 0), count: program.loopCount)
+      var moving = [[Int]](repeating: [], count: program.loopCount)
+      for (argument, buffer) in bindings.enumerated() {
+        for loop in program.loops(of: buffer) { moving[loop].append(argument) }
+      }
+      self.moving = moving
     }
 
     deinit { arguments.deallocate() }
@@ -276,19 +296,85 @@ public final class Executable: Sendable {
       _ states: [TensorStorage],
       _ nextStates: [TensorStorage], _ prepared: TensorStorage, _ constants: TensorStorage
     ) {
-      for (index, buffer) in bindings.enumerated() {
-        arguments[index] =
-          switch program[buffer].place {
-          case .input(let i): inputs[i]
-          case .output(let i): outputs[i]
+      for index in program.buffers.indices {
+        pointers[index] =
+          switch program.buffers[index].place {
+          case .input(let i): inputs.isEmpty ? nil : inputs[i]
+          case .output(let i): outputs.isEmpty ? nil : outputs[i]
           case .state(let i): states[i].bytes.baseAddress
           case .nextState(let i): nextStates[i].bytes.baseAddress
           case .constant(let o): constants.bytes.baseAddress.map { $0 + o }
           case .prepared(let o): prepared.bytes.baseAddress.map { $0 + o }
           case .arena(let o): arena.base + o
+          case .slice, .alternating: nil
           }
       }
-      executor.run(steps, scratch: scratchPointers)
+      for (argument, buffer) in bindings.enumerated() { arguments[argument] = pointer(buffer) }
+      execute(instructions)
+    }
+
+    private func pointer(_ id: BufferID) -> UnsafeMutableRawPointer? {
+      switch program.buffers[id.index].place {
+      case .slice(let base, let loop):
+        pointer(base).map { $0 + iterations[loop].slice * program.buffers[id.index].byteCount }
+      case .alternating(let even, let odd, let loop, let next):
+        pointer((iterations[loop].done + (next ? 1 : 0)) % 2 == 0 ? even : odd)
+      default: pointers[id.index]
+      }
+    }
+
+    private func execute(_ list: [Instruction]) {
+      for instruction in list {
+        switch instruction {
+        case .run(let range): executor.run(steps, range, scratch: scratchPointers)
+        case .branch(let predicate, let then, let otherwise):
+          execute(isTrue(predicate) ? then : otherwise)
+        case .loop(let loop): run(loop)
+        }
+      }
+    }
+
+    private func isTrue(_ buffer: BufferID) -> Bool {
+      pointer(buffer)!.load(as: UInt8.self) != 0
+    }
+
+    private func run(_ loop: LoopInstruction) {
+      for carried in loop.carried { copy(carried.initial, carried.even) }
+      var done = 0
+      while loop.count.map({ done < $0 }) ?? true {
+        iterations[loop.id] = (done, loop.reverse ? (loop.count ?? 0) - 1 - done : done)
+        for argument in moving[loop.id] { arguments[argument] = pointer(bindings[argument]) }
+        if let predicate = loop.predicate {
+          execute(loop.condition)
+          if !isTrue(predicate) { break }
+        }
+        execute(loop.body)
+        done += 1
+      }
+      for carried in loop.carried {
+        copy(done % 2 == 0 ? carried.even : carried.odd, carried.result)
+      }
+      iterations[loop.id] = (0, 0)
+    }
+
+    private func copy(_ from: BufferID, _ to: BufferID) {
+      let bytes = program.buffers[from.index].byteCount
+      guard bytes > 0, let source = pointer(from), let target = pointer(to), source != target else {
+        return
+      }
+      target.copyMemory(from: source, byteCount: bytes)
+    }
+  }
+}
+
+extension Program {
+  /// The loops in whose iterations a buffer moves.
+  fileprivate func loops(of id: BufferID) -> Set<Int> {
+    switch buffers[id.index].place {
+    case .slice(let base, let loop): loops(of: base).union([loop])
+    case .alternating(let even, let odd, let loop, _):
+      loops(of: even).union(loops(of: odd)).union([loop])
+    default: []
     }
   }
 }

@@ -36,6 +36,7 @@ final class Executor: @unchecked Sendable {
   private let helpers: UnsafeMutableRawPointer
   private let helperCount: Int
   private var steps: [BoundStep] = []
+  private var range = 0..<0
   private var scratch: [UnsafeMutableRawPointer?] = []
   private let parked = Atomic<Int>(0)
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -95,22 +96,26 @@ final class Executor: @unchecked Sendable {
       .compareExchange(expected: old, desired: new, ordering: .sequentiallyConsistent).exchanged
   }
 
-  /// Runs all steps. `scratch` has a pointer for each worker.
-  func run(_ steps: [BoundStep], scratch: [UnsafeMutableRawPointer?]) {
-    let wanted = min(helperCount, (steps.map(\.tileCount).max() ?? 0) - 1)
+  /// Runs a range of the steps. `scratch` has a pointer for each worker.
+  func run(_ steps: [BoundStep], _ range: Range<Int>, scratch: [UnsafeMutableRawPointer?]) {
+    var most = 0
+    for index in range { most = max(most, steps[index].tileCount) }
+    let wanted = min(helperCount, most - 1)
     if wanted <= 0 {
-      for step in steps {
+      for index in range {
+        let step = steps[index]
         for tile in 0..<step.tileCount {
           dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch[0])
         }
       }
       return
     }
-    for index in steps.indices {
+    for index in range {
       counter(claimed, index).pointee.store(0, ordering: .relaxed)
       counter(finished, index).pointee.store(0, ordering: .relaxed)
     }
     self.steps = steps
+    self.range = range
     self.scratch = scratch
     for helper in 0..<wanted {
       if change(helper, from: Helper.idle, to: Helper.assigned)
@@ -122,7 +127,7 @@ final class Executor: @unchecked Sendable {
       counter(helpers, helper).pointee.store(Helper.assigned, ordering: .sequentiallyConsistent)
       DispatchQueue.global(qos: .userInitiated).async { self.help(helper) }
     }
-    work(steps, leads: true, scratch[0])
+    work(steps, range, leads: true, scratch[0])
     for helper in 0..<wanted where !change(helper, from: Helper.assigned, to: Helper.cancelled) {
       let state = counter(helpers, helper)
       wait { state.pointee.load(ordering: .sequentiallyConsistent) != Helper.running }
@@ -134,7 +139,7 @@ final class Executor: @unchecked Sendable {
     let state = counter(helpers, helper)
     while true {
       if change(helper, from: Helper.assigned, to: Helper.running) {
-        work(steps, leads: false, scratch[helper + 1])
+        work(steps, range, leads: false, scratch[helper + 1])
         state.pointee.store(Helper.idle, ordering: .sequentiallyConsistent)
         wakeParked()
       } else {
@@ -157,8 +162,10 @@ final class Executor: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
   }
 
-  private func work(_ steps: [BoundStep], leads: Bool, _ scratch: UnsafeMutableRawPointer?) {
-    for index in steps.indices {
+  private func work(
+    _ steps: [BoundStep], _ range: Range<Int>, leads: Bool, _ scratch: UnsafeMutableRawPointer?
+  ) {
+    for index in range {
       let tiles = steps[index].tileCount
       if tiles == 1 && !leads || tiles == 0 { continue }
       let claims = counter(claimed, index)

@@ -9,7 +9,10 @@ import Testing
   @Test(arguments: Operation.operators.indices)
   func rulesAgreeWithFiniteDifferences(_ index: Int) throws {
     for sample in Operation.operators[index].samples {
-      guard case .rule = sample.operation.definition.derivative else { continue }
+      switch sample.operation.definition.derivative {
+      case .rule, .control: break
+      default: continue
+      }
       guard sample.operands.contains(where: { $0.dataType == .float64 || $0.dataType == .float32 }),
         sample.operands.allSatisfy({
           $0.elementCount <= 4096 && $0.dataType != .float16 && $0.dataType != .bfloat16
@@ -21,17 +24,22 @@ import Testing
         _ = graph.addArgument(Argument(.input, "x\(number)", type))
         arguments.append(Self.array(type, sample.range, seed: number + 1))
       }
-      let result = try graph.append(sample.operation, graph.argumentValues)[0]
-      guard graph.type(result).dataType.isFloat, graph.type(result).elementCount > 0 else {
-        continue
+      let results = try graph.append(sample.operation, graph.argumentValues).filter {
+        graph.type($0).dataType.isFloat && graph.type($0).elementCount > 0
       }
-      let weights = Self.array(graph.type(result), -1...1, seed: 77)
+      if results.isEmpty { continue }
       let g = FunctionBuilder(extending: graph)
-      let cotangent = g.constant(Tensor(.float64, weights.shape, rounding: weights.reals))
-      let seed = g.convert(cotangent, graph.type(result).dataType)
+      var outputs: [(value: Value, cotangent: Value)] = []
+      var weights: [ReferenceArray] = []
+      for (number, result) in results.enumerated() {
+        weights.append(Self.array(graph.type(result), -1...1, seed: 77 + number))
+        let cotangent = g.constant(
+          Tensor(.float64, weights[number].shape, rounding: weights[number].reals))
+        outputs.append((g.value(result), g.convert(cotangent, graph.type(result).dataType)))
+      }
       let targets = graph.argumentValues.filter { graph.type($0).dataType.isFloat }
       let gradients = try ReverseMode.pullback(
-        g, outputs: [(g.value(result), seed)], targets: targets.map { g.value($0) })
+        g, outputs: outputs, targets: targets.map { g.value($0) })
       #expect(g.failure == nil)
       var full = g.graph
       full.results = zip(targets, gradients).compactMap { target, value in
@@ -54,18 +62,77 @@ import Testing
           shifted[1][position].reals[element] -= step * direction.reals[element]
         }
       }
-      graph.results = [NamedValue("y", result)]
-      let (up, down) = (
-        interpreter.run(graph, shifted[0])[result]!, interpreter.run(graph, shifted[1])[result]!
-      )
-      for element in weights.reals.indices {
-        numeric += weights.reals[element] * (up.reals[element] - down.reals[element]) / (2 * step)
+      graph.results = results.map { NamedValue("y\($0.index)", $0) }
+      let (up, down) = (interpreter.run(graph, shifted[0]), interpreter.run(graph, shifted[1]))
+      for (result, weights) in zip(results, weights) {
+        for element in weights.reals.indices {
+          let change = up[result]!.reals[element] - down[result]!.reals[element]
+          numeric += weights.reals[element] * change / (2 * step)
+        }
       }
+      try checkSecondOrder(g, graph, targets, gradients, arguments, sample)
       let scale = max(abs(numeric), abs(analytic), 1)
       #expect(
         abs(numeric - analytic) <= 1e-6 * scale,
         "\(sample.operation.mnemonic) \(sample.operands): analytic \(analytic), numeric \(numeric)")
     }
+  }
+
+  /// The derivative of <gradient, u> along v against central differences of it; and the pushforward
+  /// along v against the pullback.
+  private func checkSecondOrder(
+    _ g: FunctionBuilder, _ primal: Graph, _ targets: [ValueID], _ gradients: [Value?],
+    _ arguments: [ReferenceArray], _ sample: OperatorSample
+  ) throws {
+    guard sample.operands.allSatisfy({ $0.elementCount <= 400 }) else { return }
+    var scalar: Value?
+    for (target, gradient) in zip(targets, gradients) {
+      guard let gradient, primal.type(target).elementCount > 0 else { continue }
+      let direction = Self.array(primal.type(target), -1...1, seed: 300 + target.index)
+      let u = g.convert(
+        g.constant(Tensor(.float64, direction.shape, rounding: direction.reals)), gradient.dataType)
+      let part = g.convert(
+        g.sum(gradient * u, axes: Array(gradient.shape.indices)), .float64)
+      scalar = scalar.map { $0 + part } ?? part
+    }
+    guard let scalar else { return }
+    let second: [Value?]
+    do {
+      second = try ReverseMode.pullback(
+        g, outputs: [(scalar, g.constant(1, .float64))], targets: targets.map { g.value($0) })
+    } catch {
+      Issue.record("\(sample.operation.mnemonic) \(sample.operands): \(error)")
+      return
+    }
+    #expect(g.failure == nil, "\(sample.operation.mnemonic): \(String(describing: g.failure))")
+    if g.failure != nil { return }
+    var full = g.graph
+    full.results = [NamedValue("s", scalar.id)]
+    for (target, value) in zip(targets, second) {
+      if let value { full.results.append(NamedValue("h\(target.index)", value.id)) }
+    }
+    let interpreter = Interpreter(.float64)
+    let values = interpreter.run(full, arguments)
+    let step = 1e-5
+    var shifted = [arguments, arguments]
+    var analytic = 0.0
+    for (target, value) in zip(targets, second) {
+      let direction = Self.array(primal.type(target), -1...1, seed: 400 + target.index)
+      for element in direction.reals.indices {
+        if let value { analytic += values[value.id]!.reals[element] * direction.reals[element] }
+        shifted[0][target.index].reals[element] += step * direction.reals[element]
+        shifted[1][target.index].reals[element] -= step * direction.reals[element]
+      }
+    }
+    full.results = [NamedValue("s", scalar.id)]
+    let numeric =
+      (interpreter.run(full, shifted[0])[scalar.id]!.reals[0]
+        - interpreter.run(full, shifted[1])[scalar.id]!.reals[0]) / (2 * step)
+    let scale = max(abs(numeric), abs(analytic), 1)
+    #expect(
+      abs(numeric - analytic) <= 1e-5 * scale,
+      "second order of \(sample.operation.mnemonic) \(sample.operands): analytic \(analytic), numeric \(numeric)"
+    )
   }
 
   @Test func secondDerivativeOfCube() throws {

@@ -16,7 +16,8 @@ import Testing
       // erf and the logarithms pass through zero; double functions are written for 4 ulp.
       return ([.tan, .cbrt].contains(u.function) ? 6 : 4, 0)
     case .binary(let b): return (b.function == .power ? 64 : 4, 0)
-    case .reduce, .dotGeneral, .convolution, .reduceWindow:
+    case .reduce, .dotGeneral, .convolution, .reduceWindow, .cumulative, .scatter, .cholesky,
+      .triangularSolve, .lu, .scan, .whileLoop, .cond, .call:
       // Rounding errors of a sum grow like the root of its length; terms are at most 4.
       let terms = sample.operands.map(\.elementCount).max() ?? 1
       return (4 + 2 * Double(min(terms, 4096)).squareRoot(), 4)

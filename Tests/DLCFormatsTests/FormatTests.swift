@@ -213,6 +213,13 @@ import Testing
         kernel: KernelID(0), buffers: [BufferID(2), BufferID(1)], tileCount: 1,
         dependencies: [StepID(0)], name: "k", flops: 1, bytesMoved: 2),
     ]
+    program.instructions = [
+      .loop(
+        LoopInstruction(
+          id: 0, count: 3, reverse: true, predicate: nil, condition: [], carried: [],
+          body: [.run(0..<program.steps.count)]))
+    ]
+    program.loopCount = 1
     program.arenaBytes = 128
     program.preparedBytes = 64
     return ProgramFile.encode(

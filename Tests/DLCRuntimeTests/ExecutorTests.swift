@@ -26,7 +26,39 @@ import Testing
           dependencies: index == 0 ? [] : [StepID(index - 1)], name: "mark", flops: 0, bytesMoved: 0
         ))
     }
+    program.instructions = [.run(0..<steps)]
     return program
+  }
+
+  /// Loops write their slices forwards and backwards; a carried value changes hands every time.
+  @Test(arguments: [1, 2]) func loopsWalkTheirSlices(_ threads: Int) throws {
+    var program = Program()
+    program.kernels = [KernelEntry("mark", 0)]
+    program.buffers = [
+      BufferSlot(.int32, [3, 2, 5], .output(0)),
+      BufferSlot(.int32, [2, 5], .slice(BufferID(0), loop: 0)),
+      BufferSlot(.int32, [5], .slice(BufferID(1), loop: 1)),
+    ]
+    program.outputs = [Port("y", BufferID(0))]
+    program.loopCount = 2
+    program.steps = [
+      Step(
+        kernel: KernelID(0), buffers: [BufferID(2)], tileCount: 5, dependencies: [], name: "mark",
+        flops: 0, bytesMoved: 0)
+    ]
+    func loop(_ id: Int, _ count: Int, _ body: [Instruction]) -> Instruction {
+      .loop(
+        LoopInstruction(
+          id: id, count: count, reverse: id == 1, predicate: nil, condition: [], carried: [],
+          body: body))
+    }
+    program.instructions = [loop(0, 3, [loop(1, 2, [.run(0..<1)])])]
+    let results = try Self.executable(program).run([:], threads: threads)
+    #expect(results[0].value.integers == (0..<30).map { Int64($0 % 5) })
+    program.instructions = [loop(0, 4, [loop(1, 2, [.run(0..<1)])])]
+    #expect(throws: DLCError.self) { try Self.executable(program) }
+    program.instructions = [loop(0, 3, [loop(0, 2, [.run(0..<1)])])]
+    #expect(throws: DLCError.self) { try Self.executable(program) }
   }
 
   static func executable(_ program: Program) throws -> Executable {

@@ -30,6 +30,8 @@ typedef struct Dlc__NamedDimension Dlc__NamedDimension;
 typedef struct Dlc__State Dlc__State;
 typedef struct Dlc__Module Dlc__Module;
 typedef struct Dlc__Program Dlc__Program;
+typedef struct Dlc__Instruction Dlc__Instruction;
+typedef struct Dlc__Carried Dlc__Carried;
 typedef struct Dlc__Section Dlc__Section;
 typedef struct Dlc__Buffer Dlc__Buffer;
 typedef struct Dlc__KernelEntry Dlc__KernelEntry;
@@ -177,10 +179,14 @@ struct  Dlc__Argument
   protobuf_c_boolean state;
   char *name;
   Dlc__TensorType *type;
+  /*
+   * in a region: a value from around it
+   */
+  protobuf_c_boolean captured;
 };
 #define DLC__ARGUMENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__argument__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, NULL }
+    , 0, (char *)protobuf_c_empty_string, NULL, 0 }
 
 
 struct  Dlc__NamedValue
@@ -314,10 +320,51 @@ struct  Dlc__Program
   Dlc__Section *module;
   int64_t flops;
   int64_t bytes_moved;
+  size_t n_instructions;
+  Dlc__Instruction **instructions;
+  int64_t loop_count;
 };
 #define DLC__PROGRAM__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__program__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0 }
+    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, 0,NULL, 0 }
+
+
+/*
+ * The order of the steps as a flat list. A loop (of `count` iterations, or while the predicate holds)
+ * is followed by its condition, a separator, its body and an end; a branch by one way, a separator, the
+ * other way and an end.
+ */
+struct  Dlc__Instruction
+{
+  ProtobufCMessage base;
+  /*
+   * 0 steps, 1 counted loop, 2 conditional loop, 3 branch, 4 separator, 5 end
+   */
+  uint32_t kind;
+  int64_t first;
+  int64_t count;
+  int64_t loop;
+  protobuf_c_boolean reverse;
+  uint32_t predicate;
+  size_t n_carried;
+  Dlc__Carried **carried;
+};
+#define DLC__INSTRUCTION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__instruction__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0,NULL }
+
+
+struct  Dlc__Carried
+{
+  ProtobufCMessage base;
+  uint32_t initial;
+  uint32_t even;
+  uint32_t odd;
+  uint32_t result;
+};
+#define DLC__CARRIED__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__carried__descriptor) \
+    , 0, 0, 0, 0 }
 
 
 struct  Dlc__Section
@@ -340,10 +387,13 @@ struct  Dlc__Buffer
   int64_t byte_count;
   uint32_t place;
   int64_t offset;
+  uint32_t first;
+  uint32_t second;
+  protobuf_c_boolean next;
 };
 #define DLC__BUFFER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__buffer__descriptor) \
-    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Dlc__KernelEntry
@@ -690,6 +740,44 @@ Dlc__Program *
 void   dlc__program__free_unpacked
                      (Dlc__Program *message,
                       ProtobufCAllocator *allocator);
+/* Dlc__Instruction methods */
+void   dlc__instruction__init
+                     (Dlc__Instruction         *message);
+size_t dlc__instruction__get_packed_size
+                     (const Dlc__Instruction   *message);
+size_t dlc__instruction__pack
+                     (const Dlc__Instruction   *message,
+                      uint8_t             *out);
+size_t dlc__instruction__pack_to_buffer
+                     (const Dlc__Instruction   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Instruction *
+       dlc__instruction__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__instruction__free_unpacked
+                     (Dlc__Instruction *message,
+                      ProtobufCAllocator *allocator);
+/* Dlc__Carried methods */
+void   dlc__carried__init
+                     (Dlc__Carried         *message);
+size_t dlc__carried__get_packed_size
+                     (const Dlc__Carried   *message);
+size_t dlc__carried__pack
+                     (const Dlc__Carried   *message,
+                      uint8_t             *out);
+size_t dlc__carried__pack_to_buffer
+                     (const Dlc__Carried   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Carried *
+       dlc__carried__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__carried__free_unpacked
+                     (Dlc__Carried *message,
+                      ProtobufCAllocator *allocator);
 /* Dlc__Section methods */
 void   dlc__section__init
                      (Dlc__Section         *message);
@@ -851,6 +939,12 @@ typedef void (*Dlc__Module_Closure)
 typedef void (*Dlc__Program_Closure)
                  (const Dlc__Program *message,
                   void *closure_data);
+typedef void (*Dlc__Instruction_Closure)
+                 (const Dlc__Instruction *message,
+                  void *closure_data);
+typedef void (*Dlc__Carried_Closure)
+                 (const Dlc__Carried *message,
+                  void *closure_data);
 typedef void (*Dlc__Section_Closure)
                  (const Dlc__Section *message,
                   void *closure_data);
@@ -890,6 +984,8 @@ extern const ProtobufCMessageDescriptor dlc__named_dimension__descriptor;
 extern const ProtobufCMessageDescriptor dlc__state__descriptor;
 extern const ProtobufCMessageDescriptor dlc__module__descriptor;
 extern const ProtobufCMessageDescriptor dlc__program__descriptor;
+extern const ProtobufCMessageDescriptor dlc__instruction__descriptor;
+extern const ProtobufCMessageDescriptor dlc__carried__descriptor;
 extern const ProtobufCMessageDescriptor dlc__section__descriptor;
 extern const ProtobufCMessageDescriptor dlc__buffer__descriptor;
 extern const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor;

@@ -48,8 +48,21 @@ package struct Reduce: Operator {
     case .sum:
       return .rule { p in [p.g.restore(p.cotangent, axes: axes, to: p.operands[0].shape)] }
     case .product:
-      // The product of all the others, exact at zeros: log-free, by products of prefixes would need a scan.
-      return .undefined(because: "the derivative of a product reduction is not implemented")
+      return .rule { p in
+        // The product of all the others is that of those before times that of those after.
+        let (g, x) = (p.g, p.operands[0])
+        let kept = x.shape.indices.filter { !axes.contains($0) }
+        let order = kept + axes.sorted()
+        let count = axes.reduce(Dimension(1)) { $0 * x.shape[$1] }
+        let flat = g.reshape(g.transpose(x, order), kept.map { x.shape[$0] } + [count])
+        let before = g.cumulative(.product, flat, axis: kept.count, exclusive: true)
+        let after = g.cumulative(.product, flat, axis: kept.count, reverse: true, exclusive: true)
+        var back = [Int](repeating: 0, count: x.rank)
+        for (position, source) in order.enumerated() { back[source] = position }
+        let others = g.transpose(
+          g.reshape(before * after, order.map { x.shape[$0] }), back)
+        return [others * g.restore(p.cotangent, axes: axes, to: x.shape)]
+      }
     case .maximum, .minimum:
       return .rule { p in
         let (g, x) = (p.g, p.operands[0])

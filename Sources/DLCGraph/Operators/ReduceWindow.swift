@@ -79,8 +79,21 @@ package struct ReduceWindow: Operator {
     switch geometry.combiner {
     case .and, .or: return .zero
     case .sum: break
-    default:
-      return .undefined(because: "only sums over windows have a derivative so far")
+    case .product:
+      return .undefined(because: "a product over windows has no derivative here")
+    case .maximum, .minimum:
+      return .rule { p in
+        // The first extreme element of each window takes its cotangent.
+        let (g, x, d) = (p.g, p.operands[0], p.cotangent)
+        let identity: Double = geometry.combiner == .maximum ? -.infinity : .infinity
+        let low = geometry.paddingLow.map { Dimension($0) }
+        let high = geometry.paddingHigh.map { Dimension($0) }
+        let padded = g.pad(x, identity, low: low, high: high)
+        let spread = g.selectAndScatter(
+          padded, source: d, largest: geometry.combiner == .maximum, window: geometry.window,
+          strides: geometry.strides, dilation: geometry.dilation)
+        return [g.pad(spread, 0, low: low.map { 0 - $0 }, high: high.map { 0 - $0 })]
+      }
     }
     return .rule { p in
       let (g, x, d) = (p.g, p.operands[0], p.cotangent)

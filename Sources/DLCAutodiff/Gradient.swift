@@ -1,0 +1,139 @@
+public import DLCGraph
+public import DLCTensor
+
+/// Derivative functions of modules.
+package enum Gradient {
+  /// The output that stands for the sum of all squares of a gradient, to differentiate once more.
+  package static let scalarName = "gradient_sum"
+
+  /// Adds a function with the inputs of `function` whose outputs are `d_<name>` for every target.
+  /// - Parameters:
+  ///   - names: inputs and parameters; all floating-point ones by default.
+  ///   - asScalar: adds the sum of all gradient elements as an output of its own.
+  /// - Throws: `.graph` for an unknown output or target, `.unsupported` where there is no derivative.
+  package static func add(
+    to module: inout Module, function: String, of output: String, by names: [String]?,
+    named name: String, asScalar: Bool
+  ) throws(DLCError) {
+    guard let source = module.function(function) else {
+      throw DLCError(.graph, "there is no function '\(function)'")
+    }
+    guard let result = source.graph.results.first(where: { $0.name == output }) else {
+      throw DLCError(
+        .graph, "function '\(function)' has no output '\(output)'",
+        remedy: "it has \(source.outputs.map(\.name).joined(separator: ", "))")
+    }
+    var graph = source.graph
+    guard graph.type(result.value).dataType.isFloat, graph.type(result.value).rank == 0 else {
+      throw DLCError(
+        .graph, "output '\(output)' is \(graph.type(result.value)), not a floating-point scalar")
+    }
+    graph.results = []
+    graph.updates = []
+    let g = FunctionBuilder(extending: graph, states: module.states)
+    var targets: [(name: String, value: Value)] = []
+    for (argument, value) in zip(graph.arguments, graph.argumentValues)
+    where argument.type.dataType.isFloat {
+      let isTarget = names?.contains(argument.name) ?? true
+      if isTarget { targets.append((argument.name, g.value(value))) }
+    }
+    if let unknown = names?.first(where: { name in !targets.contains { $0.name == name } }) {
+      throw DLCError(
+        .graph, "function '\(function)' has no floating-point input or parameter '\(unknown)'")
+    }
+    let scalar = g.value(result.value)
+    let cotangents = try ReverseMode.pullback(
+      g, outputs: [(scalar, g.constant(1, like: scalar))], targets: targets.map(\.value))
+    var total: Value?
+    for (target, cotangent) in zip(targets, cotangents) {
+      let gradient = cotangent ?? g.constant(0, like: target.value)
+      g.output("d_\(target.name)", gradient)
+      let sum = g.sum(gradient, axes: Array(gradient.shape.indices))
+      if asScalar { total = total.map { $0 + sum } ?? sum }
+    }
+    if asScalar, let total { g.output(scalarName, total) }
+    if let failure = g.failure { throw failure }
+    module.add(Function(name, try g.graph.normalized()))
+    try module.verify()
+  }
+
+  /// Adds the vector-Jacobian product of a function: inputs are those of `function` and `d_<output>`
+  /// for each floating-point output, outputs are `d_<name>` for each target.
+  /// - Parameter names: inputs and parameters; all floating-point ones that are read by default.
+  package static func addPullback(
+    to module: inout Module, function: String, by names: [String]? = nil, named name: String
+  ) throws(DLCError) {
+    guard let source = module.function(function) else {
+      throw DLCError(.graph, "there is no function '\(function)'")
+    }
+    var graph = source.graph
+    let results = graph.results
+    graph.results = []
+    graph.updates = []
+    let g = FunctionBuilder(extending: graph, states: module.states)
+    var outputs: [(value: Value, cotangent: Value)] = []
+    for result in results where graph.type(result.value).dataType.isFloat {
+      let type = graph.type(result.value)
+      outputs.append(
+        (g.value(result.value), g.input("d_\(result.name)", type.dataType, type.shape)))
+    }
+    // Inputs first, then parameters, each in their order.
+    var targets: [(name: String, value: Value)] = []
+    for kind in [Argument.Kind.input, .state] {
+      for (argument, value) in zip(graph.arguments, graph.argumentValues)
+      where argument.kind == kind && argument.type.dataType.isFloat
+        && names?.contains(argument.name) ?? true
+        && (kind == .input || module.state(argument.name)?.isParameter ?? false)
+      {
+        targets.append((argument.name, g.value(value)))
+      }
+    }
+    let cotangents = try g.vjp(outputs, by: targets.map(\.value))
+    for (target, cotangent) in zip(targets, cotangents) { g.output("d_\(target.name)", cotangent) }
+    if let failure = g.failure { throw failure }
+    module.add(Function(name, try g.graph.normalized()))
+    try module.verify()
+  }
+}
+
+extension FunctionBuilder {
+  /// Cotangents of `targets` given those of `outputs`; zeros where nothing depends on a target.
+  /// - Throws: `.unsupported` naming an operation on the way that has no derivative.
+  package func vjp(_ outputs: [(value: Value, cotangent: Value)], by targets: [Value])
+    throws(DLCError) -> [Value]
+  {
+    let parts = try ReverseMode.pullback(self, outputs: outputs, targets: targets)
+    return zip(parts, targets).map { $0 ?? constant(0, like: $1) }
+  }
+
+  /// The derivatives of a scalar by each target, in the targets' shapes. A mistake surfaces where the
+  /// function is finished.
+  public func gradient(of scalar: Value, by targets: [Value]) -> [Value] {
+    do throws(DLCError) {
+      return try vjp([(scalar, constant(1, like: scalar))], by: targets)
+    } catch {
+      _ = fail(error)
+      return targets
+    }
+  }
+
+  /// Tangents of `outputs` when each input moves along its tangent.
+  ///
+  /// The pullback is linear in the cotangent, and the pullback of that is the pushforward; what only
+  /// served the first of the two is dead code.
+  public func jvp(of outputs: [Value], along inputs: [(value: Value, tangent: Value)]) -> [Value] {
+    do throws(DLCError) {
+      let seeds = outputs.map { constant(0, like: $0) }
+      let back = try ReverseMode.pullback(
+        self, outputs: Array(zip(outputs, seeds)), targets: inputs.map(\.value))
+      var forward: [(value: Value, cotangent: Value)] = []
+      for (part, input) in zip(back, inputs) {
+        if let part { forward.append((part, input.tangent)) }
+      }
+      return try vjp(forward, by: seeds)
+    } catch {
+      _ = fail(error)
+      return outputs
+    }
+  }
+}
