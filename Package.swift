@@ -54,12 +54,15 @@ let package = Package(
         "DLCTensor", "DLCGraph", "DLCPasses", "DLCKernel", "DLCLowering", "DLCCodegen",
         "DLCProgram", "DLCRuntime", "DLCFormats", "CMachine",
       ]),
-    module("DLCZoo", ["DLCTensor", "DLCGraph", "DLCFormats"]),
+    module(
+      "DLCTraining",
+      ["DLCTensor", "DLCGraph", "DLCAutodiff", "DLCFormats", "DLCCompiler", "DLCRuntime"]),
+    module("DLCZoo", ["DLCTensor", "DLCGraph", "DLCAutodiff", "DLCFormats", "DLCTraining"]),
     module(
       "DLC",
       [
-        "DLCTensor", "DLCGraph", "DLCReference", "DLCCompiler", "DLCRuntime", "DLCFormats",
-        "DLCZoo",
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCCompiler", "DLCRuntime",
+        "DLCFormats", "DLCTraining", "DLCZoo",
       ]
     ),
     .executableTarget(
@@ -67,7 +70,7 @@ let package = Package(
       dependencies: [
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCKernel",
         "DLCLowering", "DLCCodegen", "DLCProgram", "DLCRuntime", "DLCCompiler", "DLCFormats",
-        "DLCZoo", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "DLCTraining", "DLCZoo", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .executableTarget(
       name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
@@ -90,6 +93,17 @@ let package = Package(
         "DLCFormats",
         "DLCTestSupport", "DLCZoo",
       ]),
-    tests("DLCZoo", ["DLCTensor", "DLCGraph", "DLCFormats"]),
+    tests(
+      "DLCZoo",
+      [
+        "DLCTensor", "DLCGraph", "DLCFormats", "DLCTraining", "DLCCompiler", "DLCRuntime",
+        "DLCReference", "DLCTestSupport",
+      ]),
+    tests(
+      "DLCTraining",
+      [
+        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCFormats", "DLCCompiler", "DLCRuntime",
+        "DLCReference", "DLCTestSupport", "DLCZoo",
+      ]),
   ]
 )

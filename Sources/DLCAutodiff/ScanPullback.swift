@@ -64,7 +64,9 @@ struct ScanPullback {
     let b = FunctionBuilder(extending: start)
     let outputs = seeds.map { seed in
       let value = b.value(body.results[seed].value)
-      return (value: value, cotangent: b.input("d\(b.graph.arguments.count)", value.dataType, value.shape))
+      return (
+        value: value, cotangent: b.input("d\(b.graph.arguments.count)", value.dataType, value.shape)
+      )
     }
     let chosen = targets.indices.filter { targets[$0] }
     let pulled = try ReverseMode.pullback(
@@ -120,7 +122,8 @@ struct ScanPullback {
     func note(_ total: Total) {
       switch total {
       case .accumulated(let v): if !accumulated.contains(v) { accumulated.append(v) }
-      case .product(_, let a, let b): for v in [a, b] where !stacked.contains(v) { stacked.append(v) }
+      case .product(_, let a, let b):
+        for v in [a, b] where !stacked.contains(v) { stacked.append(v) }
       case .sum(let v, _): if !stacked.contains(v) { stacked.append(v) }
       case .mapped(_, let inner): note(inner)
       case .added(let a, let b):
@@ -264,7 +267,8 @@ struct ScanPullback {
         whole.geometry.rhsContracting = [0] + dot.geometry.rhsContracting.map { $0 + 1 }
         return g.add(.dotGeneral(whole), [stackValues[a]!, stackValues[b]!], #fileID, #line)
       case .sum(let v, let axes): return g.sum(stackValues[v]!, axes: [0] + axes.map { $0 + 1 })
-      case .mapped(let operation, let inner): return g.add(operation, [resolve(inner)], #fileID, #line)
+      case .mapped(let operation, let inner):
+        return g.add(operation, [resolve(inner)], #fileID, #line)
       case .added(let a, let b): return resolve(a) + resolve(b)
       }
     }

@@ -121,7 +121,8 @@ package struct KernelEmitter {
 
   /// Whether an index differs from lane to lane.
   private func isVarying(_ e: IndexExpression, _ context: VectorContext) -> Bool {
-    e.mentions(context.variable) || !laneBound.isEmpty && e.variables.contains { laneBound[$0] != nil }
+    e.mentions(context.variable)
+      || !laneBound.isEmpty && e.variables.contains { laneBound[$0] != nil }
   }
 
   /// The step from lane to lane, when it is the same everywhere.
@@ -637,7 +638,11 @@ package struct KernelEmitter {
       let local = e.text.make("i64", 0, "sub nsw i64 \(column), \(begin)").name
       let panelStart = e.text.make("i64", 0, "mul nsw i64 \(local), \(depth)").name
       let span = e.text.make("i64", 0, "sub nsw i64 \(offsets[width - 1]), \(offsets[0])").name
-      let isRun = e.text.make("i1", 0, "icmp eq i64 \(span), \(width - 1)").name
+      // Columns beyond the last repeat it, so that only a whole panel can be a run.
+      let isDense = e.text.make("i1", 0, "icmp eq i64 \(span), \(width - 1)").name
+      let last = e.text.make("i64", 0, "add nsw i64 \(column), \(width - 1)").name
+      let isWhole = e.text.make("i1", 0, "icmp slt i64 \(last), \(p.columns.total)").name
+      let isRun = e.text.make("i1", 0, "and i1 \(isDense), \(isWhole)").name
       let (run, scattered, done) = (
         e.text.label("run"), e.text.label("scattered"), e.text.label("packed")
       )

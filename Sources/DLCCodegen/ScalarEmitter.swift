@@ -70,6 +70,7 @@ struct ScalarEmitter {
     case .erf: return math(x) { $0.erf(x) }
     case .erfc: return math(x) { $0.erfc(x) }
     case .is_finite: return math(x) { $0.compare("olt", $0.magnitude(x), .infinity) }
+    case .stop_gradient: return x
     case .not: preconditionFailure("not is no real function")
     }
   }
@@ -90,6 +91,7 @@ struct ScalarEmitter {
       if !type.isSigned { return one }
       let sign = text.integer("ashr", x, type.bitCount - 1)
       return text.make(x.type, x.lanes, "or \(sign.text), \(one.name)")
+    case .stop_gradient: return x
     case .not: return text.integer("xor", x, type == .bool ? 1 : -1)
     default: preconditionFailure("\(f) is no integer function")
     }

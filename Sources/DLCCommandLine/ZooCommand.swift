@@ -3,6 +3,7 @@ import DLCFormats
 import DLCGraph
 import DLCTensor
 import DLCZoo
+import Foundation
 
 struct ZooCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -14,10 +15,11 @@ struct ZooCommand: ParsableCommand {
       abstract: "Lists the models and their functions.")
 
     func run() throws {
-      var rows = [["model", "functions", "what"]]
+      var rows = [["model", "file", "functions", "what"]]
       for model in Zoo.models {
         rows.append([
-          model.name, try model.module().functions.map(\.name).joined(separator: ", "),
+          model.name, model.isShipped ? "Graphs/\(model.name).pb" : "-",
+          try model.module().functions.map(\.name).joined(separator: ", "),
           model.summary,
         ])
       }
@@ -28,17 +30,25 @@ struct ZooCommand: ParsableCommand {
   struct Build: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Writes model files.")
 
-    @ArgumentParser.Argument(help: "One model; all of them by default.") var name: String?
+    @ArgumentParser.Argument(help: "One model; all that the package ships by default.") var name:
+      String?
     @Option(name: .shortAndLong, help: "The directory to write to.") var output = "."
 
     func run() throws {
-      let models = name.map { wanted in Zoo.models.filter { $0.name == wanted } } ?? Zoo.models
+      let models = name.map { wanted in Zoo.models.filter { $0.name == wanted } } ?? Zoo.shipped
       guard !models.isEmpty else {
         throw DLCError(
           .usage, "there is no model '\(name ?? "")'", remedy: "dlc zoo list names them")
       }
       for model in models {
         let path = "\(output)/\(model.name).pb"
+        let directory = String(path[..<path.lastIndex(of: "/")!])
+        do {
+          try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true)
+        } catch {
+          throw DLCError(.file, "cannot create the directory", at: directory)
+        }
         try model.module().save(path)
         print(path)
       }

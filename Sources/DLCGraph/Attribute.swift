@@ -62,7 +62,9 @@ package struct AttributeReader {
   }
   package mutating func dimension(_ name: String) throws(DLCError) -> Dimension {
     let list = try dimensions(name)
-    guard list.count == 1 else { throw DLCError(.graph, "attribute '\(name)' is not one dimension") }
+    guard list.count == 1 else {
+      throw DLCError(.graph, "attribute '\(name)' is not one dimension")
+    }
     return list[0]
   }
   /// The next region.

@@ -42,9 +42,10 @@ extension FunctionBuilder {
   ) -> Value {
     named("softmax") {
       let axis = axis < 0 ? axis + x.rank : axis
+      // What is subtracted cancels out, and so do its derivatives.
       let peak = restore(
-        max(x, axes: [axis], file: file, line: line), axes: [axis], to: x.shape, file: file,
-        line: line)
+        stopGradient(max(x, axes: [axis], file: file, line: line)), axes: [axis], to: x.shape,
+        file: file, line: line)
       let e = exponential(x - peak, file: file, line: line)
       let total = sum(e, axes: [axis], file: file, line: line)
       return e / restore(total, axes: [axis], to: x.shape, file: file, line: line)
@@ -79,26 +80,52 @@ extension FunctionBuilder {
     }
   }
 
-  /// softmax(q k^T / sqrt(d)) v for q [..., T, d], k [..., S, d], v [..., S, e].
+  /// softmax(q k^T / sqrt(d) + bias) v for q [..., T, d], k [..., S, d], v [..., S, e].
+  /// - Parameters:
+  ///   - bias: added to the scores (a mask of large negative numbers, say); broadcast to them.
+  ///   - causal: position t sees positions up to t alone.
   public func attention(
-    _ q: Value, _ k: Value, _ v: Value, file: StaticString = #fileID, line: UInt = #line
+    _ q: Value, _ k: Value, _ v: Value, bias: Value? = nil, causal: Bool = false,
+    file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     named("attention") {
-      let batch = Array(0..<Swift.max(q.rank - 2, 0))
-      let scores = dotGeneral(
-        q, k, lhsBatch: batch, rhsBatch: batch, lhsContracting: [q.rank - 1],
-        rhsContracting: [k.rank - 1], file: file, line: line)
-      let scale = rsqrt(dimension(q.shape.last ?? 1, q.dataType, file: file, line: line))
-      return matmul(softmax(scores * scale, file: file, line: line), v, file: file, line: line)
+      matmul(
+        attentionWeights(q, k, bias: bias, causal: causal, file: file, line: line), v, file: file,
+        line: line)
     }
+  }
+
+  /// softmax(q k^T / sqrt(d) + bias) [..., T, S]; masked entries are exactly 0.
+  public func attentionWeights(
+    _ q: Value, _ k: Value, bias: Value? = nil, causal: Bool = false,
+    file: StaticString = #fileID, line: UInt = #line
+  ) -> Value {
+    let batch = Array(0..<Swift.max(q.rank - 2, 0))
+    let scores = dotGeneral(
+      q, k, lhsBatch: batch, rhsBatch: batch, lhsContracting: [q.rank - 1],
+      rhsContracting: [k.rank - 1], file: file, line: line)
+    let scale = rsqrt(dimension(q.shape.last ?? 1, q.dataType, file: file, line: line))
+    var scaled = scores * scale
+    if let bias { scaled = binary(.add, scaled, bias, file: file, line: line) }
+    if causal {
+      let shape = scaled.shape
+      let row = iota(.int32, shape, axis: shape.count - 2, file: file, line: line)
+      let column = iota(.int32, shape, axis: shape.count - 1, file: file, line: line)
+      scaled = select(
+        compare(.greater_equal, row, column), scaled, constant(-.infinity, like: scaled),
+        file: file, line: line)
+    }
+    return softmax(scaled, file: file, line: line)
   }
 
   /// Convolution with a bias per output channel.
   public func convolution(
     _ x: Value, _ kernel: Value, bias: Value, strides: [Int]? = nil,
-    padding: [(low: Int, high: Int)]? = nil, file: StaticString = #fileID, line: UInt = #line
+    padding: [(low: Int, high: Int)]? = nil, groups: Int = 1, file: StaticString = #fileID,
+    line: UInt = #line
   ) -> Value {
-    let y = convolution(x, kernel, strides: strides, padding: padding, file: file, line: line)
+    let y = convolution(
+      x, kernel, strides: strides, padding: padding, groups: groups, file: file, line: line)
     return y + broadcast(bias, to: y.shape, axes: [1], file: file, line: line)
   }
 

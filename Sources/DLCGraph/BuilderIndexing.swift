@@ -11,7 +11,8 @@ extension FunctionBuilder {
       offsetAxes: Array(indices.rank..<Swift.max(indices.rank + table.rank - 1, indices.rank)),
       collapsedAxes: [0], startAxes: [0], vectorAxis: indices.rank)
     return add(
-      .gather(Gather(axes, sliceSizes: [1] + table.shape.dropFirst())), [table, indices], file, line)
+      .gather(Gather(axes, sliceSizes: [1] + table.shape.dropFirst())), [table, indices], file, line
+    )
   }
 
   /// `x` at positions along one axis: result[.., i, ..] = x[.., indices[.., i, ..], ..], all other

@@ -55,7 +55,8 @@ public final class RandomStream {
   public func bernoulli(
     _ probability: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let u = builder.convert(uniform(probability.shape, file: file, line: line), probability.dataType)
+    let u = builder.convert(
+      uniform(probability.shape, file: file, line: line), probability.dataType)
     return builder.compare(.less, u, probability, file: file, line: line)
   }
 

@@ -132,7 +132,9 @@ package enum Operation: Hashable, Sendable {
     Compare.self, Select.self, Clamp.self, Convert.self, Reshape.self, Transpose.self,
     Broadcast.self, Slice.self, Pad.self, Concatenate.self, Reverse.self, Reduce.self,
     ArgReduce.self, DotGeneral.self, Convolution.self, ReduceWindow.self,
-    Gather.self, Scatter.self, DynamicSlice.self, DynamicUpdateSlice.self, Cumulative.self, ArgWindow.self, Sort.self, Cholesky.self, TriangularSolve.self, LU.self, Cond.self, While.self, Scan.self, Call.self,
+    Gather.self, Scatter.self, DynamicSlice.self, DynamicUpdateSlice.self, Cumulative.self,
+    ArgWindow.self, Sort.self, Cholesky.self, TriangularSolve.self, LU.self, Cond.self, While.self,
+    Scan.self, Call.self,
   ]
 
   package var mnemonic: String { definition.mnemonic }

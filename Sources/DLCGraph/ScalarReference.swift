@@ -57,6 +57,7 @@ package enum ScalarReference {
     case .tan: Glibc.tan(a)
     case .erf: Glibc.erf(a)
     case .erfc: Glibc.erfc(a)
+    case .stop_gradient: a
     case .not, .is_finite: preconditionFailure("not a real function")
     }
   }
@@ -67,6 +68,7 @@ package enum ScalarReference {
     case .abs: type.isSigned && a < 0 ? 0 &- a : a
     case .sign: a == 0 ? 0 : type.isSigned && a < 0 ? -1 : 1
     case .not: type == .bool ? 1 - a : ~a
+    case .stop_gradient: a
     default: preconditionFailure("not an integer function")
     }
   }

@@ -5,7 +5,8 @@ extension Graph {
   package func text(indent: String = "") -> String {
     var lines: [String] = []
     for (index, argument) in arguments.enumerated() {
-      lines.append("%\(index) = \(argument.kind.rawValue) \(quote(argument.name)) : \(argument.type)")
+      lines.append(
+        "%\(index) = \(argument.kind.rawValue) \(quote(argument.name)) : \(argument.type)")
     }
     for node in nodes {
       var line = node.results.map { "%\($0.index)" }.joined(separator: ", ")

@@ -263,6 +263,7 @@ extension ScalarOperation {
     case .unary(let f):
       switch f {
       case .negate, .abs, .sign, .floor, .ceil, .round_nearest_even, .not, .is_finite: 1
+      case .stop_gradient: 0
       case .sqrt, .rsqrt: 6
       default: 16
       }

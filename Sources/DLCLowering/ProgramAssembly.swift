@@ -204,7 +204,8 @@ package struct ProgramAssembly {
       let carried = Array(operands[..<loop.carried])
       let tested = operands[loop.carried..<loop.condition.arguments.count]
       let captured = operands[loop.condition.arguments.count...]
-      addLoop(node, loop.carried, carried, results, count: nil, reverse: false, &scope) { a, now, next in
+      addLoop(node, loop.carried, carried, results, count: nil, reverse: false, &scope) {
+        a, now, next in
         let predicate = a.buffer(.bool, [], .arena(0))
         let condition = a.assemble(loop.condition, now + tested, [predicate])
         return (predicate, condition, a.assemble(loop.body, now + captured, next), Array(captured))
@@ -313,7 +314,9 @@ package struct ProgramAssembly {
     }
     var chosen: Set<Int> = []
     for (index, item) in items.enumerated() {
-      guard case .step(let step) = item, !step.reads.isEmpty || !step.writes.isEmpty else { continue }
+      guard case .step(let step) = item, !step.reads.isEmpty || !step.writes.isEmpty else {
+        continue
+      }
       let isArena = step.writes.allSatisfy {
         if case .arena = program[$0].place { true } else { false }
       }

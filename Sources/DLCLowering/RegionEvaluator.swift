@@ -225,7 +225,8 @@ struct RegionEvaluator {
     let key = BindingKey(value: value, coordinate: at, extent: extent)
     for scope in scopes.reversed() { if let known = scope.bindings[key] { return known } }
     let raw = evaluate(value, at)
-    let home = takesLoop(graph.base(value)) ? scopes.count - 1 : scopeIndex(resolvedCoordinate(value, at))
+    let home =
+      takesLoop(graph.base(value)) ? scopes.count - 1 : scopeIndex(resolvedCoordinate(value, at))
     let type = graph.type(value).dataType
     let wide =
       type == .int64 ? raw : define(.apply(.convert(.int64), type, [raw]), in: home)
@@ -241,7 +242,8 @@ struct RegionEvaluator {
     graph.resolve(value, at).1
   }
 
-  private mutating func gather(_ node: Node, _ g: IndexGeometry, _ c: [IndexExpression]) -> ScalarID {
+  private mutating func gather(_ node: Node, _ g: IndexGeometry, _ c: [IndexExpression]) -> ScalarID
+  {
     let (from, indices) = (graph.sizes(node.operands[0]), graph.sizes(node.operands[1]))
     var position = g.offsets(c, rank: from.count, indicesRank: indices.count)
     for (component, axis) in g.startAxes.enumerated() {

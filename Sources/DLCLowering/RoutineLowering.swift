@@ -60,7 +60,9 @@ struct RoutineWriter {
     e.define(expression, in: e.scopes.count - 1)
   }
 
-  private mutating func apply(_ operation: ScalarOperation, _ type: DataType, _ operands: ScalarID...)
+  private mutating func apply(
+    _ operation: ScalarOperation, _ type: DataType, _ operands: ScalarID...
+  )
     -> ScalarID
   { define(.apply(operation, type, operands)) }
 
@@ -72,7 +74,9 @@ struct RoutineWriter {
     define(.index(index, type))
   }
 
-  private mutating func load(_ memory: Memory, _ index: IndexExpression, _ type: DataType) -> ScalarID {
+  private mutating func load(_ memory: Memory, _ index: IndexExpression, _ type: DataType)
+    -> ScalarID
+  {
     define(.load(memory, index, type))
   }
 
@@ -316,7 +320,8 @@ struct RoutineWriter {
   private mutating func precedes(
     _ a: [ScalarID], _ b: [ScalarID], _ types: [DataType], descending: Bool
   ) -> ScalarID {
-    func less(_ w: inout RoutineWriter, _ x: ScalarID, _ y: ScalarID, _ type: DataType) -> ScalarID {
+    func less(_ w: inout RoutineWriter, _ x: ScalarID, _ y: ScalarID, _ type: DataType) -> ScalarID
+    {
       let below = w.apply(.compare(.less), type, x, y)
       guard type.isFloat else { return below }
       let xIsNumber = w.apply(.compare(.equal), type, x, x)

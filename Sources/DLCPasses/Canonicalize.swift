@@ -79,6 +79,11 @@ package struct Canonicalize: Pass {
       }
       return try c.add(.slice(Slice(starts, limits, strides: strides)), x)
     },
+    // Derivatives have been taken by now.
+    RewriteRule("stop-gradient") { (c, node) throws(DLCError) in
+      guard case .unary(let u) = node.operation, u.function == .stop_gradient else { return nil }
+      return node.operands[0]
+    },
     RewriteRule("identity-convert") { (c, node) throws(DLCError) in
       guard case .convert(let v) = node.operation, c.type(node.operands[0]).dataType == v.target
       else { return nil }

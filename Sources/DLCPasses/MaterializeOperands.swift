@@ -9,7 +9,9 @@ package struct MaterializeOperands: Pass {
   package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
     graph: Graph, counts: [String: Int]
   ) {
-    guard graph.nodes.contains(where: { !$0.operation.regions.isEmpty }) else { return (graph, [:]) }
+    guard graph.nodes.contains(where: { !$0.operation.regions.isEmpty }) else {
+      return (graph, [:])
+    }
     var result = Graph()
     var map: [ValueID: ValueID] = [:]
     for (argument, value) in zip(graph.arguments, graph.argumentValues) {

@@ -10,7 +10,9 @@ package struct SimplifyControl: Pass {
   package func run(_ graph: Graph, _ budget: inout RewriteBudget) throws(DLCError) -> (
     graph: Graph, counts: [String: Int]
   ) {
-    guard graph.nodes.contains(where: { !$0.operation.regions.isEmpty }) else { return (graph, [:]) }
+    guard graph.nodes.contains(where: { !$0.operation.regions.isEmpty }) else {
+      return (graph, [:])
+    }
     var counts: [String: Int] = [:]
     var current = try inlined(graph, &counts)
     current = try merged(current, &counts)
@@ -205,9 +207,10 @@ package struct SimplifyControl: Pass {
     var small = scan
     small.body = graph
     small.carried = carried.count
-    small.stacked = arguments.filter {
-      $0 >= scan.carried && $0 < scan.carried + scan.stacked
-    }.count
+    small.stacked =
+      arguments.filter {
+        $0 >= scan.carried && $0 < scan.carried + scan.stacked
+      }.count
     let made = try out.append(
       .scan(small), arguments.map { node.operands[$0] }, name: node.name, location: node.location)
     return spread(made, kept, used.count)

@@ -46,7 +46,8 @@ public struct Interpreter: Sendable {
     case .cond(let cond):
       let count = cond.then.arguments.count
       return operands[0].integers[0] != 0
-        ? apply(cond.then, operands[1..<1 + count]) : apply(cond.otherwise, operands[(1 + count)...])
+        ? apply(cond.then, operands[1..<1 + count])
+        : apply(cond.otherwise, operands[(1 + count)...])
     case .whileLoop(let loop):
       var carried = Array(operands[..<loop.carried])
       let tested = operands[loop.carried..<loop.condition.arguments.count]

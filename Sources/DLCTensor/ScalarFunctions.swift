@@ -4,11 +4,13 @@ package enum UnaryFunction: String, Hashable, Sendable, CaseIterable {
   case exponential, exponential_minus_one, log, log_plus_one, sqrt, rsqrt, cbrt
   case tanh, logistic, sine, cosine, tan, erf, erfc
   case not, is_finite
+  /// The identity, with derivative zero.
+  case stop_gradient
 
   /// Whether the function is only defined on floating-point elements.
   package var needsFloat: Bool {
     switch self {
-    case .negate, .abs, .sign, .not: false
+    case .negate, .abs, .sign, .not, .stop_gradient: false
     default: true
     }
   }

@@ -11,7 +11,11 @@ enum Measurements {
     ZooModel(name: "gelu", summary: "x Phi(x)", make: gelu),
     ZooModel(
       name: "attention", summary: "softmax(q k^T / sqrt(D)) v without mask", make: attention),
-  ]
+  ].map { (model: ZooModel) in
+    var model = model
+    model.isShipped = false
+    return model
+  }
 
   private static func module(
     _ name: String, _ dimensions: [(String, Int)], _ body: (FunctionBuilder) -> Void

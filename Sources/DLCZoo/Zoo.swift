@@ -6,6 +6,8 @@ public struct ZooModel: Sendable {
   /// The file's name below `Graphs/`, without `.pb`.
   public var name: String
   public var summary: String
+  /// Whether its file is part of the package.
+  package var isShipped = true
   package var make: @Sendable () throws(DLCError) -> Module
 
   /// Builds the model's graph.
@@ -14,7 +16,10 @@ public struct ZooModel: Sendable {
 
 /// All models that the package ships.
 public enum Zoo {
-  public static let models: [ZooModel] = Digits.models + Measurements.models
+  public static let models: [ZooModel] = Digits.models + Equations.models + Measurements.models
+
+  /// The models whose files are in `Graphs/`.
+  public static var shipped: [ZooModel] { models.filter(\.isShipped) }
 
   public static func model(_ name: String) -> ZooModel? { models.first { $0.name == name } }
 }

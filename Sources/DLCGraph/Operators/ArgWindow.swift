@@ -41,7 +41,8 @@ package struct ArgWindow: Operator {
       let room = x.shape[axis] - Dimension((g.window[axis] - 1) * g.dilation[axis] + 1)
       if let room = room.constant {
         try require(
-          room >= 0, "window-size", "a window of \(g.window) does not fit into axis \(axis) of \(x)")
+          room >= 0, "window-size", "a window of \(g.window) does not fit into axis \(axis) of \(x)"
+        )
       }
       shape.append(room / Dimension(g.strides[axis]) + 1)
     }

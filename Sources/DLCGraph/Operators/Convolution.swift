@@ -194,6 +194,8 @@ package struct Convolution: Operator {
         [1, 2, 6, 6], [3, 2, 3, 3], strides: [1, 1], low: [1, 1], high: [1, 1], type: .int32),
       sample([1, 2, 8, 8], [3, 2, 3, 3], strides: [1, 1], low: [-1, 0], high: [0, -2]),
       sample([3, 5, 6, 6], [7, 5, 1, 1], strides: [1, 1], low: [0, 0], high: [0, 0]),
+      // Fewer positions than a panel holds, with gaps that add up to a panel's width.
+      sample([2, 4, 5, 6], [5, 4, 3, 3], strides: [1, 1], low: [0, 0], high: [0, 0]),
     ]
   }
 }

@@ -56,7 +56,9 @@ package struct Cumulative: Operator {
 
   package var derivative: Derivative {
     let geometry = geometry
-    @Sendable func scan(_ g: FunctionBuilder, _ x: Value, _ c: Combiner, reverse: Bool, exclusive: Bool)
+    @Sendable func scan(
+      _ g: FunctionBuilder, _ x: Value, _ c: Combiner, reverse: Bool, exclusive: Bool
+    )
       -> Value
     {
       g.cumulative(c, x, axis: geometry.axis, reverse: reverse, exclusive: exclusive)

@@ -156,8 +156,10 @@ package struct Scatter: Operator {
       [
         sample(rows, combiner, TensorType(.float32, [9, 19]), TensorType(.int32, [7]), [7, 19]),
         sample(points, combiner, TensorType(.float64, [6, 5]), TensorType(.int32, [8, 2]), [8]),
-        sample(boxes, combiner, TensorType(.int32, [6, 7]), TensorType(.int64, [5, 2]), [5, 2, 3]),
-        sample(batched, combiner, TensorType(.float32, [3, 8]), TensorType(.int32, [3, 11]), [3, 11]),
+        sample(
+          boxes, combiner, TensorType(.int32, [6, 7]), TensorType(.int64, [5, 2]), [5, 2, 3]),
+        sample(
+          batched, combiner, TensorType(.float32, [3, 8]), TensorType(.int32, [3, 11]), [3, 11]),
       ]
     }
   }

@@ -103,7 +103,9 @@ package struct Sort: Operator {
       sample(Sort(axis: 0), [TensorType(.int32, [64]), TensorType(.float32, [64])]),
       sample(
         Sort(axis: 1, keys: 2, descending: true),
-        [TensorType(.uint8, [2, 21]), TensorType(.float32, [2, 21]), TensorType(.int64, [2, 21])]),
+        [
+          TensorType(.uint8, [2, 21]), TensorType(.float32, [2, 21]), TensorType(.int64, [2, 21]),
+        ]),
       sample(Sort(axis: 0), [TensorType(.float32, [1])]),
       sample(Sort(axis: 0), [TensorType(.float32, [0])]),
     ]

@@ -88,8 +88,10 @@ package struct TriangularSolve: Operator {
           OperatorSample(
             .triangularSolve(
               TriangularSolve(lower: lower, transpose: transpose, unitDiagonal: unit)),
-            [TensorType(lower ? .float64 : .float32, [2, 5, 5]),
-              TensorType(lower ? .float64 : .float32, [2, 5, 9])],
+            [
+              TensorType(lower ? .float64 : .float32, [2, 5, 5]),
+              TensorType(lower ? .float64 : .float32, [2, 5, 9]),
+            ],
             range: 0.5...1.5)
         }
       }

@@ -19,7 +19,7 @@ package struct Unary: Operator {
       try require(type.isFloat, "float", "\(mnemonic) needs floating-point elements, not \(type)")
     } else if function == .not {
       try require(!type.isFloat, "bits", "not needs integers or bools, not \(type)")
-    } else {
+    } else if function != .stop_gradient {
       try require(type != .bool, "numeric", "\(mnemonic) of bool is not defined")
     }
     return [function == .is_finite ? TensorType(.bool, operands[0].shape) : operands[0]]
@@ -31,7 +31,7 @@ package struct Unary: Operator {
 
   package var derivative: Derivative {
     switch function {
-    case .sign, .floor, .ceil, .round_nearest_even, .not, .is_finite: return .zero
+    case .sign, .floor, .ceil, .round_nearest_even, .not, .is_finite, .stop_gradient: return .zero
     default: break
     }
     let function = function

@@ -1,0 +1,191 @@
+public import DLCGraph
+public import DLCTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// A training rule: how a parameter moves, given its gradient. The equations are those of the papers
+/// named; g is the gradient, t the step from 1.
+public indirect enum Optimizer: Hashable, Sendable {
+  /// theta - lr g.
+  case gradientDescent
+  /// v = beta v + (1 - dampening) g; theta - lr v (Polyak 1964).
+  case momentum(beta: Double = 0.9, dampening: Double = 0.9)
+  /// v = beta v + g, g taken at theta - lr beta v; theta - lr v (Nesterov 1983).
+  case nesterov(beta: Double = 0.9)
+  /// G += g^2; theta - lr g / sqrt(G + eps) (Duchi et al. 2011).
+  case adagrad(epsilon: Double = 1e-8)
+  /// s = rho s + (1 - rho) g^2; theta - lr g / sqrt(s + eps) (Tieleman and Hinton 2012).
+  case rmsprop(rho: Double = 0.9, epsilon: Double = 1e-8)
+  /// Bias-corrected moments (Kingma and Ba 2015).
+  case adam(beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8)
+  /// Adam, and theta shrinks by lr decay theta (Loshchilov and Hutter 2019).
+  case adamW(
+    beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8, decay: Double = 0.01)
+  /// Steps in units of past steps (Zeiler 2012).
+  case adadelta(rho: Double = 0.95, epsilon: Double = 1e-6)
+  /// The largest second moment so far, no bias correction (Reddi et al. 2018).
+  case amsgrad(beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8)
+  /// Adam with Nesterov's look ahead (Dozat 2016).
+  case nadam(beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8)
+  /// The sign of an interpolated moment (Chen et al. 2023, who use 0.9 and 0.99).
+  case lion(beta1: Double = 0.9, beta2: Double = 0.9)
+  /// Layer-wise scaled steps (You et al. 2020).
+  case lamb(
+    beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8, decay: Double = 0,
+    correctsBias: Bool = false)
+  /// Second moments of rows and columns alone (Shazeer and Stern 2018).
+  case adafactor(decay: Double = 0.999, epsilon: Double = 1e-30, divisor: Double = 1e-8)
+  /// Every k-th step the slow weights follow the fast ones (Zhang et al. 2019).
+  case lookahead(Optimizer, k: Int = 5, alpha: Double = 0.5)
+
+  /// The command line's names.
+  public static let named: [(name: String, optimizer: Optimizer)] = [
+    ("gd", .gradientDescent), ("sgd", .gradientDescent), ("momentum", .momentum()),
+    ("nag", .nesterov()), ("adagrad", .adagrad()), ("rmsprop", .rmsprop()), ("adam", .adam()),
+    ("adamw", .adamW()), ("adadelta", .adadelta()), ("amsgrad", .amsgrad()), ("nadam", .nadam()),
+    ("lion", .lion()), ("lamb", .lamb()), ("adafactor", .adafactor()),
+    ("lookahead", .lookahead(.gradientDescent)),
+  ]
+
+  /// A state tensor that the rule keeps for each parameter.
+  public struct Slot: Hashable, Sendable {
+    public var name: String
+    public var shape: [Dimension]
+    /// Whether it starts as a copy of the parameter; else as zeros.
+    public var startsAsParameter = false
+  }
+
+  /// What the rule keeps for a parameter of a shape.
+  public func slots(_ shape: [Dimension]) -> [Slot] {
+    func like(_ names: String...) -> [Slot] { names.map { Slot(name: $0, shape: shape) } }
+    switch self {
+    case .gradientDescent: return []
+    case .momentum, .nesterov: return like("v")
+    case .adagrad: return like("G")
+    case .rmsprop: return like("s")
+    case .adam, .adamW, .nadam, .lamb: return like("m", "v")
+    case .adadelta: return like("s", "u")
+    case .amsgrad: return like("m", "v", "v_max")
+    case .lion: return like("m")
+    case .adafactor:
+      guard shape.count >= 2 else { return like("v") }
+      let columns = shape.dropFirst().reduce(Dimension(1)) { $0 * $1 }
+      return [Slot(name: "r", shape: [shape[0]]), Slot(name: "c", shape: [columns])]
+    case .lookahead(let inner, _, _):
+      return inner.slots(shape) + [Slot(name: "slow", shape: shape, startsAsParameter: true)]
+    }
+  }
+
+  /// Where the gradient is taken, when that is not the parameter itself.
+  public func probe(_ theta: Value, _ slots: [String: Value], lr: Value) -> Value? {
+    switch self {
+    case .nesterov(let beta): theta - lr * beta * slots["v"]!
+    case .lookahead(let inner, _, _): inner.probe(theta, slots, lr: lr)
+    default: nil
+    }
+  }
+
+  /// One step.
+  /// - Parameters:
+  ///   - lr: a scalar.
+  ///   - t: the step from 1, an int32 scalar.
+  /// - Returns: the next parameter, and the next values of the slots.
+  public func step(
+    _ theta: Value, gradient d: Value, _ slots: [String: Value], lr: Value, t: Value
+  ) -> (theta: Value, slots: [String: Value]) {
+    let g = FunctionBuilder.innermost(theta, d)
+    func mix(_ old: String, _ beta: Double, _ new: Value) -> Value {
+      slots[old]! * beta + new * (1 - beta)
+    }
+    /// 1 - beta^t, without cancellation.
+    func correction(_ beta: Double) -> Value {
+      let steps = g.convert(t, theta.dataType)
+      return -g.unary(.exponential_minus_one, steps * log(beta))
+    }
+    switch self {
+    case .gradientDescent: return (theta - lr * d, [:])
+    case .momentum(let beta, let dampening):
+      let v = slots["v"]! * beta + (dampening == 0 ? d : d * (1 - dampening))
+      return (theta - lr * v, ["v": v])
+    case .nesterov(let beta):
+      let v = slots["v"]! * beta + d
+      return (theta - lr * v, ["v": v])
+    case .adagrad(let epsilon):
+      let sum = slots["G"]! + d * d
+      return (theta - lr * d / g.sqrt(sum + epsilon), ["G": sum])
+    case .rmsprop(let rho, let epsilon):
+      let s = mix("s", rho, d * d)
+      return (theta - lr * d / g.sqrt(s + epsilon), ["s": s])
+    case .adam(let beta1, let beta2, let epsilon),
+      .adamW(let beta1, let beta2, let epsilon, _):
+      let (m, v) = (mix("m", beta1, d), mix("v", beta2, d * d))
+      let root = g.sqrt(v / correction(beta2)) + epsilon
+      var next = theta - lr * (m / correction(beta1)) / root
+      if case .adamW(_, _, _, let decay) = self { next = next - lr * decay * theta }
+      return (next, ["m": m, "v": v])
+    case .adadelta(let rho, let epsilon):
+      let s = mix("s", rho, d * d)
+      let move = -(g.sqrt(slots["u"]! + epsilon) / g.sqrt(s + epsilon) * d)
+      return (theta + lr * move, ["s": s, "u": mix("u", rho, move * move)])
+    case .amsgrad(let beta1, let beta2, let epsilon):
+      let (m, v) = (mix("m", beta1, d), mix("v", beta2, d * d))
+      let most = g.maximum(slots["v_max"]!, v)
+      return (
+        theta - lr * m / (g.sqrt(most) + epsilon), ["m": m, "v": v, "v_max": most]
+      )
+    case .nadam(let beta1, let beta2, let epsilon):
+      let (m, v) = (mix("m", beta1, d), mix("v", beta2, d * d))
+      let c1 = correction(beta1)
+      let ahead = m / c1 * beta1 + d * (1 - beta1) / c1
+      return (
+        theta - lr * ahead / (g.sqrt(v / correction(beta2)) + epsilon), ["m": m, "v": v]
+      )
+    case .lion(let beta1, let beta2):
+      let direction = g.sign(mix("m", beta1, d))
+      return (theta - lr * direction, ["m": mix("m", beta2, d)])
+    case .lamb(let beta1, let beta2, let epsilon, let decay, let correctsBias):
+      let (m, v) = (mix("m", beta1, d), mix("v", beta2, d * d))
+      var update =
+        correctsBias
+        ? m / correction(beta1) / (g.sqrt(v / correction(beta2)) + epsilon)
+        : m / (g.sqrt(v) + epsilon)
+      if decay != 0 { update = update + theta * decay }
+      func norm(_ x: Value) -> Value { g.sqrt(g.sum(x * x, axes: Array(x.shape.indices))) }
+      let (a, b) = (norm(theta), norm(update))
+      let (zero, one) = (g.constant(0, like: a), g.constant(1, like: a))
+      let isEmpty = g.compare(.equal, a, zero) | g.compare(.equal, b, zero)
+      let ratio = g.select(isEmpty, one, a / g.select(isEmpty, one, b))
+      return (theta - lr * ratio * update, ["m": m, "v": v])
+    case .adafactor(let decay, let epsilon, let divisor):
+      let square = d * d + epsilon
+      if theta.rank < 2 {
+        let v = mix("v", decay, square)
+        return (theta - lr * d / (g.sqrt(v) + divisor), ["v": v])
+      }
+      let columns = theta.shape.dropFirst().reduce(Dimension(1)) { $0 * $1 }
+      let flat = g.reshape(square, [theta.shape[0], columns])
+      let r = mix("r", decay, g.mean(flat, axes: [1]))
+      let c = mix("c", decay, g.mean(flat, axes: [0]))
+      let average = g.mean(r, axes: [0])
+      let v =
+        g.restore(r, axes: [1], to: flat.shape)
+        * (g.restore(c, axes: [0], to: flat.shape) / average)
+      let root = g.reshape(g.sqrt(v) + divisor, theta.shape)
+      return (theta - lr * d / root, ["r": r, "c": c])
+    case .lookahead(let inner, let k, let alpha):
+      var (fast, next) = inner.step(theta, gradient: d, slots, lr: lr, t: t)
+      let slow = slots["slow"]!
+      let turn = g.binary(.remainder, t, g.constant(Double(k), like: t))
+      let isTurn = g.compare(.equal, turn, g.constant(0, like: t))
+      let moved = slow + (fast - slow) * alpha
+      let choose = g.broadcast(isTurn, to: theta.shape)
+      next["slow"] = g.select(choose, moved, slow)
+      fast = g.select(choose, moved, fast)
+      return (fast, next)
+    }
+  }
+}
