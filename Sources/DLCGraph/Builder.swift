@@ -104,6 +104,37 @@ public final class FunctionBuilder: @unchecked Sendable {
     }
   }
 
+  /// Adds a graph with values for its arguments, in their order.
+  /// - Returns: its results and updates by name; empty after a mistake.
+  package func inline(_ graph: Graph, _ arguments: [Value]) -> (
+    results: [String: Value], updates: [String: Value]
+  ) {
+    var map: [ValueID: Value] = [:]
+    for (id, value) in zip(graph.argumentValues, arguments) { map[id] = value }
+    for node in graph.nodes {
+      guard failure == nil else { return ([:], [:]) }
+      do {
+        var operands: [ValueID] = []
+        for operand in node.operands {
+          guard let value = map[operand], let own = local(value) else {
+            throw DLCError(.graph, "an inlined graph lacks an argument")
+          }
+          operands.append(own.id)
+        }
+        let made = try self.graph.append(
+          node.operation, operands, name: node.name, location: node.location)
+        for (old, new) in zip(node.results, made) { map[old] = value(new) }
+      } catch {
+        _ = fail(error as! DLCError)
+        return ([:], [:])
+      }
+    }
+    func named(_ list: [NamedValue]) -> [String: Value] {
+      Dictionary(list.map { ($0.name, map[$0.value]!) }, uniquingKeysWith: { a, _ in a })
+    }
+    return (named(graph.results), named(graph.updates))
+  }
+
   // MARK: Regions
 
   /// The value in this graph: a value from around a region is captured by its first use. Constants

@@ -1,0 +1,79 @@
+import ArgumentParser
+import DLCCompiler
+import DLCFormats
+import DLCGraph
+import DLCRuntime
+import DLCTensor
+import DLCTraining
+import DLCZoo
+
+extension ZooCommand {
+  /// Repeats the recorded steps of the peer benchmark's training files.
+  struct Parity: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Repeats the recorded training steps of the peer benchmark and compares the losses.")
+
+    @ArgumentParser.Argument(help: "Directory with NAME.npz: b/ batch, n/ noise, p/ weights, s/ statistics, loss.")
+    var directory: String
+    @Option(help: "One workload; all by default.") var only: String?
+    @Option(help: "Worker threads.") var threads: Int?
+    @Option(help: "Also time so many steps.") var runs = 0
+
+    func run() throws {
+      var rows = [["workload", "largest relative error", "losses", "compile ms"] + (runs > 0 ? ["step ms"] : [])]
+      var failed: [String] = []
+      for workload in Workload.all where only == nil || only == workload.name {
+        let clock = ContinuousClock.now
+        let step = try workload.step()
+        let module = try step.stepFunction()
+        let compiler = Compiler()
+        let executable = try compiler.compile(module, function: "train_step")
+        let compiled = milliseconds(ContinuousClock.now - clock)
+        var groups: [String: [String: Tensor]] = [:]
+        var losses: [Double] = []
+        for (key, value) in try Npz.read("\(directory)/\(workload.name).npz") {
+          let split = key.split(separator: "/", maxSplits: 1).map(String.init)
+          if split.count == 2 {
+            groups[split[0], default: [:]][split[1]] = value
+          } else if key == "loss" {
+            losses = value.doubles
+          }
+        }
+        let known = Set(executable.states.map(\.name))
+        let values = (groups["p"] ?? [:]).merging(groups["s"] ?? [:]) { a, _ in a }
+        try executable.setState(values.filter { known.contains($0.key) })
+        let fresh = executable.missingState.filter { name in values[name] == nil }
+        try executable.initializeState(seed: 0)
+        guard fresh.allSatisfy({ $0.hasPrefix("optimizer/") }) else {
+          throw DLCError(.binding, "\(workload.name) has no values for \(fresh)")
+        }
+        let inputs = (groups["b"] ?? [:]).merging(groups["n"] ?? [:]) { a, _ in a }
+        var got: [Double] = []
+        for _ in losses.indices {
+          got.append(
+            try executable.run(inputs, threads: threads).first { $0.name == "loss" }!.value.doubles[0])
+        }
+        let error = zip(got, losses).map { abs($0 - $1) / max(abs($1), 1e-30) }.max() ?? .nan
+        if !(error <= 1e-4) { failed.append(workload.name) }
+        var row = [
+          workload.name, "\(Float(error))", got.map { fixed($0, 5) }.joined(separator: " "),
+          fixed(compiled, 0),
+        ]
+        if runs > 0 {
+          var times: [Double] = []
+          for _ in 0..<runs {
+            let start = ContinuousClock.now
+            _ = try executable.run(inputs, threads: threads)
+            times.append(milliseconds(ContinuousClock.now - start))
+          }
+          row.append(fixed(times.sorted()[runs / 2], 3))
+        }
+        rows.append(row)
+      }
+      print(table(rows))
+      if !failed.isEmpty {
+        throw DLCError(.check, "the losses differ by more than 1e-4: \(failed.joined(separator: ", "))")
+      }
+    }
+  }
+}
