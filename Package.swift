@@ -56,7 +56,10 @@ let package = Package(
       ]),
     module(
       "DLCTraining",
-      ["DLCTensor", "DLCGraph", "DLCAutodiff", "DLCFormats", "DLCCompiler", "DLCRuntime"]),
+      [
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCFormats", "DLCCompiler",
+        "DLCRuntime",
+      ]),
     module("DLCZoo", ["DLCTensor", "DLCGraph", "DLCAutodiff", "DLCFormats", "DLCTraining"]),
     module(
       "DLC",

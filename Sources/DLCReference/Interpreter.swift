@@ -33,6 +33,43 @@ public struct Interpreter: Sendable {
     return values
   }
 
+  /// The first node whose result is not finite though its operands are, in words.
+  package func firstNonFinite(
+    _ function: Function, inputs: [String: Tensor], states: [String: Tensor],
+    dimensions: [String: Int]
+  ) throws(DLCError) -> String? {
+    let graph = try function.graph.bound(to: dimensions)
+    var values: [ValueID: ReferenceArray] = [:]
+    func isFinite(_ array: ReferenceArray) -> Bool { array.reals.allSatisfy { $0.isFinite } }
+    for (argument, id) in zip(graph.arguments, graph.argumentValues) {
+      let source = argument.kind == .input ? inputs : states
+      guard let tensor = source[argument.name] else {
+        throw DLCError(.binding, "\(argument.kind) '\(argument.name)' has no value")
+      }
+      values[id] = ReferenceArray(tensor)
+      if !isFinite(values[id]!) { return "\(argument.kind) '\(argument.name)'" }
+    }
+    var uses = graph.useCounts
+    // Infinities that masks are made of do not count: only what grows out of finite operands.
+    for node in graph.nodes {
+      let operands = node.operands.map { values[$0]! }
+      let results = evaluate(node.operation, operands, node.results.map { graph.type($0) })
+      for (id, result) in zip(node.results, results) {
+        values[id] = result.rounded(keepingDoubles: precision == .float64)
+        if !node.operands.isEmpty, operands.allSatisfy({ isFinite($0) }), !isFinite(values[id]!) {
+          let name = node.name.isEmpty ? "" : "'\(node.name)' "
+          let place = node.location.isEmpty ? "" : " (\(node.location))"
+          return "node \(name)\(node.operation.mnemonic)\(place)"
+        }
+      }
+      for operand in node.operands {
+        uses[operand.index] -= 1
+        if uses[operand.index] == 0 { values[operand] = nil }
+      }
+    }
+    return nil
+  }
+
   /// One operation; the graphs of control flow are walked here.
   private func evaluate(
     _ operation: Operation, _ operands: [ReferenceArray], _ types: [TensorType]

@@ -1,5 +1,6 @@
 import DLCGraph
 import DLCTensor
+import DLCTraining
 
 /// Classifiers of 8x8 handwritten digits (the data set of Alpaydin and Kaynak that scikit-learn ships).
 enum Digits {
@@ -10,31 +11,41 @@ enum Digits {
       make: cnn),
   ]
 
-  /// images [n, 1, 8, 8] in 0...1 -> logits [n, 10], prediction [n] int32.
-  @Sendable static func mlp() throws(DLCError) -> Module {
-    var module = Module("digits_mlp")
+  /// forward: images [n, 1, 8, 8] in 0...1 -> logits [n, 10], prediction [n] int32;
+  /// loss: images, labels [n] int32 -> mean cross-entropy, accuracy.
+  private static func module(
+    _ name: String, _ network: (FunctionBuilder, Value) -> Value
+  ) throws(DLCError) -> Module {
+    var module = Module(name)
     module.dimension("n", default: 540)
     try module.function("forward") { g in
-      let images = g.input("images", .float32, ["n", 1, 8, 8])
+      let logits = network(g, g.input("images", .float32, ["n", 1, 8, 8]))
+      g.output("logits", logits)
+      g.output("prediction", g.argmax(logits, axis: 1))
+    }
+    try module.function("loss") { g in
+      let logits = network(g, g.input("images", .float32, ["n", 1, 8, 8]))
+      let labels = g.input("labels", .int32, ["n"])
+      g.output("loss", g.softmaxCrossEntropy(logits, labels))
+      g.output("accuracy", g.accuracy(logits, labels))
+    }
+    return module
+  }
+
+  @Sendable static func mlp() throws(DLCError) -> Module {
+    try module("digits_mlp") { g, images in
       let w1 = g.parameter("W1", [64, 64], .heUniform)
       let b1 = g.parameter("b1", [64], .zeros)
       let w2 = g.parameter("W2", [10, 64], .glorotUniform)
       let b2 = g.parameter("b2", [10], .zeros)
       let pixels = g.reshape(images, ["n", 64])
       let hidden = g.named("hidden") { g.relu(g.linear(pixels, w1, b1)) }
-      let logits = g.named("output") { g.linear(hidden, w2, b2) }
-      g.output("logits", logits)
-      g.output("prediction", g.argmax(logits, axis: 1))
+      return g.named("output") { g.linear(hidden, w2, b2) }
     }
-    return module
   }
 
-  /// images [n, 1, 8, 8] in 0...1 -> logits [n, 10], prediction [n] int32.
   @Sendable static func cnn() throws(DLCError) -> Module {
-    var module = Module("digits_cnn")
-    module.dimension("n", default: 540)
-    try module.function("forward") { g in
-      let images = g.input("images", .float32, ["n", 1, 8, 8])
+    try module("digits_cnn") { g, images in
       let k1 = g.parameter("K1", [16, 1, 3, 3], .heUniform)
       let b1 = g.parameter("b1", [16], .zeros)
       let k2 = g.parameter("K2", [32, 16, 3, 3], .heUniform)
@@ -47,10 +58,7 @@ enum Digits {
       }
       let first = g.named("block1") { block(images, k1, b1) }
       let second = g.named("block2") { block(first, k2, b2) }
-      let logits = g.named("output") { g.linear(g.reshape(second, ["n", 128]), w, b) }
-      g.output("logits", logits)
-      g.output("prediction", g.argmax(logits, axis: 1))
+      return g.named("output") { g.linear(g.reshape(second, ["n", 128]), w, b) }
     }
-    return module
   }
 }

@@ -577,10 +577,10 @@ enum Mixture {
     var pi: Value
     var mu: Value
     var sigma: Value
-    init(_ g: FunctionBuilder) {
-      pi = g.input("pi", .float32, ["k"])
-      mu = g.input("mu", .float32, ["k", "d"])
-      sigma = g.input("Sigma", .float32, ["k", "d", "d"])
+    init(_ g: FunctionBuilder, _ type: DataType = .float32) {
+      pi = g.input("pi", type, ["k"])
+      mu = g.input("mu", type, ["k", "d"])
+      sigma = g.input("Sigma", type, ["k", "d", "d"])
     }
     init(_ values: [Value]) { (pi, mu, sigma) = (values[0], values[1], values[2]) }
   }
@@ -593,7 +593,7 @@ enum Mixture {
       g.broadcast(g.transpose(x, [1, 0]), to: shape, axes: [1, 2])
       - g.broadcast(p.mu, to: shape, axes: [0, 1])
     let y = g.triangularSolve(l, off)
-    let distance = g.sum(y * y, axes: [1]) + g.dimension("d") * logTwoPi
+    let distance = g.sum(y * y, axes: [1]) + g.dimension("d", x.dataType) * logTwoPi
     let logDet = g.sum(g.log(g.diagonal(l)), axes: [1])
     let scores = distance * -0.5 + g.broadcast(g.log(p.pi) - logDet, to: ["k", "n"], axes: [0])
     return g.transpose(scores, [1, 0])
@@ -608,7 +608,7 @@ enum Mixture {
     let weighted = off * g.broadcast(g.transpose(gamma, [1, 0]), to: shape, axes: [0, 1])
     let sums = g.dotGeneral(
       weighted, off, lhsBatch: [0], rhsBatch: [0], lhsContracting: [1], rhsContracting: [1])
-    return [counts / g.dimension("n"), mu, sums / g.reshape(counts, ["k", 1, 1])]
+    return [counts / g.dimension("n", x.dataType), mu, sums / g.reshape(counts, ["k", 1, 1])]
   }
 
   private static func output(_ g: FunctionBuilder, _ values: [Value]) {
@@ -628,9 +628,23 @@ enum Mixture {
       let x = g.input("x", .float32, ["n", "d"])
       output(g, maximize(g, x, g.input("gamma", .float32, ["n", "k"])))
     }
-    try f.function("fit") { g in
-      let x = g.input("x", .float32, ["n", "d"])
+    try fit(&f, .float32)
+    try f.function("sample") { g in
+      let random = Generative.random(g)
       let p = Inputs(g)
+      let chosen = random.categorical(g.broadcast(g.log(p.pi), to: ["n", "k"]))
+      let l = g.embedding(g.cholesky(p.sigma), chosen)
+      let noise = g.reshape(random.normal(["n", "d"]), ["n", "d", 1])
+      let moved = g.reshape(g.matmul(l, noise), ["n", "d"])
+      g.output("x", g.embedding(p.mu, chosen) + moved)
+    }
+  }
+
+  /// All iterations of EM as one loop.
+  static func fit(_ f: inout EquationFile, _ type: DataType) throws(DLCError) {
+    try f.function("fit") { g in
+      let x = g.input("x", type, ["n", "d"])
+      let p = Inputs(g, type)
       let (last, history) = g.scan(
         carried: [p.pi, p.mu, p.sigma], length: "iterations"
       ) { g, values, _ in
@@ -640,15 +654,6 @@ enum Mixture {
       }
       output(g, last)
       g.output("log_likelihood", history[0])
-    }
-    try f.function("sample") { g in
-      let random = Generative.random(g)
-      let p = Inputs(g)
-      let chosen = random.categorical(g.broadcast(g.log(p.pi), to: ["n", "k"]))
-      let l = g.embedding(g.cholesky(p.sigma), chosen)
-      let noise = g.reshape(random.normal(["n", "d"]), ["n", "d", 1])
-      let moved = g.reshape(g.matmul(l, noise), ["n", "d"])
-      g.output("x", g.embedding(p.mu, chosen) + moved)
     }
   }
 }
