@@ -94,11 +94,15 @@ public struct Trainer {
           .binding, "array '\(name)' is \(array.type): '\(type)' is wanted, with \(count) examples")
       }
       converted[name] = array.converted(to: type.dataType)
-      arrays.append((name, type, [options.batch] + array.shape.dropFirst()))
+      arrays.append((name, type, [options.batch / step.accumulation] + array.shape.dropFirst()))
+    }
+    guard options.batch % step.accumulation == 0 else {
+      throw DLCError(
+        .binding, "a batch of \(options.batch) has no \(step.accumulation) equal parts")
     }
     self.data = converted
     var explicit = options.dimensions
-    explicit[batch] = options.batch
+    explicit[batch] = options.batch / step.accumulation
     let made = try step.loopFunction(batchName: batch)
     var sizes = try made.bind(explicit: explicit, arrays: arrays)
     sizes["examples"] = count
@@ -221,7 +225,8 @@ public struct Trainer {
     let compiler = Compiler()
     var arrays: [(name: String, declared: TensorType, shape: [Int])] = []
     for (name, type) in step.inputs {
-      arrays.append((name, type, [options.batch] + data[name]!.shape.dropFirst()))
+      arrays.append(
+        (name, type, [options.batch / step.accumulation] + data[name]!.shape.dropFirst()))
     }
     let sizes = try single.bind(explicit: options.dimensions, arrays: arrays)
     let executable = try compiler.compile(single, function: "step", dimensions: sizes)

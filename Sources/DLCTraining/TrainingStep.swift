@@ -15,7 +15,8 @@ public struct UpdateRule: Hashable, Sendable {
   public var clipValue: Double?
   /// All gradients together are scaled down to this Euclidean norm.
   public var clipNorm: Double?
-  /// The mean of the gradients of so many parts of a batch.
+  /// The mean of the gradients of so many parts of a batch; the batch dimension of the loss is then the
+  /// size of a part.
   public var accumulation = 1
   /// Keeps `average/<name>`, an exponential moving average of each parameter with this decay.
   public var averaging: Double?
@@ -138,6 +139,17 @@ public struct TrainingStep {
         name: Self.counterName, type: TensorType(.int32), initializer: .zeros, isParameter: false))
   }
 
+  /// How many parts a batch has.
+  public var accumulation: Int { phases.map(\.rule.accumulation).max() ?? 1 }
+
+  /// The type of an input for a whole batch.
+  private func whole(_ type: TensorType) -> TensorType {
+    guard accumulation > 1, let first = type.shape.first, first == inputs[0].type.shape.first else {
+      return type
+    }
+    return TensorType(type.dataType, [first * Dimension(accumulation)] + type.shape.dropFirst())
+  }
+
   static func slotName(_ parameter: String, _ slot: String) -> String {
     "optimizer/\(parameter)/\(slot)"
   }
@@ -159,7 +171,9 @@ public struct TrainingStep {
     for state in states where result.state(state.name) == nil { result.add(state) }
     try result.function(name) { g in
       var data: [String: Value] = [:]
-      for (name, type) in inputs { data[name] = g.input(name, type.dataType, type.shape) }
+      for (name, type) in inputs {
+        data[name] = g.input(name, type.dataType, whole(type).shape)
+      }
       let seed = usesSeed ? g.input(Self.seedName, .int64) : nil
       var values = read(g)
       for (name, value) in step(g, data, seed, &values) { g.output(name, value) }
@@ -197,7 +211,7 @@ public struct TrainingStep {
         sets.append(
           (name, g.input(name, type.dataType, ["examples"] + type.shape.dropFirst())))
       }
-      let order = g.input("order", .int32, ["steps", batch])
+      let order = g.input("order", .int32, ["steps", batch * Dimension(accumulation)])
       let seed = g.input(Self.seedName, .int64)
       let values = read(g)
       let names = states.map(\.name)
@@ -317,11 +331,10 @@ public struct TrainingStep {
     var single = phase
     single.rule.accumulation = 1
     let moved = parameters(phase).map(\.name)
-    let names = data.keys.sorted()
-    let parts = names.map { name -> Value in
-      let x = data[name]!
-      return g.reshape(
-        x, [Dimension(count), x.shape[0] / Dimension(count)] + x.shape.dropFirst())
+    let batch = inputs[0].type.shape.first
+    let names = inputs.filter { $0.type.shape.first == batch && data[$0.name] != nil }
+    let parts = names.map { name, type in
+      g.reshape(data[name]!, [Dimension(count)] + type.shape)
     }
     let function = module.function(phase.function)!
     let statistics = function.graph.updates.map(\.name).sorted()
@@ -333,7 +346,8 @@ public struct TrainingStep {
     ) { g, carried, slices in
       var inner = values
       for (name, value) in zip(statistics, carried[moved.count...]) { inner[name] = value }
-      let piece = Dictionary(uniqueKeysWithValues: zip(names, slices))
+      var piece = data
+      for ((name, _), slice) in zip(names, slices) { piece[name] = slice }
       let own = seed.map { g.binary(.add, $0, slices.last!) }
       let outcome = run(g, single, piece, own, inner, rate)
       guard g.failure == nil else { return (carried, []) }
