@@ -41,7 +41,35 @@ package struct KernelEmitter {
       "define void @\(kernel.name)(ptr noalias nonnull readonly %buffers, i64 %tile, ptr noalias %scratch) #0 {"
     )
     text.startBlock("entry")
-    for index in kernel.parameters.indices {
+    var first = 0
+    let sections = kernel.allSections
+    for (number, section) in sections.enumerated() {
+      guard number + 1 < sections.count else {
+        emit(section, tile: shifted(first))
+        text.emit("ret void")
+        break
+      }
+      let (mine, others) = (text.label("section"), text.label("others"))
+      let isMine = text.make("i1", 0, "icmp slt i64 %tile, \(first + section.tileCount)").name
+      text.emit("br i1 \(isMine), label %\(mine), label %\(others)")
+      text.startBlock(mine)
+      emit(section, tile: shifted(first))
+      text.emit("ret void")
+      text.startBlock(others)
+      first += section.tileCount
+    }
+    text.raw("}")
+    text.raw("!0 = !{}")
+  }
+
+  private func shifted(_ first: Int) -> String {
+    first == 0 ? "%tile" : text.make("i64", 0, "sub nsw i64 %tile, \(first)").name
+  }
+
+  private mutating func emit(_ section: Kernel.Section, tile: String) {
+    (values, variables, laneBound, pointers) = ([:], [:], [:], [:])
+    let used = Set(section.body.flatMap(\.parameters))
+    for index in kernel.parameters.indices where used.contains(index) {
       let slot = text.fresh("slot")
       let pointer = text.fresh("p")
       text.emit("\(slot) = getelementptr inbounds ptr, ptr %buffers, i64 \(index)")
@@ -53,8 +81,8 @@ package struct KernelEmitter {
       text.emit("\(pointer) = getelementptr inbounds i8, ptr %scratch, i64 \(offset)")
       pointers[.local(index)] = pointer
     }
-    var rest = "%tile"
-    for (position, variable) in kernel.grid.enumerated().reversed() {
+    var rest = tile
+    for (position, variable) in section.grid.enumerated().reversed() {
       if position == 0 {
         variables[variable] = rest
       } else {
@@ -65,10 +93,7 @@ package struct KernelEmitter {
         rest = quotient
       }
     }
-    emit(kernel.body)
-    text.emit("ret void")
-    text.raw("}")
-    text.raw("!0 = !{}")
+    emit(section.body)
   }
 
   // MARK: Indices

@@ -220,6 +220,8 @@ package struct Kernel: Hashable, Sendable {
   /// The tile number is decomposed over these, the last varying fastest.
   package var grid: [LoopVariable]
   package var body: [Statement]
+  /// Further parts with tiles of their own, numbered after those of `grid`.
+  package var sections: [Section] = []
   /// Floating-point operations and bytes moved in one call of all tiles.
   package var flops: Int
   package var bytesMoved: Int
@@ -237,7 +239,44 @@ package struct Kernel: Hashable, Sendable {
     self.bytesMoved = bytesMoved
   }
 
-  package var tileCount: Int { grid.reduce(1) { $0 * $1.extent } }
+  package struct Section: Hashable, Sendable {
+    package var grid: [LoopVariable]
+    package var body: [Statement]
+    package var tileCount: Int { grid.reduce(1) { $0 * $1.extent } }
+    package init(grid: [LoopVariable], body: [Statement]) {
+      self.grid = grid
+      self.body = body
+    }
+  }
+
+  package var allSections: [Section] { [Section(grid: grid, body: body)] + sections }
+
+  package var tileCount: Int { allSections.reduce(0) { $0 + $1.tileCount } }
+
+  /// One kernel that does the work of several that are independent of each other. `parameters` of
+  /// each kernel become those at the given positions.
+  package static func merged(_ kernels: [Kernel], parameters: [Parameter], places: [[Int]]) -> Kernel {
+    var sections: [Section] = []
+    for (kernel, places) in zip(kernels, places) {
+      for section in kernel.allSections {
+        sections.append(
+          Section(
+            grid: section.grid,
+            body: section.body.map { statement in
+              statement.mappingMemory { memory in
+                if case .parameter(let i) = memory { return .parameter(places[i]) }
+                return memory
+              }
+            }))
+      }
+    }
+    var result = Kernel(
+      name: "", parameters: parameters, locals: [], grid: sections[0].grid, body: sections[0].body,
+      flops: kernels.reduce(0) { $0 + $1.flops },
+      bytesMoved: kernels.reduce(0) { $0 + $1.bytesMoved })
+    result.sections = Array(sections.dropFirst())
+    return result
+  }
 
   /// Byte offset of each local in a worker's scratch, aligned to cache lines, and the total.
   package var localOffsets: (offsets: [Int], total: Int) {
@@ -247,5 +286,46 @@ package struct Kernel: Hashable, Sendable {
       total += (local.count * local.type.byteCount + 63) / 64 * 64
     }
     return (offsets, total)
+  }
+}
+
+extension Statement {
+  /// The statement with every memory replaced.
+  func mappingMemory(_ f: (Memory) -> Memory) -> Statement {
+    switch self {
+    case .define(let id, .load(let memory, let index, let type)):
+      return .define(id, .load(f(memory), index, type))
+    case .define, .bind: return self
+    case .store(let memory, let index, let value, let type):
+      return .store(f(memory), index, value, type)
+    case .loop(var loop):
+      loop.body = loop.body.map { $0.mappingMemory(f) }
+      return .loop(loop)
+    case .when(let id, let body): return .when(id, body.map { $0.mappingMemory(f) })
+    case .contract(var c):
+      (c.a, c.b, c.c) = (f(c.a), f(c.b), f(c.c))
+      return .contract(c)
+    case .pack(var p):
+      (p.source, p.destination) = (f(p.source), f(p.destination))
+      return .pack(p)
+    }
+  }
+}
+
+extension Statement {
+  /// The parameters that the statement touches.
+  package var parameters: [Int] {
+    func index(_ memories: Memory...) -> [Int] {
+      memories.compactMap { if case .parameter(let i) = $0 { i } else { nil } }
+    }
+    switch self {
+    case .define(_, .load(let memory, _, _)): return index(memory)
+    case .define, .bind: return []
+    case .store(let memory, _, _, _): return index(memory)
+    case .loop(let loop): return loop.body.flatMap(\.parameters)
+    case .when(_, let body): return body.flatMap(\.parameters)
+    case .contract(let c): return index(c.a, c.b, c.c)
+    case .pack(let p): return index(p.source, p.destination)
+    }
   }
 }

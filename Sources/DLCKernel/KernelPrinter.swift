@@ -11,8 +11,13 @@ extension Kernel {
     for (index, local) in locals.enumerated() {
       lines.append("  local l\(index) : \(local.type)[\(local.count)]")
     }
-    for variable in grid { lines.append("  grid i\(variable.id) < \(variable.extent)") }
-    for statement in body { lines += statement.lines("  ") }
+    for (number, section) in allSections.enumerated() {
+      if number > 0 { lines.append("  section") }
+      for variable in section.grid {
+        lines.append("  grid i\(variable.id) < \(variable.extent)")
+      }
+      for statement in section.body { lines += statement.lines("  ") }
+    }
     return (lines + ["}"]).joined(separator: "\n") + "\n"
   }
 }

@@ -4,10 +4,12 @@ extension Kernel {
   /// The broken rules of a kernel: scalars are defined once and before their use, variables are in
   /// scope, memories exist with the type they are accessed as, and no index leaves its memory.
   package func violations() -> [String] {
-    var checker = KernelChecker(kernel: self)
-    for variable in grid { checker.scope.insert(variable) }
-    checker.check(body)
-    return checker.found
+    allSections.flatMap { section in
+      var checker = KernelChecker(kernel: self)
+      for variable in section.grid { checker.scope.insert(variable) }
+      checker.check(section.body)
+      return checker.found
+    }
   }
 }
 

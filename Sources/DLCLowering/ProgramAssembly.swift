@@ -101,9 +101,26 @@ package struct ProgramAssembly {
     addRegions(lowered, &scope)
     prepare(&scope)
     place(&scope.items)
+    dropUnusedKernels()
     program.scratchBytes = kernels.map(\.localOffsets.total).max() ?? 0
     program.constantBytes = constants.count
     return AssembledProgram(program: program, kernels: kernels, constants: constants)
+  }
+
+  /// Kernels that became sections of others are not called themselves.
+  private mutating func dropUnusedKernels() {
+    let used = Set((program.steps + program.preparation).map(\.kernel)).sorted {
+      $0.index < $1.index
+    }
+    let number = Dictionary(
+      uniqueKeysWithValues: used.enumerated().map { ($0.element, KernelID($0.offset)) })
+    kernels = used.map { kernels[$0.index] }
+    for index in program.steps.indices {
+      program.steps[index].kernel = number[program.steps[index].kernel]!
+    }
+    for index in program.preparation.indices {
+      program.preparation[index].kernel = number[program.preparation[index].kernel]!
+    }
   }
 
   /// The buffer that holds a value; arena buffers are placed later.
@@ -141,6 +158,99 @@ package struct ProgramAssembly {
         addSteps(region, kernels, number, &scope)
       }
     }
+    mergeLast(&scope)
+  }
+
+  // MARK: Many updates in few kernels
+
+  /// Steps whose results nobody in the graph reads, such as the updates of parameters, can all run at
+  /// the end: they become sections of a few kernels.
+  private mutating func mergeLast(_ scope: inout Scope) {
+    let limit = 24
+    var readers: [BufferID: Int] = [:]
+    var writers: [BufferID: Int] = [:]
+    func note(_ item: Item) {
+      switch item {
+      case .step(let step):
+        for id in Set(step.reads) { readers[id, default: 0] += 1 }
+        for id in Set(step.writes) { writers[id, default: 0] += 1 }
+      case .loop(let loop, let condition, let body, _):
+        for carried in loop.carried {
+          for id in [carried.initial, carried.even, carried.odd, carried.result] {
+            readers[id, default: 0] += 1
+            writers[id, default: 0] += 1
+          }
+        }
+        for inner in condition + body { note(inner) }
+      case .branch(let predicate, let a, let b, _):
+        readers[predicate, default: 0] += 1
+        for inner in a + b { note(inner) }
+      }
+    }
+    for item in scope.items { note(item) }
+    // What is read or written through slices and turns counts for what they stand for.
+    for id in Set(readers.keys).union(writers.keys) {
+      for base in bases(id) {
+        readers[base, default: 0] += 1
+        writers[base, default: 0] += 1
+      }
+    }
+    func isLast(_ step: DraftStep) -> Bool {
+      let kernel = kernels[step.step.kernel.index]
+      return kernel.locals.isEmpty && kernel.name.contains("_map_")
+        && kernel.flops < 1 << 24
+        && step.writes.allSatisfy { id in
+          if case .arena = program[id].place { return false }
+          return readers[id] == nil && writers[id] == 1
+        }
+    }
+    var (kept, last) = ([Item](), [DraftStep]())
+    for item in scope.items {
+      if case .step(let step) = item, isLast(step) { last.append(step) } else { kept.append(item) }
+    }
+    guard last.count >= 2 else { return }
+    scope.items = kept
+    for start in stride(from: 0, to: last.count, by: limit) {
+      let group = Array(last[start..<min(start + limit, last.count)])
+      scope.items.append(.step(group.count == 1 ? group[0] : merged(group)))
+    }
+  }
+
+  private mutating func merged(_ steps: [DraftStep]) -> DraftStep {
+    var (buffers, parameters, places) = ([BufferID](), [Parameter](), [[Int]]())
+    var (reads, writes) = ([BufferID](), [BufferID]())
+    for step in steps {
+      let kernel = kernels[step.step.kernel.index]
+      var list: [Int] = []
+      for (id, parameter) in zip(step.step.buffers, kernel.parameters) {
+        if let known = buffers.firstIndex(of: id), parameters[known] == parameter {
+          list.append(known)
+        } else {
+          list.append(buffers.count)
+          buffers.append(id)
+          parameters.append(parameter)
+        }
+      }
+      places.append(list)
+      reads += step.reads
+      writes += step.writes
+    }
+    let all = steps.map { kernels[$0.step.kernel.index] }
+    let type = all[0].parameters.first { $0.isOutput }!.type
+    let kernel = Lowering.named(
+      Kernel.merged(all, parameters: parameters, places: places), "merged", type, target)
+    let id: KernelID
+    if let known = kernelIDs[kernel.name] {
+      id = known
+    } else {
+      id = KernelID(kernels.count)
+      kernels.append(kernel)
+      kernelIDs[kernel.name] = id
+    }
+    let step = Step(
+      kernel: id, buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
+      name: kernel.name, flops: kernel.flops, bytesMoved: kernel.bytesMoved)
+    return DraftStep(step: step, reads: reads, writes: writes, inPlace: [])
   }
 
   private mutating func addSteps(
