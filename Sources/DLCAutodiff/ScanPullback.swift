@@ -272,7 +272,7 @@ struct ScanPullback {
       case .added(let a, let b): return resolve(a) + resolve(b)
       }
     }
-    for (index, total) in totals { cotangents[index] = resolve(total) }
+    for index in totals.keys.sorted() { cotangents[index] = resolve(totals[index]!) }
     wanted = []
     return cotangents
   }

@@ -100,6 +100,7 @@ package struct ProgramAssembly {
     }
     addRegions(lowered, &scope)
     prepare(&scope)
+    updateInPlace(scope.items)
     place(&scope.items)
     dropUnusedKernels()
     program.scratchBytes = kernels.map(\.localOffsets.total).max() ?? 0
@@ -216,6 +217,42 @@ package struct ProgramAssembly {
     }
   }
 
+  /// The next value of a state takes the place of the old one where a step reads and writes it element
+  /// by element and everything else that reads it comes before.
+  private mutating func updateInPlace(_ items: [Item]) {
+    var uses: [BufferID: [Int]] = [:]
+    func note(_ item: Item, _ index: Int) {
+      switch item {
+      case .step(let step):
+        for id in step.reads + step.writes {
+          for base in [id] + bases(id) { uses[base, default: []].append(index) }
+        }
+      case .loop(let loop, let condition, let body, _):
+        for carried in loop.carried {
+          for id in [carried.initial, carried.even, carried.odd, carried.result] {
+            uses[id, default: []].append(index)
+          }
+        }
+        for inner in condition + body { note(inner, index) }
+      case .branch(let predicate, let a, let b, _):
+        uses[predicate, default: []].append(index)
+        for inner in a + b { note(inner, index) }
+      }
+    }
+    for (index, item) in items.enumerated() { note(item, index) }
+    for (index, item) in items.enumerated() {
+      guard case .step(let step) = item else { continue }
+      for (input, output) in step.inPlace {
+        guard case .state(let i) = program[input].place,
+          case .nextState(let j) = program[output].place, i == j,
+          uses[output] == [index], uses[input]!.allSatisfy({ $0 <= index }),
+          step.reads.filter({ $0 == input }).count == 1
+        else { continue }
+        program.buffers[output.index].place = .state(i)
+      }
+    }
+  }
+
   private mutating func merged(_ steps: [DraftStep]) -> DraftStep {
     var (buffers, parameters, places) = ([BufferID](), [Parameter](), [[Int]]())
     var (reads, writes) = ([BufferID](), [BufferID]())
@@ -250,7 +287,8 @@ package struct ProgramAssembly {
     let step = Step(
       kernel: id, buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
       name: kernel.name, flops: kernel.flops, bytesMoved: kernel.bytesMoved)
-    return DraftStep(step: step, reads: reads, writes: writes, inPlace: [])
+    return DraftStep(
+      step: step, reads: reads, writes: writes, inPlace: steps.flatMap(\.inPlace))
   }
 
   private mutating func addSteps(

@@ -19,7 +19,32 @@ public final class Executable: Sendable {
   private struct Store {
     var values: [TensorStorage?]
     var prepared: TensorStorage?
+    /// Memory of earlier values, for the next ones.
+    var spares: [TensorStorage?] = []
+
+    /// Memory for the next value of a state: that of the value before the last, when nobody holds it.
+    mutating func spare(_ position: Int, _ byteCount: Int) -> TensorStorage {
+      if spares[position] != nil, isKnownUniquelyReferenced(&spares[position]!),
+        spares[position]!.isOwned
+      {
+        return spares[position]!
+      }
+      return TensorStorage(byteCount: byteCount)
+    }
+
+    /// Makes a value that nobody else holds and that may be written.
+    mutating func makeUnique(_ position: Int) {
+      guard values[position] != nil else { return }
+      if isKnownUniquelyReferenced(&values[position]!), values[position]!.isOwned { return }
+      let value = values[position]!
+      let copy = TensorStorage(byteCount: value.bytes.count)
+      copy.bytes.copyMemory(from: UnsafeRawBufferPointer(value.bytes))
+      values[position] = copy
+    }
   }
+
+  /// States whose updates overwrite them where they lie.
+  private let isInPlace: [Bool]
 
   /// - Parameters:
   ///   - prepared: what preparation computes for the states' stored values, if it is known.
@@ -50,7 +75,13 @@ public final class Executable: Sendable {
     self.code = code
     self.constants = constants
     let values = program.states.map { states[$0.name]?.storage }
-    store = Mutex(Store(values: values, prepared: prepared))
+    store = Mutex(
+      Store(values: values, prepared: prepared, spares: values.map { _ in nil }))
+    var hasNext = program.states.map { _ in false }
+    for buffer in program.buffers {
+      if case .nextState(let i) = buffer.place { hasNext[i] = true }
+    }
+    isInPlace = zip(program.states, hasNext).map { $0.isUpdated && !$1 }
   }
 
   // MARK: What it takes and gives
@@ -96,14 +127,17 @@ public final class Executable: Sendable {
 
   /// The present value of each state tensor that has one.
   public var state: [String: Tensor] {
-    store.withLock { store in
-      var result: [String: Tensor] = [:]
-      for (port, value) in zip(program.states, store.values) {
-        if let value {
-          result[port.name] = Tensor(dataType: port.type, shape: port.shape, storage: value)
+    // A run may be writing to it.
+    updating.withLock { _ in
+      store.withLock { store in
+        var result: [String: Tensor] = [:]
+        for (port, value) in zip(program.states, store.values) {
+          if let value {
+            result[port.name] = Tensor(dataType: port.type, shape: port.shape, storage: value)
+          }
         }
+        return result
       }
-      return result
     }
   }
 
@@ -187,13 +221,21 @@ public final class Executable: Sendable {
   private func runUpdating(
     _ context: Context, _ sources: [UnsafeMutableRawPointer?], _ targets: [UnsafeMutableRawPointer?]
   ) throws(DLCError) {
+    store.withLock { store in
+      for position in isInPlace.indices where isInPlace[position] { store.makeUnique(position) }
+    }
     let (values, prepared) = try snapshot()
-    let next = zip(program.states, values).map { port, value in
-      port.isUpdated ? TensorStorage(byteCount: value.bytes.count) : value
+    let next = store.withLock { store in
+      values.indices.map { position in
+        program.states[position].isUpdated && !isInPlace[position]
+          ? store.spare(position, values[position].bytes.count) : values[position]
+      }
     }
     context.run(sources, targets, values, next, prepared, constants)
     store.withLock { store in
-      for (position, port) in program.states.enumerated() where port.isUpdated {
+      for (position, port) in program.states.enumerated()
+      where port.isUpdated && !isInPlace[position] {
+        store.spares[position] = store.values[position]
         store.values[position] = next[position]
       }
     }
