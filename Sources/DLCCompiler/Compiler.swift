@@ -39,12 +39,11 @@ public struct Compiler: Sendable {
     try bound.requireMemory(physicalMemory)
     let (graph, reports) = try log.time("passes") { () throws(DLCError) in try improve(bound) }
     let legal = try log.time("legalise") { () throws(DLCError) in try legalize(graph) }
-    let regions = log.time("partition") { Partition.run(legal, target) }
-    let lowered = log.time("lower") { regions.map { ($0, Lowering.lower($0, legal, target)) } }
     let states = try module.ports(of: legal, sizes)
-    var assembled = log.time("assemble") {
-      ProgramAssembly.assemble(legal, lowered, states: states, target)
+    let plan = try log.time("plan") { () throws(DLCError) in
+      try Rematerialization(limit: options.memoryLimit).fit(legal) { Plan($0, states, target) }
     }
+    var assembled = plan.assembled
     try verify(assembled.kernels)
     try assembled.program.requireArena(
       options.memoryLimit, at: "module \(module.name), function \(function.name)")
@@ -57,9 +56,8 @@ public struct Compiler: Sendable {
       try assembled.executable(code, states: module.storedValues(states))
     }
     return Build(
-      executable: executable, target: target, boundGraph: bound, graph: graph, legalGraph: legal,
-      regions: regions,
-      lowered: lowered, kernels: assembled.kernels, program: assembled.program,
+      executable: executable, target: target, boundGraph: bound, graph: graph,
+      legalGraph: plan.graph, regions: plan.regions, lowered: plan.lowered, kernels: assembled.kernels, program: assembled.program,
       constants: assembled.constants,
       code: code.bytes, passReports: reports, stages: log.stages)
   }
@@ -114,6 +112,21 @@ extension Program {
       remedy:
         "the largest values are \(largest.joined(separator: ", ")): bind smaller sizes or raise the limit"
     )
+  }
+}
+
+/// A graph partitioned, lowered and assembled: everything but machine code.
+struct Plan {
+  var graph: Graph
+  var regions: [Region]
+  var lowered: [(Region, LoweredRegion)]
+  var assembled: AssembledProgram
+
+  init(_ graph: Graph, _ states: [StatePort], _ target: Target) {
+    self.graph = graph
+    regions = Partition.run(graph, target)
+    lowered = regions.map { ($0, Lowering.lower($0, graph, target)) }
+    assembled = ProgramAssembly.assemble(graph, lowered, states: states, target)
   }
 }
 

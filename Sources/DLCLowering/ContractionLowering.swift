@@ -206,7 +206,10 @@ enum ContractionLowering {
       grid: batchVariables + [rowBlocks, columnBlocks],
       body: body, flops: 2 * batchCount * m * n * k, bytesMoved: Lowering.bytes(e.parameters))
     kernel = Lowering.named(kernel, isDirect ? "product" : "product_epilogue", type, target)
-    calls.append(KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: []))
+    calls.append(
+      KernelCall(
+        kernel: kernel, bindings: Lowering.bindings(e),
+        inPlace: isDirect ? [] : Lowering.sharable(region, graph, e)))
     return LoweredRegion(calls: calls, temporaries: temporaries)
   }
 

@@ -53,6 +53,47 @@ package enum Lowering {
     return copy
   }
 
+  /// Inputs that an output may overwrite: what a map, or a product's epilogue, reads exactly where it
+  /// writes and nowhere else.
+  static func sharable(_ region: Region, _ graph: Graph, _ evaluator: RegionEvaluator) -> [(
+    input: Int, output: Int
+  )] {
+    let tracer = RequestTracer(graph, region)
+    // Row by row, or element by element.
+    var (coordinate, sizes) = (tracer.domainCoordinate, tracer.domain)
+    var reduces = false
+    if case .rows(_, let axes) = region.kind, !axes.isEmpty {
+      (coordinate, sizes, reduces) = (tracer.rowCoordinate, tracer.rowSizes, true)
+    }
+    let areMaps = region.members.allSatisfy { id in
+      switch region.kind {
+      case .contraction(id), .convolution(id): return true
+      default: break
+      }
+      switch graph.structure(graph[id]) {
+      case .map: return true
+      case .reduction: return reduces
+      default: return false
+      }
+    }
+    guard areMaps else { return [] }
+    var pairs: [(Int, Int)] = []
+    for (input, source) in evaluator.parameterValues.enumerated() {
+      guard case .value(let value) = source,
+        tracer.requests[value] == Set([coordinate]), graph.sizes(value) == sizes
+      else { continue }
+      for (output, target) in evaluator.parameterValues.enumerated() {
+        if case .destination(let destination) = target,
+          graph.sizes(destination.value) == sizes,
+          graph.type(destination.value).dataType.byteCount == graph.type(value).dataType.byteCount
+        {
+          pairs.append((input, output))
+        }
+      }
+    }
+    return pairs
+  }
+
   static func bindings(_ evaluator: RegionEvaluator) -> [KernelCall.Binding] {
     evaluator.parameterValues.map {
       switch $0 {

@@ -332,31 +332,6 @@ struct RowLowering {
     let type = graph.type(region.outputs[0].value).dataType
     let structure = axes.isEmpty ? "map" : "rows"
     kernel = Lowering.named(kernel, structure, type, target)
-    return KernelCall(kernel: kernel, bindings: Lowering.bindings(evaluator), inPlace: sharable())
-  }
-
-  /// Inputs that an output may overwrite: pure maps that read the input exactly where they write.
-  private func sharable() -> [(input: Int, output: Int)] {
-    guard axes.isEmpty, placement == nil else { return [] }
-    let tracer = RequestTracer(graph, region)
-    var pairs: [(Int, Int)] = []
-    for (input, source) in evaluator.parameterValues.enumerated() {
-      guard case .value(let value) = source,
-        tracer.requests[value] == Set([tracer.domainCoordinate]),
-        graph.sizes(value) == domain,
-        !region.members.contains(where: { id in
-          if case .map = graph.structure(graph[id]) { return false }
-          return true
-        })
-      else { continue }
-      for (output, target) in evaluator.parameterValues.enumerated() {
-        if case .destination(let destination) = target,
-          graph.type(destination.value).dataType.byteCount == graph.type(value).dataType.byteCount
-        {
-          pairs.append((input, output))
-        }
-      }
-    }
-    return pairs
+    return KernelCall(kernel: kernel, bindings: Lowering.bindings(evaluator), inPlace: placement == nil ? Lowering.sharable(region, graph, evaluator) : [])
   }
 }
