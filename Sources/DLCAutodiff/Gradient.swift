@@ -117,6 +117,11 @@ extension FunctionBuilder {
     }
   }
 
+  /// The scalar itself, and its derivatives by each target.
+  public func valueAndGradient(of scalar: Value, by targets: [Value]) -> (
+    value: Value, gradient: [Value]
+  ) { (scalar, gradient(of: scalar, by: targets)) }
+
   /// Tangents of `outputs` when each input moves along its tangent.
   ///
   /// The pullback is linear in the cotangent, and the pullback of that is the pushforward; what only

@@ -2,6 +2,7 @@ import ArgumentParser
 import DLCCompiler
 import DLCFormats
 import DLCGraph
+import DLCProgram
 import DLCRuntime
 import DLCTensor
 import DLCTraining
@@ -18,6 +19,7 @@ extension ZooCommand {
     @Option(help: "One workload; all by default.") var only: String?
     @Option(help: "Worker threads.") var threads: Int?
     @Option(help: "Also time so many steps.") var runs = 0
+    @Flag(help: "Show where the time goes.") var profile = false
 
     func run() throws {
       var rows = [["workload", "largest relative error", "losses", "compile ms"] + (runs > 0 ? ["step ms"] : [])]
@@ -52,6 +54,27 @@ extension ZooCommand {
         for _ in losses.indices {
           got.append(
             try executable.run(inputs, threads: threads).first { $0.name == "loss" }!.value.doubles[0])
+        }
+        if profile {
+          let times = try executable.profile(inputs, threads: threads)
+          var byKernel: [String: (count: Int, seconds: Double, flops: Int, bytes: Int)] = [:]
+          for (step, seconds) in zip(executable.program.steps, times) {
+            var entry = byKernel[step.name] ?? (0, 0, 0, 0)
+            entry.count += 1
+            entry.seconds += seconds
+            entry.flops += step.flops
+            entry.bytes += step.bytesMoved
+            byKernel[step.name] = entry
+          }
+          var list = [["kernel", "steps", "ms", "share", "GFLOP/s", "GB/s"]]
+          let total = times.reduce(0, +)
+          for (name, e) in byKernel.sorted(by: { $0.value.seconds > $1.value.seconds }).prefix(25) {
+            list.append([
+              name, "\(e.count)", fixed(e.seconds * 1e3, 3), fixed(100 * e.seconds / total, 1),
+              fixed(Double(e.flops) / e.seconds / 1e9, 1), fixed(Double(e.bytes) / e.seconds / 1e9, 1),
+            ])
+          }
+          print("\(workload.name): \(fixed(total * 1e3, 2)) ms\n" + table(list) + "\n")
         }
         let error = zip(got, losses).map { abs($0 - $1) / max(abs($1), 1e-30) }.max() ?? .nan
         if !(error <= 1e-4) { failed.append(workload.name) }

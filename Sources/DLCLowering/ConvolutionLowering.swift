@@ -8,6 +8,14 @@ package struct ConvolutionPlan {
   package var channels: Int  // output channels of a group
   package var taps: [Int]  // input channels of a group, then the kernel's extents
   package var positions: [Int]  // spatial extents of the result
+  /// Set when it sums over batch and positions, as the gradient of a kernel does.
+  var kernelGradient: KernelGradient?
+
+  /// x [n, c, H, W] and d [n, m, h, w], whose first two axes the convolution sees exchanged.
+  struct KernelGradient {
+    var x: ValueID
+    var d: ValueID
+  }
 
   /// nil when it is too small or too thin, or does not have the form that legalisation gives.
   package init?(_ graph: Graph, _ node: Node, _ target: Target) {
@@ -27,8 +35,11 @@ package struct ConvolutionPlan {
     guard channels >= 2, columns >= 2, depth >= 2, channels * depth * columns >= 512 else {
       return nil
     }
-    // Both operands are read as they lie.
-    for operand in node.operands where graph.base(operand) != operand { return nil }
+    if g.groups == 1, g.strides.count == 2, Set(g.kernelDilation).count == 1,
+      let x = Self.exchanged(graph, node.operands[0]), let d = Self.exchanged(graph, node.operands[1])
+    {
+      kernelGradient = KernelGradient(x: x, d: d)
+    }
     for operand in node.operands {
       if let base = graph.definition(operand), case .iota = graph.structure(base) { return nil }
       if let base = graph.definition(operand), case .constant(let tensor) = graph.structure(base),
@@ -40,6 +51,22 @@ package struct ConvolutionPlan {
   }
 }
 
+extension ConvolutionPlan {
+  /// The value that an operand shows with its first two axes exchanged.
+  fileprivate static func exchanged(_ graph: Graph, _ operand: ValueID) -> ValueID? {
+    let sizes = graph.sizes(operand)
+    let c = sizes.enumerated().map {
+      IndexExpression(LoopVariable(id: $0.offset, extent: $0.element))
+    }
+    let (value, position) = graph.resolve(operand, c)
+    guard value != operand, graph.type(value).rank == 4,
+      graph.sizes(value) == [sizes[1], sizes[0], sizes[2], sizes[3]],
+      position == [c[1], c[0], c[2], c[3]]
+    else { return nil }
+    return value
+  }
+}
+
 enum ConvolutionLowering {
   static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
     -> LoweredRegion
@@ -48,6 +75,9 @@ enum ConvolutionLowering {
     guard case .convolution(let g) = graph.structure(node),
       let plan = ConvolutionPlan(graph, node, target)
     else { preconditionFailure("the region has no convolution") }
+    if let gradient = plan.kernelGradient {
+      return KernelGradientLowering.lower(region, node, gradient, g, graph, target)
+    }
     let type = graph.type(node.results[0]).dataType
     let width = target.panelWidth(type)
     let root = node.results[0]
@@ -67,8 +97,18 @@ enum ConvolutionLowering {
     let rowExtent = BlockExtent(total: plan.channels, size: rowBlock, index: rowBlocks)
     let columnExtent = BlockExtent(total: columns, size: columnBlock, index: columnBlocks)
 
-    let source = e.parameter(.value(node.operands[0]), node.operands[0])
-    let weights = e.parameter(.value(node.operands[1]), node.operands[1])
+    // Operands that are views are copied to where they lie in order.
+    var (calls, temporaries) = ([KernelCall](), [Local]())
+    func operand(_ index: Int) -> Memory {
+      let value = node.operands[index]
+      if graph.base(value) == value { return e.parameter(.value(value), value) }
+      let count = max(graph.type(value).elementCount, 1)
+      calls.append(copy(value, graph, target, slot: temporaries.count))
+      temporaries.append(Local(type, count))
+      return e.parameter(.temporary(temporaries.count - 1), type, count: count)
+    }
+    let source = operand(0)
+    let weights = operand(1)
     let packed = e.local(type, depth * columnBlock)
     var taps = [PackStatement.Axis(plan.taps[0], inputStrides[1])]
     for i in g.strides.indices {
@@ -125,8 +165,180 @@ enum ConvolutionLowering {
       flops: 2 * input[0] * plan.groups * plan.channels * columns * depth,
       bytesMoved: Lowering.bytes(e.parameters))
     kernel = Lowering.named(kernel, isDirect ? "convolution" : "convolution_epilogue", type, target)
+    calls.append(KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: []))
+    return LoweredRegion(calls: calls, temporaries: temporaries)
+  }
+
+  private static func copy(_ value: ValueID, _ graph: Graph, _ target: Target, slot: Int)
+    -> KernelCall
+  {
+    let part = Region(
+      .rows(domain: graph.sizes(value), axes: []), members: [],
+      outputs: [Region.Destination(value: value, port: nil)])
+    var call = RowLowering.lower(part, graph, target)
+    for index in call.bindings.indices {
+      if case .destination = call.bindings[index] { call.bindings[index] = .temporary(slot) }
+    }
+    call.inPlace = []
+    return call
+  }
+}
+
+/// The gradient of a kernel: for every tap a product over batch and positions of shifted planes of x
+/// with planes of d. Planes of d are packed to the width of those of x, zeros beside them, so that both
+/// are walked as one line.
+enum KernelGradientLowering {
+  static func lower(
+    _ region: Region, _ node: Node, _ gradient: ConvolutionPlan.KernelGradient,
+    _ g: ConvolutionGeometry, _ graph: Graph, _ target: Target
+  ) -> LoweredRegion {
+    let root = node.results[0]
+    let type = graph.type(root).dataType
+    let width = target.panelWidth(type)
+    let (x, d) = (graph.sizes(gradient.x), graph.sizes(gradient.d))
+    let (batches, channels, line) = (x[0], x[1], x[3])
+    let plane = x[2] * line
+    let (outputs, rows, columns) = (d[1], d[2], d[3])
+    let taps = Array(graph.sizes(root).suffix(2))
+    let depth = (rows - 1) * line + columns
+    let panels = (outputs + width - 1) / width
+    let packed = batches * panels * depth * width
+
+    var e = RegionEvaluator(graph, region)
+    let block = max(
+      target.tile.rows,
+      ContractionLowering.blockSize(
+        channels, limit: max(target.tile.rows, 16384 / (panels * width)),
+        multiple: target.tile.rows))
+    let (i, j) = (e.variable(taps[0]), e.variable(taps[1]))
+    let blocks = e.variable((channels + block - 1) / block)
+    let (channel, output, batch) = (e.variable(channels), e.variable(outputs), e.variable(batches))
+    let extent = BlockExtent(total: channels, size: block, index: blocks)
+    let source = e.parameter(.value(gradient.x), gradient.x)
+    let other = e.parameter(.temporary(0), type, count: packed)
+    let sums = e.local(type, block * panels * width)
+    let cleared = e.variable(block * panels * width)
+    let zero = e.scalar()
+    let base =
+      (IndexExpression(batch) * channels + IndexExpression(blocks) * block) * plane
+      + IndexExpression(i) * (g.strides[0] * line) + IndexExpression(j) * g.strides[1]
+    let product = ContractStatement(
+      type: type, a: source, aBase: base, aRowStride: plane, aDepthStride: g.kernelDilation[0],
+      b: other, bBase: IndexExpression(batch) * (panels * depth * width),
+      bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: sums,
+      cBase: IndexExpression(0), cRowStride: panels * width, cIsPadded: true, rows: extent,
+      columns: BlockExtent(outputs), depth: depth,
+      depthBlock: depth <= 768
+        ? depth : ContractionLowering.blockSize(depth, limit: 512, multiple: 4), accumulates: true)
+    var body: [Statement] = [
+      .loop(
+        Loop(
+          cleared, mode: .vector(unroll: 4),
+          body: [
+            .define(zero, .constant(.float(0), type)),
+            .store(sums, IndexExpression(cleared), zero, type),
+          ])),
+      .loop(Loop(batch, body: [.contract(product)])),
+    ]
+    body += ContractionLowering.epilogue(
+      &e, region, root,
+      [
+        IndexExpression(channel), IndexExpression(output), IndexExpression(i), IndexExpression(j),
+      ], outer: [(channel, extent)], inner: (output, BlockExtent(outputs)),
+      outerScope: [i, j, blocks], sums,
+      (IndexExpression(channel) - IndexExpression(blocks) * block) * (panels * width)
+        + IndexExpression(output))
+    let kernel = Kernel(
+      name: "", parameters: e.parameters, locals: e.locals, grid: [i, j, blocks], body: body,
+      flops: 2 * batches * channels * outputs * taps[0] * taps[1] * rows * columns,
+      bytesMoved: Lowering.bytes(e.parameters))
     return LoweredRegion(
-      calls: [KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: [])],
-      temporaries: [])
+      calls: [
+        pack(gradient.d, line, graph, target),
+        KernelCall(
+          kernel: Lowering.named(kernel, "kernel_gradient", type, target),
+          bindings: Lowering.bindings(e), inPlace: Lowering.sharable(region, graph, e)),
+      ], temporaries: [Local(type, packed)])
+  }
+
+  /// d [n, m, h, w] as panels [n, panel, h lines, width]: `width` outputs side by side; lines are as
+  /// long as those of x.
+  private static func pack(_ value: ValueID, _ line: Int, _ graph: Graph, _ target: Target)
+    -> KernelCall
+  {
+    let type = graph.type(value).dataType
+    let width = target.panelWidth(type)
+    let d = graph.sizes(value)
+    let (outputs, rows, columns) = (d[1], d[2], d[3])
+    let depth = (rows - 1) * line + columns
+    let panels = (outputs + width - 1) / width
+    var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
+    let (batch, panel) = (e.variable(d[0]), e.variable(panels))
+    let (row, column, output) = (e.variable(rows), e.variable(columns), e.variable(outputs))
+    let memory = Memory.parameter(1)
+    let extent = BlockExtent(total: outputs, size: width, index: panel)
+    func place(_ position: IndexExpression, _ lane: IndexExpression) -> IndexExpression {
+      ((IndexExpression(batch) * panels + IndexExpression(panel)) * depth + position) * width + lane
+    }
+    let lane = IndexExpression(output) - IndexExpression(panel) * width
+    e.scopes = [RegionEvaluator.Scope(variables: [batch, panel])]
+    let copy = e.inScope([row, column, output]) { e in
+      let id = e.evaluate(
+        value,
+        [
+          IndexExpression(batch), IndexExpression(output), IndexExpression(row),
+          IndexExpression(column),
+        ])
+      e.append(
+        .store(
+          memory, place(IndexExpression(row) * line + IndexExpression(column), lane), id, type))
+    }
+    var body: [Statement] = [
+      .loop(
+        Loop(
+          row,
+          body: [
+            .loop(
+              Loop(
+                column,
+                body: [.loop(Loop(output, extent, mode: .vector(unroll: 1), body: copy))]))
+          ]))
+    ]
+    if rows > 1 && line > columns {
+      let (upper, gap, all) = (
+        e.variable(rows - 1), e.variable(line - columns), e.variable(width)
+      )
+      let zero = e.scalar()
+      body.append(
+        .loop(
+          Loop(
+            upper,
+            body: [
+              .loop(
+                Loop(
+                  gap,
+                  body: [
+                    .loop(
+                      Loop(
+                        all, mode: .vector(unroll: 1),
+                        body: [
+                          .define(zero, .constant(.float(0), type)),
+                          .store(
+                            memory,
+                            place(
+                              IndexExpression(upper) * line + IndexExpression(gap) + columns,
+                              IndexExpression(all)), zero, type),
+                        ]))
+                  ]))
+            ])))
+    }
+    let parameters =
+      e.parameters + [Parameter(type, d[0] * panels * depth * width, isOutput: true)]
+    let kernel = Kernel(
+      name: "", parameters: parameters, locals: [], grid: [batch, panel],
+      body: e.scopes[0].statements + body, flops: 0, bytesMoved: Lowering.bytes(parameters))
+    return KernelCall(
+      kernel: Lowering.named(kernel, "pack_planes", type, target),
+      bindings: Lowering.bindings(e) + [.temporary(0)], inPlace: [])
   }
 }

@@ -218,6 +218,18 @@ public final class Executable: Sendable {
     }
   }
 
+  /// Seconds that each step took in one run, the steps one after the other; for loops the sum.
+  package func profile(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [Double] {
+    let workers = max(1, threads ?? availableProcessors)
+    let context = try takeContext(workers)
+    context.times = [Double](repeating: 0, count: program.steps.count)
+    contexts.withLock { $0.append(context) }
+    _ = try run(inputs, threads: workers)
+    let times = context.times ?? []
+    context.times = nil
+    return times
+  }
+
   private func runUpdating(
     _ context: Context, _ sources: [UnsafeMutableRawPointer?], _ targets: [UnsafeMutableRawPointer?]
   ) throws(DLCError) {
@@ -290,6 +302,8 @@ public final class Executable: Sendable {
     private let moving: [[Int]]
     private let steps: [BoundStep]
     private let executor: Executor
+    /// Seconds by step, when they are asked for.
+    var times: [Double]?
     // The present run.
     private var pointers: [UnsafeMutableRawPointer?]
     /// For each loop: how many iterations are done, and which slices it is at.
@@ -368,12 +382,24 @@ public final class Executable: Sendable {
     private func execute(_ list: [Instruction]) {
       for instruction in list {
         switch instruction {
-        case .run(let range): executor.run(steps, range, scratch: scratchPointers)
+        case .run(let range):
+          if times == nil {
+            executor.run(steps, range, scratch: scratchPointers)
+          } else {
+            for index in range { timed(index) }
+          }
         case .branch(let predicate, let then, let otherwise):
           execute(isTrue(predicate) ? then : otherwise)
         case .loop(let loop): run(loop)
         }
       }
+    }
+
+    private func timed(_ index: Int) {
+      let start = ContinuousClock.now
+      executor.run(steps, index..<index + 1, scratch: scratchPointers)
+      let passed = (ContinuousClock.now - start).components
+      times![index] += Double(passed.seconds) + Double(passed.attoseconds) * 1e-18
     }
 
     private func isTrue(_ buffer: BufferID) -> Bool {
