@@ -6,7 +6,8 @@ package enum Gradient {
   /// The output that stands for the sum of all squares of a gradient, to differentiate once more.
   package static let scalarName = "gradient_sum"
 
-  /// Adds a function with the inputs of `function` whose outputs are `d_<name>` for every target.
+  /// Adds a function with the inputs of `function` whose outputs are `d_<name>` for every target. When
+  /// the output is no scalar, the function also takes the cotangent `d_<output>`.
   /// - Parameters:
   ///   - names: inputs and parameters; all floating-point ones by default.
   ///   - asScalar: adds the sum of all gradient elements as an output of its own.
@@ -24,9 +25,9 @@ package enum Gradient {
         remedy: "it has \(source.outputs.map(\.name).joined(separator: ", "))")
     }
     var graph = source.graph
-    guard graph.type(result.value).dataType.isFloat, graph.type(result.value).rank == 0 else {
-      throw DLCError(
-        .graph, "output '\(output)' is \(graph.type(result.value)), not a floating-point scalar")
+    let type = graph.type(result.value)
+    guard type.dataType.isFloat else {
+      throw DLCError(.graph, "output '\(output)' is \(type), not floating-point")
     }
     graph.results = []
     graph.updates = []
@@ -41,9 +42,13 @@ package enum Gradient {
       throw DLCError(
         .graph, "function '\(function)' has no floating-point input or parameter '\(unknown)'")
     }
-    let scalar = g.value(result.value)
+    let primal = g.value(result.value)
+    // An array is differentiated along a cotangent that the new function takes.
+    let seed =
+      type.rank == 0
+      ? g.constant(1, like: primal) : g.input("d_\(output)", type.dataType, type.shape)
     let cotangents = try ReverseMode.pullback(
-      g, outputs: [(scalar, g.constant(1, like: scalar))], targets: targets.map(\.value))
+      g, outputs: [(primal, seed)], targets: targets.map(\.value))
     var total: Value?
     for (target, cotangent) in zip(targets, cotangents) {
       let gradient = cotangent ?? g.constant(0, like: target.value)

@@ -10,7 +10,8 @@ struct Grad: ParsableCommand {
     abstract: "Adds a derivative function to a module.")
 
   @OptionGroup var model: ModelOptions
-  @Option(help: "The scalar output to differentiate.") var of: String
+  @Option(help: "The output to differentiate; an array needs its cotangent as a further input.")
+  var of: String
   @Option(
     help:
       "Inputs and parameters to differentiate by, separated by commas; all floating-point ones by default."

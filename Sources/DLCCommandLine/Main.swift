@@ -11,7 +11,8 @@ struct Root: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dlc", abstract: "Compiles and runs deep-learning graphs.", version: "0.1.0",
     subcommands: [
-      Run.self, Compile.self, Show.self, Check.self, Bench.self, Grad.self, Train.self, ZooCommand.self,
+      Run.self, Compile.self, Show.self, Check.self, Bench.self, Grad.self, Train.self,
+      ZooCommand.self,
       Cache.self,
     ])
 }

@@ -12,9 +12,11 @@ extension ZooCommand {
   /// Repeats the recorded steps of the peer benchmark's training files.
   struct Parity: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Repeats the recorded training steps of the peer benchmark and compares the losses.")
+      abstract: "Repeats the recorded training steps of the peer benchmark and compares the losses."
+    )
 
-    @ArgumentParser.Argument(help: "Directory with NAME.npz: b/ batch, n/ noise, p/ weights, s/ statistics, loss.")
+    @ArgumentParser.Argument(
+      help: "Directory with NAME.npz: b/ batch, n/ noise, p/ weights, s/ statistics, loss.")
     var directory: String
     @Option(help: "One workload; all by default.") var only: String?
     @Option(help: "Worker threads.") var threads: Int?
@@ -22,7 +24,10 @@ extension ZooCommand {
     @Flag(help: "Show where the time goes.") var profile = false
 
     func run() throws {
-      var rows = [["workload", "largest relative error", "losses", "compile ms"] + (runs > 0 ? ["step ms"] : [])]
+      var rows = [
+        ["workload", "largest relative error", "losses", "compile ms"]
+          + (runs > 0 ? ["step ms"] : [])
+      ]
       var failed: [String] = []
       for workload in Workload.all where only == nil || only == workload.name {
         let clock = ContinuousClock.now
@@ -53,7 +58,8 @@ extension ZooCommand {
         var got: [Double] = []
         for _ in losses.indices {
           got.append(
-            try executable.run(inputs, threads: threads).first { $0.name == "loss" }!.value.doubles[0])
+            try executable.run(inputs, threads: threads).first { $0.name == "loss" }!.value.doubles[
+              0])
         }
         if profile {
           let times = try executable.profile(inputs, threads: threads)
@@ -71,7 +77,8 @@ extension ZooCommand {
           for (name, e) in byKernel.sorted(by: { $0.value.seconds > $1.value.seconds }).prefix(25) {
             list.append([
               name, "\(e.count)", fixed(e.seconds * 1e3, 3), fixed(100 * e.seconds / total, 1),
-              fixed(Double(e.flops) / e.seconds / 1e9, 1), fixed(Double(e.bytes) / e.seconds / 1e9, 1),
+              fixed(Double(e.flops) / e.seconds / 1e9, 1),
+              fixed(Double(e.bytes) / e.seconds / 1e9, 1),
             ])
           }
           print("\(workload.name): \(fixed(total * 1e3, 2)) ms\n" + table(list) + "\n")
@@ -95,7 +102,8 @@ extension ZooCommand {
       }
       print(table(rows))
       if !failed.isEmpty {
-        throw DLCError(.check, "the losses differ by more than 1e-4: \(failed.joined(separator: ", "))")
+        throw DLCError(
+          .check, "the losses differ by more than 1e-4: \(failed.joined(separator: ", "))")
       }
     }
   }

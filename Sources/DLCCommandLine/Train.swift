@@ -24,13 +24,16 @@ struct Train: ParsableCommand {
   var optimizer = "adam"
   @Option(help: "The learning rate.") var lr = 1e-3
   @Option(
-    help: "constant, cosine, warmup (a tenth of the steps, then cosine), step (a tenth every third), onecycle.")
+    help:
+      "constant, cosine, warmup (a tenth of the steps, then cosine), step (a tenth every third), onecycle."
+  )
   var schedule = "constant"
   @Option(help: "Passes over the data.") var epochs = 5
   @Option(help: "Examples in a step.") var batch = 64
   @Option(help: "The seed of initialisers, of the order and of noise.") var seed: UInt64 = 0
   @Option(help: "Weights to begin with (.safetensors).") var params: String?
-  @Option(name: .shortAndLong, help: "Where the trained weights go (.safetensors).") var output: String?
+  @Option(name: .shortAndLong, help: "Where the trained weights go (.safetensors).") var output:
+    String?
   @Option(help: "A directory for checkpoints.") var checkpoint: String?
   @Option(help: "Steps between checkpoints, besides those at the end of an epoch.")
   var checkpointEvery = 1000
@@ -89,7 +92,9 @@ struct Train: ParsableCommand {
     guard let function = module.function(name) else {
       throw DLCError(
         .graph, "module '\(module.name)' has no function '\(name)'",
-        remedy: "it has \(module.functions.map(\.name).joined(separator: ", ")): choose one with --function")
+        remedy:
+          "it has \(module.functions.map(\.name).joined(separator: ", ")): choose one with --function"
+      )
     }
     if let params {
       for (name, value) in try Safetensors.read(params) { try module.setValue(value, of: name) }
@@ -104,9 +109,11 @@ struct Train: ParsableCommand {
     options.checkpoints = checkpoint
     options.checkpointSteps = checkpointEvery
     options.keep = keep
-    var trainer = try Trainer(step, data: arrays.filter { key, _ in
-      function.inputs.contains { $0.name == key }
-    }, options: options)
+    var trainer = try Trainer(
+      step,
+      data: arrays.filter { key, _ in
+        function.inputs.contains { $0.name == key }
+      }, options: options)
     if resume, try trainer.resume() { note("resumed at step \(trainer.position.step)") }
     let validator = try validation.map { path throws(DLCError) in
       try Validator(module, function, path, batch: batch, sizes: try trainerSizes())
@@ -135,7 +142,9 @@ struct Train: ParsableCommand {
     let seconds = milliseconds(ContinuousClock.now - start) / 1e3
     if json {
       let fields = last.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
-      print("{\"steps\": \(trainer.position.step), \"seconds\": \(fixed(seconds, 3)), \(fields.joined(separator: ", "))}")
+      print(
+        "{\"steps\": \(trainer.position.step), \"seconds\": \(fixed(seconds, 3)), \(fields.joined(separator: ", "))}"
+      )
     } else {
       let text = last.map { "\($0.name) \(fixed($0.value, 6))" }.joined(separator: "  ")
       print("\(trainer.position.step) steps in \(fixed(seconds, 1)) s  \(text)")
@@ -252,8 +261,10 @@ private final class ProgressBar {
     let seconds = milliseconds(ContinuousClock.now - start) / 1e3
     let done = p.step - begun
     let left = done > 0 ? seconds / Double(done) * Double(p.totalSteps - p.step) : 0
-    let text = metrics.filter { $0.name != "learning_rate" }.map { "\($0.name) \(fixed($0.value, 4))" }
-      .joined(separator: "  ")
+    let text = metrics.filter { $0.name != "learning_rate" }.map {
+      "\($0.name) \(fixed($0.value, 4))"
+    }
+    .joined(separator: "  ")
     let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 24 - filled)
     write(
       "\r\u{1B}[Kepoch \(p.epoch) [\(bar)] \(text)  \(fixed(p.examplesPerSecond, 0)) examples/s  \(fixed(left, 0)) s left"

@@ -57,7 +57,8 @@ public struct Compiler: Sendable {
     }
     return Build(
       executable: executable, target: target, boundGraph: bound, graph: graph,
-      legalGraph: plan.graph, regions: plan.regions, lowered: plan.lowered, kernels: assembled.kernels, program: assembled.program,
+      legalGraph: plan.graph, regions: plan.regions, lowered: plan.lowered,
+      kernels: assembled.kernels, program: assembled.program,
       constants: assembled.constants,
       code: code.bytes, passReports: reports, stages: log.stages)
   }

@@ -79,7 +79,8 @@ struct Rematerialization {
       let bytes = graph.type(value).byteCount
       guard bytes * 500 > most else { continue }
       // The name that a value keeps when nodes are added.
-      let key = "\(graph[definition].location) \(graph[definition].name) \(graph.type(value)) \(from) \(value.index)"
+      let key =
+        "\(graph[definition].location) \(graph[definition].name) \(graph.type(value)) \(from) \(value.index)"
       if refused.contains(key) { continue }
       let work = cost(graph, chain(graph, value, peak, uses))
       let score = Double(bytes) / Double(max(work, 1))
@@ -92,7 +93,8 @@ struct Rematerialization {
 
   /// What must be computed again for a value: its node, and those before it whose results are not kept
   /// that long anyway.
-  private func chain(_ graph: Graph, _ value: ValueID, _ until: Int, _ uses: [[Int]]) -> Set<NodeID> {
+  private func chain(_ graph: Graph, _ value: ValueID, _ until: Int, _ uses: [[Int]]) -> Set<NodeID>
+  {
     var nodes: Set<NodeID> = []
     func visit(_ value: ValueID, _ depth: Int) {
       guard let id = graph.definitions[value.index], !nodes.contains(id) else { return }

@@ -255,7 +255,9 @@ package struct Kernel: Hashable, Sendable {
 
   /// One kernel that does the work of several that are independent of each other. `parameters` of
   /// each kernel become those at the given positions.
-  package static func merged(_ kernels: [Kernel], parameters: [Parameter], places: [[Int]]) -> Kernel {
+  package static func merged(_ kernels: [Kernel], parameters: [Parameter], places: [[Int]])
+    -> Kernel
+  {
     var sections: [Section] = []
     for (kernel, places) in zip(kernels, places) {
       for section in kernel.allSections {

@@ -36,7 +36,8 @@ package struct ConvolutionPlan {
       return nil
     }
     if g.groups == 1, g.strides.count == 2, Set(g.kernelDilation).count == 1,
-      let x = Self.exchanged(graph, node.operands[0]), let d = Self.exchanged(graph, node.operands[1])
+      let x = Self.exchanged(graph, node.operands[0]),
+      let d = Self.exchanged(graph, node.operands[1])
     {
       kernelGradient = KernelGradient(x: x, d: d)
     }

@@ -332,6 +332,8 @@ struct RowLowering {
     let type = graph.type(region.outputs[0].value).dataType
     let structure = axes.isEmpty ? "map" : "rows"
     kernel = Lowering.named(kernel, structure, type, target)
-    return KernelCall(kernel: kernel, bindings: Lowering.bindings(evaluator), inPlace: placement == nil ? Lowering.sharable(region, graph, evaluator) : [])
+    return KernelCall(
+      kernel: kernel, bindings: Lowering.bindings(evaluator),
+      inPlace: placement == nil ? Lowering.sharable(region, graph, evaluator) : [])
   }
 }

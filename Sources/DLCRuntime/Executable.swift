@@ -219,7 +219,8 @@ public final class Executable: Sendable {
   }
 
   /// Seconds that each step took in one run, the steps one after the other; for loops the sum.
-  package func profile(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [Double] {
+  package func profile(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [Double]
+  {
     let workers = max(1, threads ?? availableProcessors)
     let context = try takeContext(workers)
     context.times = [Double](repeating: 0, count: program.steps.count)

@@ -23,7 +23,8 @@ enum Examples {
     ZooModel(
       name: "examples/gmm_float64", summary: "EM of a Gaussian mixture in double precision",
       make: { () throws(DLCError) in
-        var file = EquationFile("gmm_float64", [("n", 150), ("d", 4), ("k", 3), ("iterations", 20)])
+        var file = EquationFile(
+          "gmm_float64", [("n", 150), ("d", 4), ("k", 3), ("iterations", 20)])
         try Mixture.fit(&file, .float64)
         return file.module
       }),
@@ -45,7 +46,8 @@ enum Examples {
     return module
   }
 
-  private static func character(_ name: String, _ summary: String, _ cell: Layers.Cell) -> ZooModel {
+  private static func character(_ name: String, _ summary: String, _ cell: Layers.Cell) -> ZooModel
+  {
     ZooModel(
       name: "examples/\(name)", summary: summary,
       make: { () throws(DLCError) in

@@ -195,7 +195,8 @@ extension Workload {
         let x = g.input("x", .float32, [64, 784])
         let fake = g.stopGradient(generator(g, g.input("z1", .float32, [64, 64])))
         let (a, b) = (discriminator(g, x), discriminator(g, fake))
-        g.output("loss", g.mean(g.softplus(-a), axes: [0, 1]) + g.mean(g.softplus(b), axes: [0, 1]))
+        g.output(
+          "loss", g.mean(g.softplus(-a), axes: [0, 1]) + g.mean(g.softplus(b), axes: [0, 1]))
       }
       try module.function("generator") { g in
         let fake = generator(g, g.input("z2", .float32, [64, 64]))
@@ -304,7 +305,8 @@ extension Workload {
       let counts = g.sum(parts, axes: [1])
       let next = g.matmul(parts, x) / g.reshape(counts, [k, 1])
       let wide: [Dimension] = [k, n, d]
-      let diff = g.broadcast(x, to: wide, axes: [1, 2]) - g.broadcast(next, to: wide, axes: [0, 2])
+      let diff =
+        g.broadcast(x, to: wide, axes: [1, 2]) - g.broadcast(next, to: wide, axes: [0, 2])
       let weighted = diff * g.broadcast(parts, to: wide, axes: [0, 1])
       let sums = g.dotGeneral(
         weighted, diff, lhsBatch: [0], rhsBatch: [0], lhsContracting: [1], rhsContracting: [1])

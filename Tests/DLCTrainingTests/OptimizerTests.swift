@@ -156,7 +156,9 @@ import Testing
 
 /// The training loop: order, resume, failures.
 @Suite struct TrainerTests {
-  static func trainer(_ rate: Double, checkpoints: String? = nil, epochs: Int = 6, perCall: Int = 50)
+  static func trainer(
+    _ rate: Double, checkpoints: String? = nil, epochs: Int = 6, perCall: Int = 50
+  )
     throws -> Trainer
   {
     let module = try TrainingStepTests.regression(noise: true)
