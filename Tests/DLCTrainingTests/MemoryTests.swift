@@ -33,7 +33,7 @@ import Testing
 
   @Test func aLimitIsKeptByComputingAgain() throws {
     let free = try Self.build(Int.max)
-    let limit = free.program.arenaBytes * 6 / 10
+    let limit = free.program.arenaBytes * 2 / 3
     let tight = try Self.build(limit)
     #expect(tight.program.arenaBytes <= limit)
     #expect(tight.program.flops > free.program.flops)
