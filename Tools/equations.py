@@ -462,6 +462,48 @@ def generative():
     run(G + "sampler", "top_p", lambda i, p: limited(i, lambda q: T.cumsum(q, 1) - q < i["p"]), {**base, "p": T.tensor(float(np.float32(0.8)))})
 
 
+# ---- layers of the builder library --------------------------------------------------------
+
+def layers():
+    L = "layers/"
+    x4, x3, x5 = N(2, 6, 7, 8), N(3, 5, 6), N(2, 3, 5, 4, 6)
+    run(L + "group_norm", "forward", lambda i, p: {"y": F.group_norm(i["x"], 3, p["w"], p["b"], 1e-5)}, {"x": x4}, {"w": N(6), "b": N(6)}, gradient="gradient")
+    run(L + "batch_norm", "forward", lambda i, p: {"y": F.batch_norm(i["x"], None, None, p["w"], p["b"], True, 0.1, 1e-5)}, {"x": x4}, {"w": N(6), "b": N(6)}, gradient="gradient")
+    run(L + "rms_norm", "forward", lambda i, p: {"y": F.rms_norm(i["x"], (6,), p["w"], 1e-5)}, {"x": x3}, {"w": N(6)}, gradient="gradient")
+    run(L + "average_pool", "forward", lambda i, p: {"y": F.avg_pool2d(i["x"], 3, 2, 1, count_include_pad=False)}, {"x": x4}, gradient="gradient")
+    run(L + "max_pool", "forward", lambda i, p: {"y": F.max_pool2d(i["x"], 3, 2, 1)}, {"x": x4}, gradient="gradient")
+    run(L + "upsample", "forward", lambda i, p: {"y": F.interpolate(i["x"], scale_factor=2, mode="nearest")}, {"x": x4}, gradient="gradient")
+    run(L + "convolution1", "forward", lambda i, p: {"y": F.conv1d(i["x"], p["w"], p["b"], 2, 1)}, {"x": N(3, 4, 11)}, {"w": N(5, 4, 3), "b": N(5)}, gradient="gradient")
+    run(L + "convolution2", "forward", lambda i, p: {"y": F.conv2d(i["x"], p["w"], p["b"], 2, 1)}, {"x": N(3, 4, 11, 9)}, {"w": N(5, 4, 3, 3), "b": N(5)}, gradient="gradient")
+    run(L + "convolution3", "forward", lambda i, p: {"y": F.conv3d(i["x"], p["w"], p["b"], 1, 1)}, {"x": x5}, {"w": N(4, 3, 3, 3, 3), "b": N(4)}, gradient="gradient")
+    run(L + "depthwise", "forward", lambda i, p: {"y": F.conv2d(i["x"], p["w"], p["b"], 1, 1, 1, 6)}, {"x": x4}, {"w": N(6, 1, 3, 3), "b": N(6)}, gradient="gradient")
+    run(L + "transposed", "forward", lambda i, p: {"y": F.conv_transpose2d(i["x"], p["w"], p["b"], 2, 1)}, {"x": x4}, {"w": N(6, 4, 3, 3), "b": N(4)}, gradient="gradient")
+    for kind, gates in (("rnn", 1), ("lstm", 4), ("gru", 3)):
+        p = {f"r.{l}.{k}": N(*s, scale=.4) for l, d in ((0, 4), (1, 5)) for k, s in (("w_ih", (gates * 5, d)), ("w_hh", (gates * 5, 5)), ("b_ih", (gates * 5,)), ("b_hh", (gates * 5,)))}
+
+        def recurrent(i, p, kind=kind):
+            h = T.zeros(2, i["x"].shape[1], 5)
+            w = list(p.values())
+            if kind == "lstm":
+                return {"y": T.lstm(i["x"], (h, h), w, True, 2, 0.0, False, False, False)[0]}
+            return {"y": {"rnn": T.rnn_tanh, "gru": T.gru}[kind](i["x"], h, w, True, 2, 0.0, False, False, False)[0]}
+        run(L + kind, "forward", recurrent, {"x": N(6, 3, 4)}, p, gradient="gradient")
+
+    def block(i, p):
+        norm = lambda n, h: F.layer_norm(h, (8,), p[n + ".w"], p[n + ".b"], 1e-5)
+        x, t = i["x"], i["x"].shape[1]
+        q = lin(norm("b.ln1", x), p["b.qkv.w"], p["b.qkv.b"]).reshape(len(x), t, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        a = attend(q[0], q[1], q[2], True)[0]
+        x = x + lin(a.transpose(1, 2).reshape(len(x), t, 8), p["b.out.w"], p["b.out.b"])
+        return {"y": x + lin(F.gelu(lin(norm("b.ln2", x), p["b.ff1.w"], p["b.ff1.b"])), p["b.ff2.w"], p["b.ff2.b"])}
+    p = {}
+    for n, o, f in (("qkv", 24, 8), ("out", 8, 8), ("ff1", 32, 8), ("ff2", 8, 32)):
+        p[f"b.{n}.w"], p[f"b.{n}.b"] = N(o, f, scale=.4), N(o)
+    for n in ("ln1", "ln2"):
+        p[f"b.{n}.w"], p[f"b.{n}.b"] = N(8), N(8)
+    run(L + "transformer_block", "forward", block, {"x": N(2, 5, 8)}, p, gradient="gradient")
+
+
 # ---- D ------------------------------------------------------------------------------------
 
 def optimizers():
@@ -588,6 +630,6 @@ if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
     for old in os.listdir(OUT):
         os.remove(os.path.join(OUT, old))
-    for part in (activations, architectures, generative, optimizers):
+    for part in (activations, architectures, generative, optimizers, layers):
         part()
     print(len(os.listdir(OUT)), "files in", os.path.normpath(OUT))

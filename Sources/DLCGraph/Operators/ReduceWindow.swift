@@ -80,7 +80,43 @@ package struct ReduceWindow: Operator {
     case .and, .or: return .zero
     case .sum: break
     case .product:
-      return .undefined(because: "a product over windows has no derivative here")
+      return .rule { p in
+        // Each tap of the window is a strided slice of the padded operand; its cotangent is that of
+        // the result times the product of the other taps.
+        let (g, x, d) = (p.g, p.operands[0], p.cotangent)
+        let low = geometry.paddingLow.map { Dimension($0) }
+        let high = geometry.paddingHigh.map { Dimension($0) }
+        let padded = g.pad(x, 1, low: low, high: high)
+        var taps: [(start: [Dimension], limit: [Dimension])] = []
+        forEachCoordinate(geometry.window) { tap in
+          let start = tap.indices.map { Dimension(tap[$0] * geometry.dilation[$0]) }
+          let limit = tap.indices.map {
+            start[$0] + (d.shape[$0] - 1) * Dimension(geometry.strides[$0]) + 1
+          }
+          taps.append((start, limit))
+        }
+        let slices = taps.map {
+          g.slice(padded, from: $0.start, to: $0.limit, strides: geometry.strides)
+        }
+        var before = [g.constant(1, like: d)]
+        for slice in slices.dropLast() { before.append(before.last! * slice) }
+        var after = g.constant(1, like: d)
+        var total = g.constant(0, like: padded)
+        for index in slices.indices.reversed() {
+          let part = d * before[index] * after
+          let rest = taps[index].limit.indices.map {
+            padded.shape[$0] - taps[index].limit[$0]
+          }
+          total =
+            total
+            + g.reshape(
+              g.pad(
+                part, 0, low: taps[index].start, high: rest,
+                interior: geometry.strides.map { $0 - 1 }), padded.shape)
+          after = after * slices[index]
+        }
+        return [g.pad(total, 0, low: low.map { 0 - $0 }, high: high.map { 0 - $0 })]
+      }
     case .maximum, .minimum:
       return .rule { p in
         // The first extreme element of each window takes its cotangent.

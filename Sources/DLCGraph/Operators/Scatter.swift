@@ -77,9 +77,6 @@ package struct Scatter: Operator {
   package var derivative: Derivative {
     let (axes, combiner) = (axes, combiner)
     if combiner == .and || combiner == .or { return .zero }
-    if combiner == .product {
-      return .undefined(because: "a scatter that multiplies has no derivative here")
-    }
     return .rule { p in
       let (g, x, indices, updates) = (p.g, p.operands[0], p.operands[1], p.operands[2])
       let d = p.cotangent
@@ -98,6 +95,25 @@ package struct Scatter: Operator {
       let kept = updates.shape.indices.filter { !axes.offsetAxes.contains($0) }
       let counts = g.broadcast(inside, to: updates.shape, axes: kept)
       let nothing = g.constant(0, like: updates)
+      if combiner == .product {
+        // The product of all other factors of a place: that of the factors that are not zero over the
+        // own one, when no other is zero.
+        func isZero(_ v: Value) -> Value { g.compare(.equal, v, g.constant(0, like: v)) }
+        func nonzero(_ v: Value) -> Value { g.select(isZero(v), g.constant(1, like: v), v) }
+        func count(_ v: Value) -> Value { g.convert(isZero(v), .int32) }
+        func scattered(_ c: Combiner, _ a: Value, _ b: Value) -> Value {
+          g.add(.scatter(Scatter(axes, c)), [a, indices, b], #fileID, #line)
+        }
+        let factor = scattered(.product, nonzero(x), nonzero(updates))
+        let zeros = scattered(.sum, count(x), count(updates))
+        func others(_ own: Value, _ factor: Value, _ zeros: Value) -> Value {
+          let rest = g.compare(.equal, zeros, count(own))
+          return g.select(rest, factor / nonzero(own), g.constant(0, like: own))
+        }
+        let (all, none) = (gathered(factor), gathered(zeros))
+        let share = others(updates, all, none) * gathered(d)
+        return [d * others(x, factor, zeros), nil, g.select(counts, share, nothing)]
+      }
       guard let combiner, combiner == .maximum || combiner == .minimum else {
         if combiner == .sum { return [d, nil, g.select(counts, gathered(d), nothing)] }
         // Replacement: the last update of each place wins; what it covers of the operand loses.
