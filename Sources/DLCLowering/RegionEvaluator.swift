@@ -23,6 +23,8 @@ struct RegionEvaluator {
   /// The price of one element of the innermost loop.
   private(set) var cost = 0
   private(set) var usesRandomBits = false
+  /// The scope in which each scalar is defined.
+  private var depths: [ScalarID: Int] = [:]
 
   struct Scope {
     var variables: Set<LoopVariable>
@@ -105,6 +107,7 @@ struct RegionEvaluator {
 
   mutating func define(_ expression: Expression, in scope: Int) -> ScalarID {
     let id = scalar()
+    depths[id] = scope
     scopes[scope].statements.append(.define(id, expression))
     return id
   }
@@ -132,7 +135,7 @@ struct RegionEvaluator {
     // What takes a loop of its own stays where it is asked for.
     let home = takesLoop(value) ? scopes.count - 1 : scopeIndex(coordinate)
     let id = compute(value, coordinate, home)
-    scopes[home].memo[key] = id
+    scopes[max(home, depths[id] ?? scopes.count - 1)].memo[key] = id
     return id
   }
 
@@ -149,6 +152,7 @@ struct RegionEvaluator {
   mutating func remember(
     _ value: ValueID, _ coordinate: [IndexExpression], _ id: ScalarID, in scope: Int
   ) {
+    depths[id] = scope
     scopes[scope].memo[Key(value: value, coordinate: coordinate)] = id
   }
 
@@ -184,13 +188,13 @@ struct RegionEvaluator {
     case .map(let operation):
       let operands = node.operands.map { evaluate($0, coordinate) }
       cost += operation.cost
-      return define(.apply(operation, operandType, operands), in: home)
+      return define(.apply(operation, operandType, operands), in: deepest(home, operands))
     case .randomBits:
       let operands = node.operands.map { evaluate($0, []) }
       cost += 80
       return define(
         .randomBits(linearize(coordinate, type.sizes), key: operands[0], counter: operands[1]),
-        in: home)
+        in: deepest(home, operands))
     case .gather(let g): return gather(node, g, coordinate)
     case .dynamicSlice:
       let (from, size) = (graph.sizes(node.operands[0]), graph.sizes(node.results[0]))
@@ -219,14 +223,18 @@ struct RegionEvaluator {
     }
   }
 
+  /// The scope for what uses scalars: what takes a loop may stand deeper than its coordinate asks.
+  private func deepest(_ home: Int, _ operands: [ScalarID]) -> Int {
+    operands.reduce(home) { max($0, depths[$1] ?? scopes.count - 1) }
+  }
+
   /// An index variable bound to an integer element, moved into its extent.
   mutating func bound(_ value: ValueID, _ at: [IndexExpression], extent: Int) -> IndexExpression {
     if extent <= 1 { return IndexExpression(0) }
     let key = BindingKey(value: value, coordinate: at, extent: extent)
     for scope in scopes.reversed() { if let known = scope.bindings[key] { return known } }
     let raw = evaluate(value, at)
-    let home =
-      takesLoop(graph.base(value)) ? scopes.count - 1 : scopeIndex(resolvedCoordinate(value, at))
+    let home = deepest(scopeIndex(resolvedCoordinate(value, at)), [raw])
     let type = graph.type(value).dataType
     let wide =
       type == .int64 ? raw : define(.apply(.convert(.int64), type, [raw]), in: home)
@@ -280,6 +288,7 @@ struct RegionEvaluator {
                 result: result,
                 combiner: combiner)
             ], body: body)))
+      e.depths[result] = e.scopes.count - 1
       return result
     }
     cost += extents.reduce(2, *)
@@ -417,6 +426,7 @@ struct RegionEvaluator {
               indexType, initial: .integer(0), current: bestIndex, next: nextIndex,
               result: lastIndex, combiner: nil),
           ], body: body)))
+    depths[lastIndex] = scopes.count - 1
     return lastIndex
   }
 

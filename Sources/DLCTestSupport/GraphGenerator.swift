@@ -21,7 +21,7 @@ package struct GraphGenerator {
   package mutating func module(nodes count: Int) throws(DLCError) -> Module {
     let shape = Self.shapes[next(Self.shapes.count)]
     var module = Module("random")
-    let plan = (0..<count).map { _ in (next(24), next(1 << 20), next(1 << 20), next(1 << 20)) }
+    let plan = (0..<count).map { _ in (next(31), next(1 << 20), next(1 << 20), next(1 << 20)) }
     try module.function("forward") { g in
       var values = [
         g.input("a", .float32, shape.map { Dimension($0) }),
@@ -84,6 +84,40 @@ package struct GraphGenerator {
     case 20: return g.broadcast(x, to: [2] + x.shape)
     case 21: return x.rank > 0 ? x * g.iota(.float32, x.shape, axis: axis) * 0.1 : x
     case 22: return g.sqrt(g.abs(x) + 0.1)
+    case 23: return x.rank > 0 ? g.cumulativeSum(x * 0.1, axis: axis, reverse: k % 2 == 0) : x
+    case 24: return x.rank > 0 ? g.sort([x], axis: axis, descending: k % 2 == 0)[0] : x
+    case 25:
+      guard x.rank > 0, let size = x.shape[0].constant, size > 0 else { return x }
+      let ids = g.constant(Tensor([5], (0..<5).map { Int32(k / ($0 + 1) % (2 * size)) }))
+      return g.embedding(x, ids)
+    case 26:
+      guard x.rank > 0 else { return x }
+      let ids = g.argmax(x, axis: axis)
+      return g.gatherAlong(
+        axis, x, g.reshape(ids, x.shape.indices.map { $0 == axis ? 1 : x.shape[$0] }))
+    case 27:
+      guard x.rank > 1 else { return x }
+      let start = g.constant(0.5, .float32, Array(x.shape.dropFirst()))
+      let (_, outputs) = g.scan(carried: [start], inputs: [x], reverse: k % 2 == 0) { g, c, s in
+        let next = g.tanh(c[0] * 0.5 + s[0])
+        return ([next], [next + c[0]])
+      }
+      return outputs[0]
+    case 28:
+      guard x.rank > 0 else { return x }
+      let limit = g.constant(Double(k % 5), .int32)
+      return g.whileLoop([x, g.constant(0, .int32)]) { g, c in
+        g.compare(.less, c[1], limit)
+      } body: { g, c in
+        [c[0] * 0.5 + 0.1, c[1] + g.constant(1, .int32)]
+      }[0]
+    case 29:
+      let total = g.sum(x, axes: Array(x.shape.indices))
+      return g.cond(g.compare(.less, total, g.constant(0, .float32))) { g in
+        [g.abs(x)]
+      } otherwise: { g in
+        [x * 0.5]
+      }[0]
     default: return x.rank > 0 ? g.mean(x, axes: [axis], keepAxes: true) + x : x
     }
   }

@@ -236,6 +236,41 @@ import Testing
           { _ = try ModuleFile.decode($0, path: "m") }
         ),
         (
+          "model with loops",
+          {
+            var module = Module("loops")
+            module.dimension("T", default: 3)
+            try module.function("f") { g in
+              let x = g.input("x", .float32, ["T", 4])
+              let table = g.parameter("table", [9, 4], .zeros)
+              let rows = g.embedding(table, g.input("ids", .int32, ["T"]))
+              let (c, s) = g.scan(carried: [g.constant(0, .float32, [4])], inputs: [x + rows]) {
+                g, c, s in
+                let next = g.cond(g.compare(.less, g.max(s[0], axes: [0]), g.constant(0, .float32))) {
+                  _ in [c[0]]
+                } otherwise: { g in
+                  [g.tanh(c[0] + s[0])]
+                }
+                return (next, [g.sort([next[0]])[0]])
+              }
+              let n = g.whileLoop([g.constant(0, .int32)]) { g, n in
+                g.compare(.less, n[0], g.constant(3, .int32))
+              } body: { g, n in
+                [n[0] + g.constant(1, .int32)]
+              }
+              g.output("c", c[0])
+              g.output("s", s[0])
+              g.output("n", n[0])
+            }
+            return ModuleFile.encode(module)
+          },
+          {
+            let module = try ModuleFile.decode($0, path: "m")
+            // What is read can be printed, and that can be read.
+            _ = try? Module(parsing: module.text)
+          }
+        ),
+        (
           "text", { Array(try Zoo.model("layer_norm")!.module().text.utf8) },
           { _ = try Module(parsing: String(decoding: $0, as: UTF8.self)) }
         ),
