@@ -1,5 +1,5 @@
 public import DLCGraph
-public import DLCTensor
+package import DLCTensor
 
 /// Derivative functions of modules.
 package enum Gradient {
@@ -84,13 +84,16 @@ package enum Gradient {
     }
     // Inputs first, then parameters, each in their order.
     var targets: [(name: String, value: Value)] = []
-    for kind in [Argument.Kind.input, .state] {
-      for (argument, value) in zip(graph.arguments, graph.argumentValues)
-      where argument.kind == kind && argument.type.dataType.isFloat
-        && names?.contains(argument.name) ?? true
-        && (kind == .input || module.state(argument.name)?.isParameter ?? false)
-      {
-        targets.append((argument.name, g.value(value)))
+    let arguments = Array(zip(graph.arguments, graph.argumentValues)).filter {
+      $0.0.type.dataType.isFloat && names?.contains($0.0.name) ?? true
+    }
+    for (argument, value) in arguments where argument.kind == .input {
+      targets.append((argument.name, g.value(value)))
+    }
+    for state in module.states where state.isParameter {
+      for (argument, value) in arguments
+      where argument.kind == .state && argument.name == state.name {
+        targets.append((state.name, g.value(value)))
       }
     }
     let cotangents = try g.vjp(outputs, by: targets.map(\.value))

@@ -1,4 +1,4 @@
-public import DLCTensor
+import DLCTensor
 
 /// Activation functions. Where a derivative jumps, it is stated which side it takes.
 extension FunctionBuilder {

@@ -1,5 +1,5 @@
 public import DLCGraph
-public import DLCTensor
+import DLCTensor
 
 /// Normalisation, dropout and resampling.
 extension FunctionBuilder {

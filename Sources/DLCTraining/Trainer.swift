@@ -1,8 +1,8 @@
-public import DLCCompiler
+import DLCCompiler
 import DLCFormats
-public import DLCGraph
+import DLCGraph
 import DLCReference
-public import DLCRuntime
+import DLCRuntime
 public import DLCTensor
 
 /// Trains a module on arrays: data in, batches in random order, state out.
@@ -75,6 +75,13 @@ public struct Trainer {
         remedy: "its inputs are \(step.inputs.map { "\($0.name) \($0.type)" })")
     }
     batchName = batch
+    if let absent = step.inputs.first(where: { data[$0.name] == nil }) {
+      throw DLCError(
+        .binding, "the data has no array '\(absent.name)'",
+        remedy: data.isEmpty
+          ? "the loss takes \(step.inputs.map(\.name).joined(separator: ", "))"
+          : "it has \(data.keys.sorted().joined(separator: ", "))")
+    }
     let count = data[first.name]?.shape.first ?? 0
     guard options.batch >= 1, count >= options.batch else {
       throw DLCError(
@@ -84,11 +91,7 @@ public struct Trainer {
     var converted: [String: Tensor] = [:]
     var arrays: [(name: String, declared: TensorType, shape: [Int])] = []
     for (name, type) in step.inputs {
-      guard let array = data[name] else {
-        throw DLCError(
-          .binding, "the data has no array '\(name)'",
-          remedy: "it has \(data.keys.sorted().joined(separator: ", "))")
-      }
+      let array = data[name]!
       guard array.shape.count == type.rank, array.shape.first == count else {
         throw DLCError(
           .binding, "array '\(name)' is \(array.type): '\(type)' is wanted, with \(count) examples")

@@ -246,8 +246,10 @@ import Testing
               let rows = g.embedding(table, g.input("ids", .int32, ["T"]))
               let (c, s) = g.scan(carried: [g.constant(0, .float32, [4])], inputs: [x + rows]) {
                 g, c, s in
-                let next = g.cond(g.compare(.less, g.max(s[0], axes: [0]), g.constant(0, .float32))) {
-                  _ in [c[0]]
+                let next = g.cond(g.compare(.less, g.max(s[0], axes: [0]), g.constant(0, .float32)))
+                {
+                  _ in
+                  [c[0]]
                 } otherwise: { g in
                   [g.tanh(c[0] + s[0])]
                 }

@@ -44,11 +44,9 @@ import Testing
     let wanted = Self.signatures[index]
     let module = try Module(contentsOf: "\(Self.root)/Graphs/equations/\(wanted.file).pb")
     let function = try #require(module.function(wanted.function), "\(wanted.file)")
-    func check(_ got: [(name: String, type: TensorType)], _ list: [String], ordered: Bool) throws {
+    func check(_ got: [(name: String, type: TensorType)], _ list: [String]) throws {
       let want = try list.map { try Self.port($0) }
-      #expect(
-        ordered
-          ? got.map(\.name) == want.map(\.name) : Set(got.map(\.name)) == Set(want.map(\.name)))
+      #expect(got.map(\.name) == want.map(\.name))
       for (name, type) in want {
         guard let own = got.first(where: { $0.name == name })?.type else { continue }
         #expect(own.dataType == type.dataType && own.rank == type.rank, "\(name): \(own), \(type)")
@@ -60,14 +58,14 @@ import Testing
         }
       }
     }
-    try check(function.inputs, wanted.inputs, ordered: true)
+    try check(function.inputs, wanted.inputs)
     var outputs = wanted.outputs
     if let all = outputs.firstIndex(of: "d_P for every parameter P") {
       outputs.replaceSubrange(all...all, with: wanted.parameters.map { "d_" + $0 })
     }
-    try check(function.outputs, outputs, ordered: false)
+    try check(function.outputs, outputs)
     try check(
-      module.states.map { ($0.name, $0.type) }, wanted.parameters, ordered: false)
+      module.states.map { ($0.name, $0.type) }, wanted.parameters)
   }
 
   /// What may be off, for a result of the size of `want` at an input of the size of `x`.

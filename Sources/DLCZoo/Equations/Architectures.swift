@@ -116,6 +116,7 @@ enum Architectures {
     ) { (f) throws(DLCError) in
       try f.differentiable("forward") { g in
         let x = g.input("x", .float32, ["n", "T", "d"])
+        declareBlock(g)
         let mixed = norm(g, x + multiHead(g, x, heads(g, ""), causal: false), "_1")
         g.output("out", norm(g, mixed + feedForward(g, mixed, ""), "_2"))
       }
@@ -250,19 +251,38 @@ enum Architectures {
     return project(g, g.mergeHeads(mixed, "d"), w.o)
   }
 
+  private static func feedForwardWeights(_ g: FunctionBuilder, _ prefix: String) -> [Value] {
+    [
+      g.parameter("\(prefix)W_1", ["f", "d"]), g.parameter("\(prefix)b_1", ["f"], .zeros),
+      g.parameter("\(prefix)W_2", ["d", "f"]), g.parameter("\(prefix)b_2", ["d"], .zeros),
+    ]
+  }
+
   static func feedForward(_ g: FunctionBuilder, _ x: Value, _ prefix: String) -> Value {
-    let w1 = g.parameter("\(prefix)W_1", ["f", "d"])
-    let b1 = g.parameter("\(prefix)b_1", ["f"], .zeros)
-    let w2 = g.parameter("\(prefix)W_2", ["d", "f"])
-    let b2 = g.parameter("\(prefix)b_2", ["d"], .zeros)
-    return g.linear(g.relu(g.linear(x, w1, b1)), w2, b2)
+    let w = feedForwardWeights(g, prefix)
+    return g.linear(g.relu(g.linear(x, w[0], w[1])), w[2], w[3])
+  }
+
+  private static func normWeights(_ g: FunctionBuilder, _ suffix: String, _ prefix: String)
+    -> [Value]
+  {
+    [
+      g.parameter("\(prefix)gamma\(suffix)", ["d"], .constant(1)),
+      g.parameter("\(prefix)beta\(suffix)", ["d"], .zeros),
+    ]
   }
 
   static func norm(_ g: FunctionBuilder, _ x: Value, _ suffix: String, prefix: String = "") -> Value
   {
-    g.layerNorm(
-      x, g.parameter("\(prefix)gamma\(suffix)", ["d"], .constant(1)),
-      g.parameter("\(prefix)beta\(suffix)", ["d"], .zeros))
+    let w = normWeights(g, suffix, prefix)
+    return g.layerNorm(x, w[0], w[1])
+  }
+
+  /// Declares a block's parameters in the order of the contract.
+  private static func declareBlock(_ g: FunctionBuilder, _ prefix: String = "") {
+    _ = heads(g, prefix)
+    _ = feedForwardWeights(g, prefix)
+    for suffix in ["_1", "_2"] { _ = normWeights(g, suffix, prefix) }
   }
 
   @Sendable private static func decoder(_ f: inout EquationFile) throws(DLCError) {
@@ -271,6 +291,7 @@ enum Architectures {
       let table = g.parameter("embedding", ["V", "d"], .normal(mean: 0, deviation: 0.02))
       let positions = g.parameter("position", ["P", "d"], .normal(mean: 0, deviation: 0.02))
       var x = g.embedding(table, ids) + g.slice(positions, axis: 0, from: 0, to: "T")
+      for block in ["blocks.0.", "blocks.1."] { declareBlock(g, block) }
       for block in ["blocks.0.", "blocks.1."] {
         x = x + multiHead(g, norm(g, x, "_1", prefix: block), heads(g, block), causal: true)
         x = x + feedForward(g, norm(g, x, "_2", prefix: block), block)

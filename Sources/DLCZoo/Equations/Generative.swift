@@ -243,21 +243,33 @@ enum Flow {
     g.reshape(g.concatenate([a, b], axis: 1), ["n", "d"])
   }
 
+  /// All parameters, declared in the order of the contract; those of a layer: W1, b1, Ws, bs, Wt, bt.
+  private static func weights(_ g: FunctionBuilder) -> (
+    layers: [[Value]], lower: Value, upper: Value, log: Value
+  ) {
+    let layers = (0..<4).map { i -> [Value] in
+      let (from, to) = i % 2 == 0 ? (low, high) : (high, low)
+      return [
+        g.parameter("W1_\(i)", ["h", from]), g.parameter("b1_\(i)", ["h"], .zeros),
+        g.parameter("Ws_\(i)", [to, "h"]), g.parameter("bs_\(i)", [to], .zeros),
+        g.parameter("Wt_\(i)", [to, "h"]), g.parameter("bt_\(i)", [to], .zeros),
+      ]
+    }
+    return (
+      layers, g.parameter("lower", ["d", "d"], .zeros), g.parameter("upper", ["d", "d"], .zeros),
+      g.parameter("log_diagonal", ["d"], .zeros)
+    )
+  }
+
   /// s and t of a layer, from the half that it keeps.
   private static func net(_ g: FunctionBuilder, _ i: Int, _ kept: Value) -> (s: Value, t: Value) {
-    let (from, to) = i % 2 == 0 ? (low, high) : (high, low)
-    let w1 = g.parameter("W1_\(i)", ["h", from])
-    let b1 = g.parameter("b1_\(i)", ["h"], .zeros)
-    let (ws, bs) = (g.parameter("Ws_\(i)", [to, "h"]), g.parameter("bs_\(i)", [to], .zeros))
-    let (wt, bt) = (g.parameter("Wt_\(i)", [to, "h"]), g.parameter("bt_\(i)", [to], .zeros))
-    let h = g.tanh(g.linear(kept, w1, b1))
-    return (g.tanh(g.linear(h, ws, bs)), g.linear(h, wt, bt))
+    let w = weights(g).layers[i]
+    let h = g.tanh(g.linear(kept, w[0], w[1]))
+    return (g.tanh(g.linear(h, w[2], w[3])), g.linear(h, w[4], w[5]))
   }
 
   private static func factors(_ g: FunctionBuilder) -> (lower: Value, upper: Value, log: Value) {
-    let lower = g.parameter("lower", ["d", "d"], .zeros)
-    let upper = g.parameter("upper", ["d", "d"], .zeros)
-    let log = g.parameter("log_diagonal", ["d"], .zeros)
+    let (_, lower, upper, log) = weights(g)
     let diagonal = g.diagonalMatrix(g.broadcast(g.exponential(log), to: ["d", "d"]))
     return (lower, g.upperTriangle(upper, strict: true) + diagonal, log)
   }
