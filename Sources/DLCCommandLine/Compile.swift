@@ -153,20 +153,14 @@ struct Compile: ParsableCommand {
             "b\(index) \(slot.byteCount) bytes at \(offset), steps \(users.first ?? 0)...\(users.last ?? 0)"
           )
         } else if stage == .program {
-          print("b\(index) = \(slot.place) : \(TensorType(slot.type, sizes: slot.shape))")
+          print("b\(index) = \(slot.place.text) : \(TensorType(slot.type, sizes: slot.shape))")
         }
       }
       if stage == .program {
-        for (title, list) in [("prepare", program.preparation), ("step", program.steps)] {
-          for (index, step) in list.enumerated() {
-            let after =
-              step.dependencies.isEmpty
-              ? "" : " after " + step.dependencies.map { "\($0.index)" }.joined(separator: ", ")
-            print(
-              "\(title) \(index) \(step.name)(\(step.buffers.map { "b\($0.index)" }.joined(separator: ", "))) tiles \(step.tileCount)\(after)"
-            )
-          }
+        for (index, step) in program.preparation.enumerated() {
+          print("prepare \(index) \(step.text)")
         }
+        for line in program.lines(program.instructions, "") { print(line) }
       }
     case .llvm, .asm, .object:
       let generator = CodeGenerator(build.target)

@@ -1,0 +1,55 @@
+extension BufferSlot.Place {
+  /// The place in words.
+  package var text: String {
+    switch self {
+    case .input(let i): "input(\(i))"
+    case .output(let i): "output(\(i))"
+    case .state(let i): "state(\(i))"
+    case .nextState(let i): "next_state(\(i))"
+    case .constant(let o): "constant(\(o))"
+    case .prepared(let o): "prepared(\(o))"
+    case .arena(let o): "arena(\(o))"
+    case .slice(let base, let loop): "slice(b\(base.index) of loop \(loop))"
+    case .alternating(let even, let odd, let loop, let next):
+      "\(next ? "next" : "present")(b\(even.index), b\(odd.index) of loop \(loop))"
+    }
+  }
+}
+
+extension Step {
+  package var text: String {
+    let after =
+      dependencies.isEmpty
+      ? "" : " after " + dependencies.map { "\($0.index)" }.joined(separator: ", ")
+    let arguments = buffers.map { "b\($0.index)" }.joined(separator: ", ")
+    return "\(name)(\(arguments)) tiles \(tileCount)\(after)"
+  }
+}
+
+extension Program {
+  /// Steps, loops and branches, one line each.
+  package func lines(_ list: [Instruction], _ indent: String) -> [String] {
+    list.flatMap { instruction -> [String] in
+      switch instruction {
+      case .run(let range): return range.map { "\(indent)step \($0) \(steps[$0].text)" }
+      case .branch(let predicate, let then, let otherwise):
+        return ["\(indent)if b\(predicate.index) {"] + lines(then, indent + "  ")
+          + ["\(indent)} else {"] + lines(otherwise, indent + "  ") + ["\(indent)}"]
+      case .loop(let loop):
+        let how =
+          loop.count.map { "\($0) times\(loop.reverse ? " from the last slice" : "")" }
+          ?? "while b\(loop.predicate?.index ?? -1)"
+        var result = ["\(indent)loop \(loop.id) \(how) {"]
+        for carried in loop.carried {
+          result.append(
+            "\(indent)  carry b\(carried.initial.index) in b\(carried.even.index), b\(carried.odd.index) gives b\(carried.result.index)"
+          )
+        }
+        if !loop.condition.isEmpty {
+          result += lines(loop.condition, indent + "  ") + ["\(indent)} do {"]
+        }
+        return result + lines(loop.body, indent + "  ") + ["\(indent)}"]
+      }
+    }
+  }
+}
