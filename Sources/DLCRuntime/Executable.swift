@@ -162,15 +162,21 @@ public final class Executable: Sendable {
   public func run(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(
     name: String, value: Tensor
   )] {
-    var results = program.outputs.map {
-      Tensor(uninitialized: program[$0.buffer].type, program[$0.buffer].shape)
-    }
+    var results = emptyResults
     try run(inputs, into: &results, threads: threads)
     return zip(program.outputs, results).map { ($0.name, $1) }
   }
 
   /// Runs the function into arrays that the caller keeps, so that repeated runs allocate nothing.
   public func run(_ inputs: [String: Tensor], into results: inout [Tensor], threads: Int? = nil)
+    throws(DLCError)
+  {
+    let context = try takeContext(max(1, threads ?? availableProcessors))
+    defer { contexts.withLock { $0.append(context) } }
+    try run(inputs, into: &results, context)
+  }
+
+  private func run(_ inputs: [String: Tensor], into results: inout [Tensor], _ context: Context)
     throws(DLCError)
   {
     var sources: [UnsafeMutableRawPointer?] = []
@@ -205,9 +211,6 @@ public final class Executable: Sendable {
       precondition(results[index].shape == program[port.buffer].shape)
       targets.append(results[index].withUnsafeMutableBytes { $0.baseAddress })
     }
-    let workers = max(1, threads ?? availableProcessors)
-    let context = try takeContext(workers)
-    defer { contexts.withLock { $0.append(context) } }
     if program.states.contains(where: \.isUpdated) {
       try updating.withLock { _ throws(DLCError) in try runUpdating(context, sources, targets) }
     } else {
@@ -218,17 +221,21 @@ public final class Executable: Sendable {
     }
   }
 
+  private var emptyResults: [Tensor] {
+    program.outputs.map {
+      Tensor(uninitialized: program[$0.buffer].type, program[$0.buffer].shape)
+    }
+  }
+
   /// Seconds that each step took in one run, the steps one after the other; for loops the sum.
   package func profile(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [Double]
   {
-    let workers = max(1, threads ?? availableProcessors)
-    let context = try takeContext(workers)
+    // Not one of the contexts that other runs may take.
+    let context = try newContext(max(1, threads ?? availableProcessors))
     context.times = [Double](repeating: 0, count: program.steps.count)
-    contexts.withLock { $0.append(context) }
-    _ = try run(inputs, threads: workers)
-    let times = context.times ?? []
-    context.times = nil
-    return times
+    var results = emptyResults
+    try run(inputs, into: &results, context)
+    return context.times!
   }
 
   private func runUpdating(
@@ -284,7 +291,11 @@ public final class Executable: Sendable {
       list.firstIndex { $0.workers == workers }.map { list.remove(at: $0) }
     }
     if let known { return known }
-    return try Context(
+    return try newContext(workers)
+  }
+
+  private func newContext(_ workers: Int) throws(DLCError) -> Context {
+    try Context(
       self, program.steps, program.instructions, arenaBytes: program.arenaBytes, workers: workers)
   }
 

@@ -170,7 +170,8 @@ final class Executor: @unchecked Sendable {
       if tiles == 1 && !leads || tiles == 0 { continue }
       let claims = counter(claimed, index)
       if claims.pointee.load(ordering: .relaxed) >= tiles { continue }
-      for dependency in steps[index].dependencies {
+      // What stands before the range has been waited for.
+      for dependency in steps[index].dependencies where range.contains(dependency) {
         let (done, wanted) = (counter(finished, dependency), steps[dependency].tileCount)
         wait { done.pointee.load(ordering: .sequentiallyConsistent) >= wanted }
       }

@@ -95,6 +95,14 @@ import Testing
     }
   }
 
+  /// Every step is timed, whatever other runs have left behind.
+  @Test func profilesTimeEveryStep() throws {
+    let executable = try Self.executable(Self.program(steps: 5, tiles: 4000))
+    for threads in [1, 2] { _ = try executable.run([:], threads: threads) }
+    let times = try executable.profile([:], threads: 2)
+    #expect(times.count == 5 && times.allSatisfy { $0 > 0 })
+  }
+
   @Test func damagedProgramsAreRefused() throws {
     var program = Self.program(steps: 2, tiles: 3)
     program.steps[0].dependencies = [StepID(1)]
