@@ -3,7 +3,7 @@ package import DLCTensor
 
 /// Derivative functions of modules.
 package enum Gradient {
-  /// The output that stands for the sum of all squares of a gradient, to differentiate once more.
+  /// The output that is the sum of all elements of a gradient, to differentiate once more.
   package static let scalarName = "gradient_sum"
 
   /// Adds a function with the inputs of `function` whose outputs are `d_<name>` for every target. When
@@ -16,22 +16,17 @@ package enum Gradient {
     to module: inout Module, function: String, of output: String, by names: [String]?,
     named name: String, asScalar: Bool
   ) throws(DLCError) {
-    guard let source = module.function(function) else {
-      throw DLCError(.graph, "there is no function '\(function)'")
-    }
+    let (source, g) = try opened(module, function)
     guard let result = source.graph.results.first(where: { $0.name == output }) else {
       throw DLCError(
         .graph, "function '\(function)' has no output '\(output)'",
         remedy: "it has \(source.outputs.map(\.name).joined(separator: ", "))")
     }
-    var graph = source.graph
+    let graph = source.graph
     let type = graph.type(result.value)
     guard type.dataType.isFloat else {
       throw DLCError(.graph, "output '\(output)' is \(type), not floating-point")
     }
-    graph.results = []
-    graph.updates = []
-    let g = FunctionBuilder(extending: graph, states: module.states)
     var targets: [(name: String, value: Value)] = []
     for (argument, value) in zip(graph.arguments, graph.argumentValues)
     where argument.type.dataType.isFloat {
@@ -57,9 +52,7 @@ package enum Gradient {
       if asScalar { total = total.map { $0 + sum } ?? sum }
     }
     if asScalar, let total { g.output(scalarName, total) }
-    if let failure = g.failure { throw failure }
-    module.add(Function(name, try g.graph.normalized()))
-    try module.verify()
+    try finish(g, name, &module)
   }
 
   /// Adds the vector-Jacobian product of a function: inputs are those of `function` and `d_<output>`
@@ -68,16 +61,10 @@ package enum Gradient {
   package static func addPullback(
     to module: inout Module, function: String, by names: [String]? = nil, named name: String
   ) throws(DLCError) {
-    guard let source = module.function(function) else {
-      throw DLCError(.graph, "there is no function '\(function)'")
-    }
-    var graph = source.graph
-    let results = graph.results
-    graph.results = []
-    graph.updates = []
-    let g = FunctionBuilder(extending: graph, states: module.states)
+    let (source, g) = try opened(module, function)
+    let graph = source.graph
     var outputs: [(value: Value, cotangent: Value)] = []
-    for result in results where graph.type(result.value).dataType.isFloat {
+    for result in graph.results where graph.type(result.value).dataType.isFloat {
       let type = graph.type(result.value)
       outputs.append(
         (g.value(result.value), g.input("d_\(result.name)", type.dataType, type.shape)))
@@ -98,6 +85,25 @@ package enum Gradient {
     }
     let cotangents = try g.vjp(outputs, by: targets.map(\.value))
     for (target, cotangent) in zip(targets, cotangents) { g.output("d_\(target.name)", cotangent) }
+    try finish(g, name, &module)
+  }
+
+  /// A function, and a builder that goes on from its graph without its results.
+  private static func opened(_ module: Module, _ name: String) throws(DLCError) -> (
+    Function, FunctionBuilder
+  ) {
+    guard let source = module.function(name) else {
+      throw DLCError(.graph, "there is no function '\(name)'")
+    }
+    var graph = source.graph
+    graph.results = []
+    graph.updates = []
+    return (source, FunctionBuilder(extending: graph, states: module.states))
+  }
+
+  private static func finish(_ g: FunctionBuilder, _ name: String, _ module: inout Module)
+    throws(DLCError)
+  {
     if let failure = g.failure { throw failure }
     module.add(Function(name, try g.graph.normalized()))
     try module.verify()

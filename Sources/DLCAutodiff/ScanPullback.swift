@@ -134,7 +134,7 @@ struct ScanPullback {
     for index in totals.keys.sorted() { note(totals[index]!) }
     let sliceParts = inputs.compactMap { parts[$0]?.id }
     let nextCotangents = carriedSeeds.map { parts[$0]?.id }
-    var wanted = Set(nextCotangents.compactMap { $0 } + sliceParts + accumulated + stacked)
+    let wanted = Set(nextCotangents.compactMap { $0 } + sliceParts + accumulated + stacked)
 
     // The cut: forward values that come from the forward loop.
     var saved: [ValueID] = []
@@ -273,7 +273,6 @@ struct ScanPullback {
       }
     }
     for index in totals.keys.sorted() { cotangents[index] = resolve(totals[index]!) }
-    wanted = []
     return cotangents
   }
 

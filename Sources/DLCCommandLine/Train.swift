@@ -116,7 +116,7 @@ struct Train: ParsableCommand {
       }, options: options)
     if resume, try trainer.resume() { note("resumed at step \(trainer.position.step)") }
     let validator = try validation.map { path throws(DLCError) in
-      try Validator(module, function, path, batch: batch, sizes: try trainerSizes())
+      try Validator(module, function, path, batch: batch, sizes: options.dimensions)
     }
     let bar = ProgressBar()
     let start = ContinuousClock.now
@@ -134,7 +134,6 @@ struct Train: ParsableCommand {
       bar.show(p, record)
       return true
     }
-    bar.finish()
     if let output {
       let values = trainer.modelState.sorted { $0.key < $1.key }
       try Safetensors.write(values.map { ($0.key, $0.value) }, to: output)
@@ -149,10 +148,6 @@ struct Train: ParsableCommand {
       let text = last.map { "\($0.name) \(fixed($0.value, 6))" }.joined(separator: "  ")
       print("\(trainer.position.step) steps in \(fixed(seconds, 1)) s  \(text)")
     }
-  }
-
-  private func trainerSizes() throws(DLCError) -> [String: Int] {
-    do { return try model.sizes } catch { throw DLCError(.usage, "\(error)") }
   }
 
   private func number(_ x: Double) -> String { x.isFinite ? "\(x)" : "null" }
@@ -271,8 +266,6 @@ private final class ProgressBar {
     )
     if p.isEpochEnd { write("\n") }
   }
-
-  func finish() {}
 
   private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
 }

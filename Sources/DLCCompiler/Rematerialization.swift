@@ -17,7 +17,7 @@ struct Rematerialization {
   /// The graph with what must be computed again so that the plan fits, or as far as that goes.
   func fit(_ graph: Graph, _ plan: (Graph) -> Plan) throws(DLCError) -> Plan {
     var best = plan(graph)
-    var refused: Set<String> = []
+    var refused: Set<Choice> = []
     for _ in 0..<attempts where best.assembled.program.arenaBytes > limit {
       guard let choice = candidate(best, refused) else { break }
       let next = try recomputed(best.graph, choice)
@@ -25,17 +25,16 @@ struct Rematerialization {
       if trial.assembled.program.arenaBytes < best.assembled.program.arenaBytes {
         best = trial
       } else {
-        refused.insert(choice.key)
+        refused.insert(choice)
       }
     }
     return best
   }
 
-  private struct Choice {
+  private struct Choice: Hashable {
     var value: ValueID
     /// Uses by this node and later ones get the new copy.
     var from: Int
-    var key: String
   }
 
   /// Nodes that use each value, with uses through views counted as uses of what is viewed.
@@ -52,7 +51,7 @@ struct Rematerialization {
     return uses.map { Array(Set($0)).sorted() }
   }
 
-  private func candidate(_ plan: Plan, _ refused: Set<String>) -> Choice? {
+  private func candidate(_ plan: Plan, _ refused: Set<Choice>) -> Choice? {
     let graph = plan.graph
     let stored = Set(plan.regions.flatMap(\.outputs).filter { $0.port == nil }.map(\.value))
     let uses = uses(graph)
@@ -78,14 +77,12 @@ struct Rematerialization {
       if case .randomBits = graph.structure(graph[definition]) { continue }
       let bytes = graph.type(value).byteCount
       guard bytes * 500 > most else { continue }
-      // The name that a value keeps when nodes are added.
-      let key =
-        "\(graph[definition].location) \(graph[definition].name) \(graph.type(value)) \(from) \(value.index)"
-      if refused.contains(key) { continue }
+      let choice = Choice(value: value, from: from)
+      if refused.contains(choice) { continue }
       let work = cost(graph, chain(graph, value, peak, uses))
       let score = Double(bytes) / Double(max(work, 1))
       if best.map({ score > $0.score }) ?? true {
-        best = (score, Choice(value: value, from: from, key: key))
+        best = (score, choice)
       }
     }
     return best?.choice

@@ -165,4 +165,31 @@ extension FunctionBuilder {
     let made = addAll(.lu(LU()), [a], file, line)
     return made.count == 3 ? (made[0], made[1], made[2]) : (a, a, a)
   }
+
+  package func matrixTranspose(_ x: Value) -> Value {
+    transpose(x, Array(0..<x.rank - 2) + [x.rank - 1, x.rank - 2])
+  }
+
+  /// The elements whose row compares so with their column, zero elsewhere.
+  private func masked(_ x: Value, _ comparison: Comparison) -> Value {
+    let row = iota(.int32, x.shape, axis: x.rank - 2)
+    let column = iota(.int32, x.shape, axis: x.rank - 1)
+    return select(compare(comparison, row, column), x, constant(0, like: x))
+  }
+
+  /// The elements on and below the diagonal (or strictly below it), zero elsewhere.
+  public func lowerTriangle(_ x: Value, strict: Bool = false) -> Value {
+    masked(x, strict ? .greater : .greater_equal)
+  }
+
+  /// The elements on and above the diagonal (or strictly above it), zero elsewhere.
+  public func upperTriangle(_ x: Value, strict: Bool = false) -> Value {
+    masked(x, strict ? .less : .less_equal)
+  }
+
+  /// The matrix with everything off its diagonal zero.
+  public func diagonalMatrix(_ x: Value) -> Value { masked(x, .equal) }
+
+  /// The diagonal of the matrices in the last two axes.
+  public func diagonal(_ x: Value) -> Value { sum(diagonalMatrix(x), axes: [x.rank - 1]) }
 }

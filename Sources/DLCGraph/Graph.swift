@@ -74,6 +74,8 @@ package struct Graph: Hashable, Sendable {
     definitions[value.index].map { nodes[$0.index] }
   }
 
+  package var resultTypes: [TensorType] { results.map { type($0.value) } }
+
   package var nodeIDs: some RandomAccessCollection<NodeID> {
     nodes.indices.lazy.map { NodeID($0) }
   }
@@ -91,23 +93,36 @@ package struct Graph: Hashable, Sendable {
     return value
   }
 
-  /// The argument that a value is, if it is one.
-  package func argument(_ value: ValueID) -> Argument? {
-    guard definitions[value.index] == nil else { return nil }
-    return argumentValues.firstIndex(of: value).map { arguments[$0] }
-  }
-
   /// The same graph with all arguments before the first node.
   package func normalized() throws(DLCError) -> Graph {
     if argumentValues.last?.index ?? -1 == arguments.count - 1 { return self }
-    var (copy, map) = (Graph(), [ValueID: ValueID]())
+    return try rebuilt { (_, _, _) in nil }
+  }
+
+  /// The graph built anew, in order. `replace` is given each node with its new operands; it may add it in
+  /// another form and say what its results are then (nil for one that nobody uses).
+  package func rebuilt(
+    _ replace: (inout Graph, NodeID, Node) throws(DLCError) -> [ValueID?]?
+  ) throws(DLCError) -> Graph {
+    var (result, map) = (Graph(), [ValueID: ValueID]())
     for (argument, value) in zip(arguments, argumentValues) {
-      map[value] = copy.addArgument(argument)
+      map[value] = result.addArgument(argument)
     }
-    try copy.append(self, &map)
-    copy.results = results.map { NamedValue($0.name, map[$0.value]!) }
-    copy.updates = updates.map { NamedValue($0.name, map[$0.value]!) }
-    return copy
+    for id in nodeIDs {
+      var node = self[id]
+      node.operands = node.operands.map { map[$0] ?? ValueID(-1) }
+      let made: [ValueID?]
+      if let special = try replace(&result, id, node) {
+        made = special
+      } else {
+        made = try result.append(
+          node.operation, node.operands, name: node.name, location: node.location)
+      }
+      for (old, new) in zip(self[id].results, made) { map[old] = new }
+    }
+    result.results = results.map { NamedValue($0.name, map[$0.value]!) }
+    result.updates = updates.map { NamedValue($0.name, map[$0.value]!) }
+    return result
   }
 
   /// Adds all nodes of another graph; `map` says what its arguments are here, and then what all its

@@ -107,19 +107,9 @@ package enum IterationStructure: Sendable {
   case control
 }
 
-/// Which slices of an operand an array of index vectors names (StableHLO's dimension numbers).
+/// Which slices of an operand an array of index vectors names, with sizes that are bound.
 package struct IndexGeometry: Hashable, Sendable {
-  /// Axes of the slices in the gathered result (or the scattered updates).
-  package var offsetAxes: [Int]
-  /// Operand axes that slices have with size 1 and that are left out.
-  package var collapsedAxes: [Int]
-  /// Operand axes that follow axes of the indices one to one.
-  package var operandBatchAxes: [Int]
-  package var indicesBatchAxes: [Int]
-  /// The operand axis that each component of an index vector positions.
-  package var startAxes: [Int]
-  /// The axis of the indices along which the vectors lie; their rank when they are scalars.
-  package var vectorAxis: Int
+  package var axes: IndexAttributes
   /// The extent of a slice along each operand axis.
   package var sliceSizes: [Int]
 }

@@ -68,6 +68,11 @@ extension ConvolutionPlan {
   }
 }
 
+/// How much of a depth is summed at a time.
+private func depthBlock(_ depth: Int) -> Int {
+  depth <= 768 ? depth : ContractionLowering.blockSize(depth, limit: 512, multiple: 4)
+}
+
 enum ConvolutionLowering {
   static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
     -> LoweredRegion
@@ -104,7 +109,9 @@ enum ConvolutionLowering {
       let value = node.operands[index]
       if graph.base(value) == value { return e.parameter(.value(value), value) }
       let count = max(graph.type(value).elementCount, 1)
-      calls.append(copy(value, graph, target, slot: temporaries.count))
+      var call = Lowering.copy(value, graph, target, to: .temporary(temporaries.count))
+      call.inPlace = []
+      calls.append(call)
       temporaries.append(Local(type, count))
       return e.parameter(.temporary(temporaries.count - 1), type, count: count)
     }
@@ -147,8 +154,7 @@ enum ConvolutionLowering {
       panelWidth: width, c: cMemory,
       cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent,
       columns: columnExtent, depth: depth,
-      depthBlock: depth <= 768
-        ? depth : ContractionLowering.blockSize(depth, limit: 512, multiple: 4))
+      depthBlock: depthBlock(depth))
     var body: [Statement] = [.pack(pack), .contract(product)]
     if !isDirect {
       let coordinate =
@@ -168,20 +174,6 @@ enum ConvolutionLowering {
     kernel = Lowering.named(kernel, isDirect ? "convolution" : "convolution_epilogue", type, target)
     calls.append(KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: []))
     return LoweredRegion(calls: calls, temporaries: temporaries)
-  }
-
-  private static func copy(_ value: ValueID, _ graph: Graph, _ target: Target, slot: Int)
-    -> KernelCall
-  {
-    let part = Region(
-      .rows(domain: graph.sizes(value), axes: []), members: [],
-      outputs: [Region.Destination(value: value, port: nil)])
-    var call = RowLowering.lower(part, graph, target)
-    for index in call.bindings.indices {
-      if case .destination = call.bindings[index] { call.bindings[index] = .temporary(slot) }
-    }
-    call.inPlace = []
-    return call
   }
 }
 
@@ -229,8 +221,7 @@ enum KernelGradientLowering {
       bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: sums,
       cBase: IndexExpression(0), cRowStride: panels * width, cIsPadded: true, rows: extent,
       columns: BlockExtent(outputs), depth: depth,
-      depthBlock: depth <= 768
-        ? depth : ContractionLowering.blockSize(depth, limit: 512, multiple: 4), accumulates: true)
+      depthBlock: depthBlock(depth), accumulates: true)
     var body: [Statement] = [
       .loop(
         Loop(

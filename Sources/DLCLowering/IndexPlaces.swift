@@ -1,7 +1,7 @@
 import DLCGraph
 import DLCKernel
 
-extension IndexGeometry {
+extension IndexAttributes {
   /// Coordinates along the result's (or the updates') axes that are not axes of slices.
   private func batch(_ c: [IndexExpression]) -> [IndexExpression] {
     c.indices.filter { !offsetAxes.contains($0) }.map { c[$0] }
@@ -26,10 +26,5 @@ extension IndexGeometry {
     }
     for (axis, from) in zip(windowAxes(rank), offsetAxes) { position[axis] = c[from] }
     return position
-  }
-
-  /// Operand axes that slices keep.
-  func windowAxes(_ rank: Int) -> [Int] {
-    (0..<rank).filter { !collapsedAxes.contains($0) && !operandBatchAxes.contains($0) }
   }
 }

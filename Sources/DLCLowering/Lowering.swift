@@ -94,6 +94,20 @@ package enum Lowering {
     return pairs
   }
 
+  /// Copies a value, or what a view shows, to where `binding` says.
+  static func copy(
+    _ value: ValueID, _ graph: Graph, _ target: Target, to binding: KernelCall.Binding
+  ) -> KernelCall {
+    let part = Region(
+      .rows(domain: graph.sizes(value), axes: []), members: [],
+      outputs: [Region.Destination(value: value, port: nil)])
+    var call = RowLowering.lower(part, graph, target)
+    for index in call.bindings.indices {
+      if case .destination = call.bindings[index] { call.bindings[index] = binding }
+    }
+    return call
+  }
+
   static func bindings(_ evaluator: RegionEvaluator) -> [KernelCall.Binding] {
     evaluator.parameterValues.map {
       switch $0 {

@@ -368,8 +368,9 @@ package struct RequestTracer {
       trace(node.operands[0], inner)
     case .gather(let g):
       trace(node.operands[0], graph.sizes(node.operands[0]).map { variable($0) })
-      for component in g.startAxes.indices {
-        trace(node.operands[1], g.indexPlace(coordinate, component, graph.sizes(node.operands[1])))
+      for component in g.axes.startAxes.indices {
+        trace(
+          node.operands[1], g.axes.indexPlace(coordinate, component, graph.sizes(node.operands[1])))
       }
     case .dynamicSlice:
       trace(node.operands[0], graph.sizes(node.operands[0]).map { variable($0) })

@@ -37,6 +37,8 @@ package struct ProgramAssembly {
     var reads: [BufferID]
     var writes: [BufferID]
     var inPlace: [(input: BufferID, output: BufferID)]
+    /// Whether it is one loop nest over elements, so that others can stand beside it in a kernel.
+    var isMap: Bool
     /// When it runs: a position in the whole program.
     var position = 0
   }
@@ -168,41 +170,19 @@ package struct ProgramAssembly {
   /// the end: they become sections of a few kernels.
   private mutating func mergeLast(_ scope: inout Scope) {
     let limit = 24
-    var readers: [BufferID: Int] = [:]
+    var readers: Set<BufferID> = []
     var writers: [BufferID: Int] = [:]
-    func note(_ item: Item) {
-      switch item {
-      case .step(let step):
-        for id in Set(step.reads) { readers[id, default: 0] += 1 }
-        for id in Set(step.writes) { writers[id, default: 0] += 1 }
-      case .loop(let loop, let condition, let body, _):
-        for carried in loop.carried {
-          for id in [carried.initial, carried.even, carried.odd, carried.result] {
-            readers[id, default: 0] += 1
-            writers[id, default: 0] += 1
-          }
-        }
-        for inner in condition + body { note(inner) }
-      case .branch(let predicate, let a, let b, _):
-        readers[predicate, default: 0] += 1
-        for inner in a + b { note(inner) }
-      }
-    }
-    for item in scope.items { note(item) }
-    // What is read or written through slices and turns counts for what they stand for.
-    for id in Set(readers.keys).union(writers.keys) {
-      for base in bases(id) {
-        readers[base, default: 0] += 1
-        writers[base, default: 0] += 1
-      }
+    for item in scope.items {
+      let (reads, writes) = touched(item)
+      readers.formUnion(reads)
+      for id in writes { writers[id, default: 0] += 1 }
     }
     func isLast(_ step: DraftStep) -> Bool {
       let kernel = kernels[step.step.kernel.index]
-      return kernel.locals.isEmpty && kernel.name.contains("_map_")
-        && kernel.flops < 1 << 24
+      return step.isMap && kernel.locals.isEmpty && kernel.flops < 1 << 24
         && step.writes.allSatisfy { id in
           if case .arena = program[id].place { return false }
-          return readers[id] == nil && writers[id] == 1
+          return !readers.contains(id) && writers[id] == 1
         }
     }
     var (kept, last) = ([Item](), [DraftStep]())
@@ -221,25 +201,10 @@ package struct ProgramAssembly {
   /// by element and everything else that reads it comes before.
   private mutating func updateInPlace(_ items: [Item]) {
     var uses: [BufferID: [Int]] = [:]
-    func note(_ item: Item, _ index: Int) {
-      switch item {
-      case .step(let step):
-        for id in step.reads + step.writes {
-          for base in [id] + bases(id) { uses[base, default: []].append(index) }
-        }
-      case .loop(let loop, let condition, let body, _):
-        for carried in loop.carried {
-          for id in [carried.initial, carried.even, carried.odd, carried.result] {
-            uses[id, default: []].append(index)
-          }
-        }
-        for inner in condition + body { note(inner, index) }
-      case .branch(let predicate, let a, let b, _):
-        uses[predicate, default: []].append(index)
-        for inner in a + b { note(inner, index) }
-      }
+    for (index, item) in items.enumerated() {
+      let (reads, writes) = touched(item)
+      for id in reads.union(writes) { uses[id, default: []].append(index) }
     }
-    for (index, item) in items.enumerated() { note(item, index) }
     for (index, item) in items.enumerated() {
       guard case .step(let step) = item else { continue }
       for (input, output) in step.inPlace {
@@ -288,12 +253,14 @@ package struct ProgramAssembly {
       kernel: id, buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
       name: kernel.name, flops: kernel.flops, bytesMoved: kernel.bytesMoved)
     return DraftStep(
-      step: step, reads: reads, writes: writes, inPlace: steps.flatMap(\.inPlace))
+      step: step, reads: reads, writes: writes, inPlace: steps.flatMap(\.inPlace), isMap: false)
   }
 
   private mutating func addSteps(
     _ region: Region, _ lowered: LoweredRegion, _ number: Int, _ scope: inout Scope
   ) {
+    var isMap = false
+    if case .rows(_, let axes) = region.kind { isMap = axes.isEmpty }
     for call in lowered.calls {
       var (buffers, reads, writes) = ([BufferID](), [BufferID](), [BufferID]())
       for (index, binding) in call.bindings.enumerated() {
@@ -332,7 +299,7 @@ package struct ProgramAssembly {
         .step(
           DraftStep(
             step: step, reads: reads, writes: writes,
-            inPlace: call.inPlace.map { (buffers[$0.input], buffers[$0.output]) })))
+            inPlace: call.inPlace.map { (buffers[$0.input], buffers[$0.output]) }, isMap: isMap)))
     }
   }
 
@@ -441,22 +408,9 @@ package struct ProgramAssembly {
   /// is steady too. A buffer that several steps fill is filled by all of them or by none.
   private func invariant(_ items: [Item], _ steady: inout Set<BufferID>) -> Set<Int> {
     var writers: [BufferID: [Int]] = [:]
-    func note(_ item: Item, _ index: Int) {
-      switch item {
-      case .step(let step): for id in step.writes { writers[id, default: []].append(index) }
-      case .loop(let loop, let condition, let body, _):
-        for carried in loop.carried {
-          for id in [carried.even, carried.odd, carried.result] {
-            writers[id, default: []].append(index)
-          }
-        }
-        for inner in condition + body { note(inner, index) }
-      case .branch(_, let a, let b, _): for inner in a + b { note(inner, index) }
-      }
+    for (index, item) in items.enumerated() {
+      for id in touched(item).writes { writers[id, default: []].append(index) }
     }
-    for (index, item) in items.enumerated() { note(item, index) }
-    // Slices and turns are written through other names.
-    for (id, list) in writers { for base in bases(id) { writers[base, default: []] += list } }
     for index in program.buffers.indices {
       if case .constant = program.buffers[index].place { steady.insert(BufferID(index)) }
     }
@@ -488,6 +442,34 @@ package struct ProgramAssembly {
       }
     }
     return chosen
+  }
+
+  /// What an item and everything in it reads and writes, and what that stands for.
+  private func touched(_ item: Item) -> (reads: Set<BufferID>, writes: Set<BufferID>) {
+    func all(_ items: [Item]) -> (reads: Set<BufferID>, writes: Set<BufferID>) {
+      items.reduce(into: ([], [])) { sum, item in
+        let (reads, writes) = touched(item)
+        sum.reads.formUnion(reads)
+        sum.writes.formUnion(writes)
+      }
+    }
+    var (reads, writes): (Set<BufferID>, Set<BufferID>)
+    switch item {
+    case .step(let step): (reads, writes) = (Set(step.reads), Set(step.writes))
+    case .loop(let loop, let condition, let body, _):
+      (reads, writes) = all(condition + body)
+      for carried in loop.carried {
+        reads.formUnion([carried.initial, carried.even, carried.odd])
+        writes.formUnion([carried.even, carried.odd, carried.result])
+      }
+      if let predicate = loop.predicate { reads.insert(predicate) }
+    case .branch(let predicate, let then, let otherwise, _):
+      (reads, writes) = all(then + otherwise)
+      reads.insert(predicate)
+    }
+    reads.formUnion(reads.flatMap(bases))
+    writes.formUnion(writes.flatMap(bases))
+    return (reads, writes)
   }
 
   /// The buffers that a slice or a turn stands for.

@@ -253,12 +253,12 @@ struct RegionEvaluator {
   private mutating func gather(_ node: Node, _ g: IndexGeometry, _ c: [IndexExpression]) -> ScalarID
   {
     let (from, indices) = (graph.sizes(node.operands[0]), graph.sizes(node.operands[1]))
-    var position = g.offsets(c, rank: from.count, indicesRank: indices.count)
-    for (component, axis) in g.startAxes.enumerated() {
+    var position = g.axes.offsets(c, rank: from.count, indicesRank: indices.count)
+    for (component, axis) in g.axes.startAxes.enumerated() {
       position[axis] =
         position[axis]
         + bound(
-          node.operands[1], g.indexPlace(c, component, indices),
+          node.operands[1], g.axes.indexPlace(c, component, indices),
           extent: from[axis] - g.sliceSizes[axis] + 1)
     }
     cost += 4

@@ -172,31 +172,22 @@ struct RoutineWriter {
 
   /// The first operand copied to the destination (nothing moves when they share memory).
   func copyOfOperand() -> KernelCall {
-    let source = node.operands[0]
-    let part = Region(
-      .rows(domain: graph.sizes(source), axes: []), members: [],
-      outputs: [Region.Destination(value: source, port: nil)])
-    var call = RowLowering.lower(part, graph, target)
-    for index in call.bindings.indices {
-      if case .destination = call.bindings[index] {
-        call.bindings[index] = .destination(region.outputs[0])
-      }
-    }
-    return call
+    Lowering.copy(node.operands[0], graph, target, to: .destination(region.outputs[0]))
   }
 
   mutating func scatter(_ g: IndexGeometry, _ combiner: Combiner?) -> KernelCall {
     let (to, indices, updates) = (sizes(0), sizes(1), sizes(2))
     let element = type(0)
     let out = destination(0)
-    let windowAxes = g.windowAxes(to.count)
+    let windowAxes = g.axes.windowAxes(to.count)
     // Paired axes, and one axis along which slices are whole, hold independent elements.
-    let batch = updates.indices.filter { !g.offsetAxes.contains($0) }
-    let order = indices.indices.filter { $0 != g.vectorAxis }
-    let paired = zip(batch, order).filter { g.indicesBatchAxes.contains($0.1) }.map(\.0)
+    let batch = updates.indices.filter { !g.axes.offsetAxes.contains($0) }
+    let order = indices.indices.filter { $0 != g.axes.vectorAxis }
+    let paired = zip(batch, order).filter { g.axes.indicesBatchAxes.contains($0.1) }.map(\.0)
     var coordinate = updates.map { _ in IndexExpression(0) }
     for axis in paired { coordinate[axis] = tile(updates[axis]) }
-    let whole = zip(windowAxes, g.offsetAxes).filter { g.sliceSizes[$0.0] == to[$0.0] }.map(\.1)
+    let whole = zip(windowAxes, g.axes.offsetAxes).filter { g.sliceSizes[$0.0] == to[$0.0] }.map(
+      \.1)
     let split = whole.max { updates[$0] < updates[$1] }
     let block = split.map { axis in
       tiles(updates[axis], size: max(16, (updates[axis] / 8 + 15) / 16 * 16))
@@ -204,7 +195,7 @@ struct RoutineWriter {
     let outer = batch.filter { !paired.contains($0) }
     func window(_ w: inout RoutineWriter, _ rest: ArraySlice<Int>, _ starts: [IndexExpression]) {
       guard let axis = rest.first else {
-        let at = g.offsets(coordinate, rank: to.count, indicesRank: indices.count)
+        let at = g.axes.offsets(coordinate, rank: to.count, indicesRank: indices.count)
         let place = linearize(zip(at, starts).map { $0 + $1 }, to)
         var value = w.e.evaluate(w.node.operands[2], coordinate)
         if let combiner {
@@ -232,8 +223,9 @@ struct RoutineWriter {
       }
       var starts = to.map { _ in IndexExpression(0) }
       var inside: ScalarID?
-      for (component, axis) in g.startAxes.enumerated() {
-        let raw = w.e.evaluate(w.node.operands[1], g.indexPlace(coordinate, component, indices))
+      for (component, axis) in g.axes.startAxes.enumerated() {
+        let raw = w.e.evaluate(
+          w.node.operands[1], g.axes.indexPlace(coordinate, component, indices))
         let wide = w.type(1) == .int64 ? raw : w.apply(.convert(.int64), w.type(1), raw)
         let room = to[axis] - g.sliceSizes[axis]
         let low = w.apply(.compare(.greater_equal), .int64, wide, w.number(0, .int64))
@@ -244,9 +236,9 @@ struct RoutineWriter {
         starts[axis] = w.bind(wide, extent: room + 1)
       }
       if let inside {
-        w.when(inside) { window(&$0, g.offsetAxes[...], starts) }
+        w.when(inside) { window(&$0, g.axes.offsetAxes[...], starts) }
       } else {
-        window(&w, g.offsetAxes[...], starts)
+        window(&w, g.axes.offsetAxes[...], starts)
       }
     }
     walk(&self, outer[...])

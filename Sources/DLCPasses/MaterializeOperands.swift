@@ -12,29 +12,19 @@ package struct MaterializeOperands: Pass {
     guard graph.nodes.contains(where: { !$0.operation.regions.isEmpty }) else {
       return (graph, [:])
     }
-    var result = Graph()
-    var map: [ValueID: ValueID] = [:]
-    for (argument, value) in zip(graph.arguments, graph.argumentValues) {
-      map[value] = result.addArgument(argument)
-    }
     var copies: [ValueID: ValueID] = [:]
-    for node in graph.nodes {
-      var operands = node.operands.map { map[$0]! }
-      if !node.operation.regions.isEmpty {
-        for (index, operand) in operands.enumerated() where isVirtual(result, operand) {
-          if copies[operand] == nil {
-            copies[operand] = try result.append(
-              .convert(Convert(result.type(operand).dataType)), [operand])[0]
-          }
-          operands[index] = copies[operand]!
+    let result = try graph.rebuilt { (out, _, node) throws(DLCError) in
+      if node.operation.regions.isEmpty { return nil }
+      var operands = node.operands
+      for (index, operand) in operands.enumerated() where isVirtual(out, operand) {
+        if copies[operand] == nil {
+          copies[operand] = try out.append(
+            .convert(Convert(out.type(operand).dataType)), [operand])[0]
         }
+        operands[index] = copies[operand]!
       }
-      let made = try result.append(
-        node.operation, operands, name: node.name, location: node.location)
-      for (old, new) in zip(node.results, made) { map[old] = new }
+      return try out.append(node.operation, operands, name: node.name, location: node.location)
     }
-    result.results = graph.results.map { NamedValue($0.name, map[$0.value]!) }
-    result.updates = graph.updates.map { NamedValue($0.name, map[$0.value]!) }
     return (result, copies.isEmpty ? [:] : ["materialize": copies.count])
   }
 

@@ -20,39 +20,11 @@ package struct SimplifyControl: Pass {
     return (current, counts)
   }
 
-  /// Rebuilds a graph; `replace` may emit a node in another form and gives its results then.
-  private func rebuilt(
-    _ graph: Graph,
-    _ replace: (inout Graph, NodeID, Node) throws(DLCError) -> [ValueID?]?
-  ) throws(DLCError) -> Graph {
-    var result = Graph()
-    var map: [ValueID: ValueID] = [:]
-    for (argument, value) in zip(graph.arguments, graph.argumentValues) {
-      map[value] = result.addArgument(argument)
-    }
-    for id in graph.nodeIDs {
-      var node = graph[id]
-      // Values that nobody uses may be missing.
-      node.operands = node.operands.map { map[$0] ?? ValueID(-1) }
-      let made: [ValueID?]
-      if let special = try replace(&result, id, node) {
-        made = special
-      } else {
-        made = try result.append(
-          node.operation, node.operands, name: node.name, location: node.location)
-      }
-      for (old, new) in zip(graph[id].results, made) { map[old] = new }
-    }
-    result.results = graph.results.map { NamedValue($0.name, map[$0.value]!) }
-    result.updates = graph.updates.map { NamedValue($0.name, map[$0.value]!) }
-    return result
-  }
-
   private func inlined(_ graph: Graph, _ counts: inout [String: Int]) throws(DLCError) -> Graph {
     var (current, changed) = (graph, true)
     while changed {
       changed = false
-      current = try rebuilt(current) { (out, _, node) throws(DLCError) in
+      current = try current.rebuilt { (out, _, node) throws(DLCError) in
         let body: Graph
         let operands: ArraySlice<ValueID>
         switch node.operation {
@@ -92,7 +64,7 @@ package struct SimplifyControl: Pass {
     }
     if best.isEmpty { return graph }
     var hoisted: [NodeID: [ValueID]] = [:]
-    return try rebuilt(graph) { (out, id, node) throws(DLCError) in
+    return try graph.rebuilt { (out, id, node) throws(DLCError) in
       if let done = hoisted[id] { return done }
       guard let late = best[id] else { return nil }
       counts["merge-scans", default: 0] += 1
@@ -123,7 +95,7 @@ package struct SimplifyControl: Pass {
 
   private func trimmed(_ graph: Graph, _ counts: inout [String: Int]) throws(DLCError) -> Graph {
     let uses = graph.useCounts
-    return try rebuilt(graph) { (out, id, node) throws(DLCError) in
+    return try graph.rebuilt { (out, id, node) throws(DLCError) in
       let used = graph[id].results.map { uses[$0.index] > 0 }
       guard used.contains(true) else { return nil }
       switch node.operation {
@@ -153,18 +125,24 @@ package struct SimplifyControl: Pass {
     return results
   }
 
-  /// A graph that gives only some results, with the arguments that it still needs.
-  private func pruned(_ graph: Graph, _ keep: [Int], always: Int = 0) throws(DLCError) -> (
-    Graph, [Int]
-  ) {
-    let results = keep.map { graph.results[$0] }
-    var live = Set(results.map(\.value))
+  /// The values that some results of a graph depend on.
+  private func live(_ graph: Graph, _ keep: some Sequence<Int>) -> Set<ValueID> {
+    var live = Set(keep.map { graph.results[$0].value })
     for node in graph.nodes.reversed() where node.results.contains(where: { live.contains($0) }) {
       live.formUnion(node.operands)
     }
+    return live
+  }
+
+  /// A graph that gives only some results, with the arguments that it still needs and those of
+  /// `arguments`.
+  private func pruned(_ graph: Graph, _ keep: [Int], arguments always: [Int] = []) throws(DLCError)
+    -> (Graph, [Int])
+  {
+    let live = live(graph, keep)
     var (out, map, arguments) = (Graph(), [ValueID: ValueID](), [Int]())
     for (index, value) in graph.argumentValues.enumerated()
-    where index < always || live.contains(value) {
+    where always.contains(index) || live.contains(value) {
       arguments.append(index)
       map[value] = out.addArgument(graph.arguments[index])
     }
@@ -173,7 +151,9 @@ package struct SimplifyControl: Pass {
         node.operation, node.operands.map { map[$0]! }, name: node.name, location: node.location)
       for (old, new) in zip(node.results, made) { map[old] = new }
     }
-    out.results = results.enumerated().map { NamedValue("r\($0.offset)", map[$0.element.value]!) }
+    out.results = keep.enumerated().map {
+      NamedValue("r\($0.offset)", map[graph.results[$0.element].value]!)
+    }
     return (out, arguments)
   }
 
@@ -183,9 +163,7 @@ package struct SimplifyControl: Pass {
     // Carried values that are used, or that something used depends on.
     var keep = Set(used.indices.filter { used[$0] })
     while true {
-      var live = Set(keep.map { scan.body.results[$0].value })
-      for inner in scan.body.nodes.reversed()
-      where inner.results.contains(where: { live.contains($0) }) { live.formUnion(inner.operands) }
+      let live = live(scan.body, keep)
       let more = (0..<scan.carried).filter {
         live.contains(scan.body.argumentValues[$0]) && !keep.contains($0)
       }
@@ -194,18 +172,12 @@ package struct SimplifyControl: Pass {
     }
     let kept = keep.sorted()
     let carried = kept.filter { $0 < scan.carried }
-    // Carried arguments that stay come first; those that go are not read by what is left.
-    let (body, all) = try pruned(scan.body, kept)
-    let arguments = (carried + all.filter { $0 >= scan.carried })
-    var graph = body
-    if Array(all.prefix { $0 < scan.carried }) != carried {
-      // A carried value that is written but not read needs its argument all the same.
-      graph = try pruned(scan.body, kept, keeping: carried)
-    }
+    // A carried value that is written but not read needs its argument all the same.
+    let (body, arguments) = try pruned(scan.body, kept, arguments: carried)
     if arguments.count == scan.body.arguments.count && kept.count == used.count { return nil }
     counts["trim", default: 0] += 1
     var small = scan
-    small.body = graph
+    small.body = body
     small.carried = carried.count
     small.stacked =
       arguments.filter {
@@ -214,20 +186,5 @@ package struct SimplifyControl: Pass {
     let made = try out.append(
       .scan(small), arguments.map { node.operands[$0] }, name: node.name, location: node.location)
     return spread(made, kept, used.count)
-  }
-
-  private func pruned(_ graph: Graph, _ keep: [Int], keeping: [Int]) throws(DLCError) -> Graph {
-    let (small, arguments) = try pruned(graph, keep)
-    var (out, map) = (Graph(), [ValueID: ValueID]())
-    let wanted = keeping + arguments.filter { !keeping.contains($0) }
-    for index in wanted.sorted() {
-      let value = out.addArgument(graph.arguments[index])
-      if let position = arguments.firstIndex(of: index) {
-        map[small.argumentValues[position]] = value
-      }
-    }
-    try out.append(small, &map)
-    out.results = small.results.map { NamedValue($0.name, map[$0.value]!) }
-    return out
   }
 }

@@ -16,15 +16,25 @@ public struct Interpreter: Sendable {
 
   /// The values of a bound graph's results and updates.
   package func run(_ graph: Graph, _ arguments: [ReferenceArray]) -> [ValueID: ReferenceArray] {
+    walk(graph, arguments) { _, _, _ in true }
+  }
+
+  /// The values of a graph; `visit` sees every node with its operands and results, and false ends the
+  /// walk.
+  private func walk(
+    _ graph: Graph, _ arguments: [ReferenceArray],
+    _ visit: (Node, [ReferenceArray], [ReferenceArray]) -> Bool
+  ) -> [ValueID: ReferenceArray] {
     var values: [ValueID: ReferenceArray] = [:]
     for (id, argument) in zip(graph.argumentValues, arguments) { values[id] = argument }
     var uses = graph.useCounts
     for node in graph.nodes {
-      let results = evaluate(
-        node.operation, node.operands.map { values[$0]! }, node.results.map { graph.type($0) })
-      for (id, result) in zip(node.results, results) {
-        values[id] = result.rounded(keepingDoubles: precision == .float64)
+      let operands = node.operands.map { values[$0]! }
+      let results = evaluate(node.operation, operands, node.results.map { graph.type($0) }).map {
+        $0.rounded(keepingDoubles: precision == .float64)
       }
+      for (id, result) in zip(node.results, results) { values[id] = result }
+      if !visit(node, operands, results) { break }
       for operand in node.operands {
         uses[operand.index] -= 1
         if uses[operand.index] == 0 { values[operand] = nil }
@@ -39,35 +49,23 @@ public struct Interpreter: Sendable {
     dimensions: [String: Int]
   ) throws(DLCError) -> String? {
     let graph = try function.graph.bound(to: dimensions)
-    var values: [ValueID: ReferenceArray] = [:]
+    let arguments = try bind(graph, inputs, states)
     func isFinite(_ array: ReferenceArray) -> Bool { array.reals.allSatisfy { $0.isFinite } }
-    for (argument, id) in zip(graph.arguments, graph.argumentValues) {
-      let source = argument.kind == .input ? inputs : states
-      guard let tensor = source[argument.name] else {
-        throw DLCError(.binding, "\(argument.kind) '\(argument.name)' has no value")
-      }
-      values[id] = ReferenceArray(tensor)
-      if !isFinite(values[id]!) { return "\(argument.kind) '\(argument.name)'" }
+    for (argument, value) in zip(graph.arguments, arguments) where !isFinite(value) {
+      return "\(argument.kind) '\(argument.name)'"
     }
-    var uses = graph.useCounts
-    // Infinities that masks are made of do not count: only what grows out of finite operands.
-    for node in graph.nodes {
-      let operands = node.operands.map { values[$0]! }
-      let results = evaluate(node.operation, operands, node.results.map { graph.type($0) })
-      for (id, result) in zip(node.results, results) {
-        values[id] = result.rounded(keepingDoubles: precision == .float64)
-        if !node.operands.isEmpty, operands.allSatisfy({ isFinite($0) }), !isFinite(values[id]!) {
-          let name = node.name.isEmpty ? "" : "'\(node.name)' "
-          let place = node.location.isEmpty ? "" : " (\(node.location))"
-          return "node \(name)\(node.operation.mnemonic)\(place)"
-        }
+    var found: String?
+    _ = walk(graph, arguments) { node, operands, results in
+      // Infinities that masks are made of do not count: only what grows out of finite operands.
+      guard !operands.isEmpty, operands.allSatisfy(isFinite), !results.allSatisfy(isFinite) else {
+        return true
       }
-      for operand in node.operands {
-        uses[operand.index] -= 1
-        if uses[operand.index] == 0 { values[operand] = nil }
-      }
+      let name = node.name.isEmpty ? "" : "'\(node.name)' "
+      let place = node.location.isEmpty ? "" : " (\(node.location))"
+      found = "node \(name)\(node.operation.mnemonic)\(place)"
+      return false
     }
-    return nil
+    return found
   }
 
   /// One operation; the graphs of control flow are walked here.
@@ -125,6 +123,18 @@ public struct Interpreter: Sendable {
     dimensions: [String: Int]
   ) throws(DLCError) -> (outputs: [(name: String, value: Tensor)], updates: [String: Tensor]) {
     let graph = try function.graph.bound(to: dimensions)
+    let arguments = try bind(graph, inputs, states)
+    let values = run(graph, arguments)
+    return (
+      graph.results.map { ($0.name, values[$0.value]!.tensor) },
+      Dictionary(uniqueKeysWithValues: graph.updates.map { ($0.name, values[$0.value]!.tensor) })
+    )
+  }
+
+  /// Arrays for the arguments of a bound graph.
+  private func bind(_ graph: Graph, _ inputs: [String: Tensor], _ states: [String: Tensor])
+    throws(DLCError) -> [ReferenceArray]
+  {
     var arguments: [ReferenceArray] = []
     for argument in graph.arguments {
       let source = argument.kind == .input ? inputs : states
@@ -137,10 +147,6 @@ public struct Interpreter: Sendable {
       }
       arguments.append(ReferenceArray(tensor))
     }
-    let values = run(graph, arguments)
-    return (
-      graph.results.map { ($0.name, values[$0.value]!.tensor) },
-      Dictionary(uniqueKeysWithValues: graph.updates.map { ($0.name, values[$0.value]!.tensor) })
-    )
+    return arguments
   }
 }

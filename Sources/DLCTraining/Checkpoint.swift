@@ -13,18 +13,7 @@ public struct Checkpoint: Sendable {
   public var fingerprint: String
   public var state: [String: Tensor]
 
-  init(
-    step: Int, epoch: Int, cursor: Int, seed: UInt64, fingerprint: String, state: [String: Tensor]
-  ) {
-    self.step = step
-    self.epoch = epoch
-    self.cursor = cursor
-    self.seed = seed
-    self.fingerprint = fingerprint
-    self.state = state
-  }
-
-  private struct Header: Codable {
+  fileprivate struct Header: Codable {
     var format: Int
     var step: Int
     var epoch: Int
@@ -86,7 +75,9 @@ public struct Checkpoint: Sendable {
     if let failure { throw failure }
     return nil
   }
+}
 
+extension Checkpoint {
   /// Reads one checkpoint.
   public init(contentsOf path: String) throws(DLCError) {
     let file = try MappedFile(path + "/checkpoint.json")

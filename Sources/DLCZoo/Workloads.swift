@@ -38,8 +38,6 @@ package struct Workload: Sendable {
   package func step() throws(DLCError) -> TrainingStep {
     try TrainingStep(try module(), phases: phaseList)
   }
-
-  package static func named(_ name: String) -> Workload? { all.first { $0.name == name } }
 }
 
 extension Workload {

@@ -5,6 +5,7 @@ import DLCReference
 import DLCRuntime
 import DLCTensor
 import DLCTestSupport
+import Foundation
 import Testing
 
 /// Derivatives of every operator, compiled, against the interpreter in double precision.
@@ -113,7 +114,7 @@ import Testing
 
   /// Moments and shares of many draws, and the same bits as the interpreter's.
   @Test func drawsHaveTheirDistributions() throws {
-    let n: Dimension = 40000
+    let n: DLCTensor.Dimension = 40000
     let (got, want) = try Self.run(["seed": Tensor([], [Int64(42)])]) { g in
       let random = RandomStream(g, key: g.input("seed", .int64))
       g.output("uniform", random.uniform([n]))
@@ -185,9 +186,3 @@ import Testing
     }
   }
 }
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif

@@ -3,12 +3,6 @@ import DLCTensor
 import Foundation
 import Testing
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
-
 @Suite struct KilledTrainingTests {
   /// A training run that is killed without warning goes on from its checkpoint to the same bits.
   @Test func killedTrainingResumesBitExactly() throws {

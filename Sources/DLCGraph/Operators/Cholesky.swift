@@ -66,38 +66,3 @@ package struct Cholesky: Operator {
     ]
   }
 }
-
-extension FunctionBuilder {
-  package func matrixTranspose(_ x: Value) -> Value {
-    transpose(x, Array(0..<x.rank - 2) + [x.rank - 1, x.rank - 2])
-  }
-
-  /// The elements on and below the diagonal (or strictly below it), zero elsewhere.
-  public func lowerTriangle(_ x: Value, strict: Bool = false) -> Value {
-    let (row, column) = (
-      iota(.int32, x.shape, axis: x.rank - 2), iota(.int32, x.shape, axis: x.rank - 1)
-    )
-    return select(
-      compare(strict ? .greater : .greater_equal, row, column), x, constant(0, like: x))
-  }
-
-  /// The elements on and above the diagonal (or strictly above it), zero elsewhere.
-  public func upperTriangle(_ x: Value, strict: Bool = false) -> Value {
-    let (row, column) = (
-      iota(.int32, x.shape, axis: x.rank - 2), iota(.int32, x.shape, axis: x.rank - 1)
-    )
-    return select(
-      compare(strict ? .less : .less_equal, row, column), x, constant(0, like: x))
-  }
-
-  /// The matrix with everything off its diagonal zero.
-  public func diagonalMatrix(_ x: Value) -> Value {
-    let (row, column) = (
-      iota(.int32, x.shape, axis: x.rank - 2), iota(.int32, x.shape, axis: x.rank - 1)
-    )
-    return select(compare(.equal, row, column), x, constant(0, like: x))
-  }
-
-  /// The diagonal of the matrices in the last two axes.
-  public func diagonal(_ x: Value) -> Value { sum(diagonalMatrix(x), axes: [x.rank - 1]) }
-}

@@ -51,21 +51,3 @@ package struct Cond: Operator {
     ]
   }
 }
-
-extension Graph {
-  package var resultTypes: [TensorType] { results.map { type($0.value) } }
-}
-
-/// The arguments of regions must have the types of the operands that they are given.
-func requireArguments(_ arguments: [Argument], _ operands: [TensorType], _ label: String)
-  throws(DLCError)
-{
-  try require(
-    arguments.map(\.type) == operands, label,
-    "the regions take \(arguments.map(\.type)), the operands are \(operands)")
-}
-
-/// A region for samples.
-func regionSample(_ types: [TensorType], _ body: (FunctionBuilder, [Value]) -> [Value]) -> Graph {
-  FunctionBuilder().region(types, body)!.graph
-}

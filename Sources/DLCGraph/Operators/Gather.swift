@@ -1,12 +1,17 @@
 package import DLCTensor
 
-/// The attributes that gather and scatter share, with sizes that may be named.
+/// The attributes that gather and scatter share (StableHLO's dimension numbers).
 package struct IndexAttributes: Hashable, Sendable {
+  /// Axes of the slices in the gathered result (or the scattered updates).
   package var offsetAxes: [Int]
+  /// Operand axes that slices have with size 1 and that are left out.
   package var collapsedAxes: [Int]
+  /// Operand axes that follow axes of the indices one to one.
   package var operandBatchAxes: [Int]
   package var indicesBatchAxes: [Int]
+  /// The operand axis that each component of an index vector positions.
   package var startAxes: [Int]
+  /// The axis of the indices along which the vectors lie; their rank when they are scalars.
   package var vectorAxis: Int
 
   package init(
@@ -48,6 +53,18 @@ package struct IndexAttributes: Hashable, Sendable {
   /// The axes of the indices other than the one that vectors lie along.
   func batchAxes(_ indicesRank: Int) -> [Int] { (0..<indicesRank).filter { $0 != vectorAxis } }
 
+  /// Rows and points of a matrix, boxes, and elements of rows that pair up with rows of indices.
+  static let samples = (
+    rows: IndexAttributes(offsetAxes: [1], collapsedAxes: [0], startAxes: [0], vectorAxis: 1),
+    points: IndexAttributes(
+      offsetAxes: [], collapsedAxes: [0, 1], startAxes: [1, 0], vectorAxis: 1),
+    boxes: IndexAttributes(
+      offsetAxes: [1, 2], collapsedAxes: [], startAxes: [0, 1], vectorAxis: 1),
+    batched: IndexAttributes(
+      offsetAxes: [], collapsedAxes: [1], operandBatchAxes: [0], indicesBatchAxes: [0],
+      startAxes: [1], vectorAxis: 2)
+  )
+
   /// Operand axes that slices keep.
   package func windowAxes(_ operandRank: Int) -> [Int] {
     (0..<operandRank).filter { !collapsedAxes.contains($0) && !operandBatchAxes.contains($0) }
@@ -80,13 +97,6 @@ package struct IndexAttributes: Hashable, Sendable {
       "offset-axes", "offset axes \(offsetAxes) do not hold the slices of \(operand)")
     try requireAxes(offsetAxes, rank: slicedRank, "offset-axes")
     try require(offsetAxes == offsetAxes.sorted(), "offset-axes", "\(offsetAxes) do not ascend")
-  }
-
-  func geometry(_ sliceSizes: [Int]) -> IndexGeometry {
-    IndexGeometry(
-      offsetAxes: offsetAxes, collapsedAxes: collapsedAxes, operandBatchAxes: operandBatchAxes,
-      indicesBatchAxes: indicesBatchAxes, startAxes: startAxes, vectorAxis: vectorAxis,
-      sliceSizes: sliceSizes)
   }
 
   /// The reference's walk: the start of the slice that a result coordinate belongs to, unclamped,
@@ -187,7 +197,7 @@ package struct Gather: Operator {
   }
 
   package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
-    .gather(axes.geometry(sliceSizes.map { $0.constant! }))
+    .gather(IndexGeometry(axes: axes, sliceSizes: sliceSizes.map { $0.constant! }))
   }
 
   package static var samples: [OperatorSample] {
@@ -197,17 +207,9 @@ package struct Gather: Operator {
       OperatorSample(
         .gather(Gather(axes, sliceSizes: sizes.map { Dimension($0) })), [x, indices])
     }
-    let rows = IndexAttributes(
-      offsetAxes: [1], collapsedAxes: [0], startAxes: [0], vectorAxis: 1)
     let columns = IndexAttributes(
       offsetAxes: [0], collapsedAxes: [1], startAxes: [1], vectorAxis: 1)
-    let points = IndexAttributes(
-      offsetAxes: [], collapsedAxes: [0, 1], startAxes: [1, 0], vectorAxis: 1)
-    let boxes = IndexAttributes(
-      offsetAxes: [1, 2], collapsedAxes: [], startAxes: [0, 1], vectorAxis: 1)
-    let batched = IndexAttributes(
-      offsetAxes: [], collapsedAxes: [1], operandBatchAxes: [0], indicesBatchAxes: [0],
-      startAxes: [1], vectorAxis: 2)
+    let (rows, points, boxes, batched) = IndexAttributes.samples
     return [DataType.float32, .float64, .int32].flatMap { type in
       [
         sample(rows, [1, 19], TensorType(type, [9, 19]), TensorType(.int32, [7])),

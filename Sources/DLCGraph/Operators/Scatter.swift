@@ -95,7 +95,19 @@ package struct Scatter: Operator {
       let kept = updates.shape.indices.filter { !axes.offsetAxes.contains($0) }
       let counts = g.broadcast(inside, to: updates.shape, axes: kept)
       let nothing = g.constant(0, like: updates)
-      if combiner == .product {
+      switch combiner {
+      case .sum?, .and?, .or?: return [d, nil, g.select(counts, gathered(d), nothing)]
+      case nil:
+        // Replacement: the last update of each place wins; what it covers of the operand loses.
+        let number = g.updateNumbers(updates.shape)
+        let none = g.constant(-1, .int64, x.shape)
+        let winner = g.add(.scatter(Scatter(axes, nil)), [none, indices, number], #fileID, #line)
+        let own = counts & g.compare(.equal, gathered(winner), number)
+        let untouched = g.compare(.less, winner, g.constant(0, like: winner))
+        return [
+          g.select(untouched, d, g.constant(0, like: d)), nil, g.select(own, gathered(d), nothing),
+        ]
+      case .product?:
         // The product of all other factors of a place: that of the factors that are not zero over the
         // own one, when no other is zero.
         func isZero(_ v: Value) -> Value { g.compare(.equal, v, g.constant(0, like: v)) }
@@ -110,45 +122,32 @@ package struct Scatter: Operator {
           let rest = g.compare(.equal, zeros, count(own))
           return g.select(rest, factor / nonzero(own), g.constant(0, like: own))
         }
-        let (all, none) = (gathered(factor), gathered(zeros))
-        let share = others(updates, all, none) * gathered(d)
+        let share = others(updates, gathered(factor), gathered(zeros)) * gathered(d)
         return [d * others(x, factor, zeros), nil, g.select(counts, share, nothing)]
-      }
-      guard let combiner, combiner == .maximum || combiner == .minimum else {
-        if combiner == .sum { return [d, nil, g.select(counts, gathered(d), nothing)] }
-        // Replacement: the last update of each place wins; what it covers of the operand loses.
+      case .maximum?, .minimum?:
+        // The first extreme wins: the operand's element, then updates in their order.
+        let result = p.results[0]
+        let operandWins = g.compare(.equal, x, result)
+        let ties = counts & g.compare(.equal, updates, gathered(result))
         let number = g.updateNumbers(updates.shape)
-        let none = g.constant(-1, .int64, x.shape)
-        let winner = g.add(.scatter(Scatter(axes, nil)), [none, indices, number], #fileID, #line)
-        let own = counts & g.compare(.equal, gathered(winner), number)
-        let untouched = g.compare(.less, winner, g.constant(0, like: winner))
+        let far = g.constant(Double(1 << 60), like: number)
+        let first = g.add(
+          .scatter(Scatter(axes, .minimum)),
+          [g.constant(Double(1 << 60), .int64, x.shape), indices, g.select(ties, number, far)],
+          #fileID, #line)
+        let own = ties & g.compare(.equal, gathered(first), number)
+        let zeros = g.constant(0, like: d)
+        let open = g.select(operandWins, zeros, d)
         return [
-          g.select(untouched, d, g.constant(0, like: d)), nil, g.select(own, gathered(d), nothing),
+          g.select(operandWins, d, zeros), nil, g.select(own, gathered(open), nothing),
         ]
       }
-      // The first extreme wins: the operand's element, then updates in their order.
-      let result = p.results[0]
-      let operandWins = g.compare(.equal, x, result)
-      let ties = counts & g.compare(.equal, updates, gathered(result))
-      let number = g.updateNumbers(updates.shape)
-      let far = g.constant(Double(1 << 60), like: number)
-      let first = g.add(
-        .scatter(Scatter(axes, .minimum)),
-        [g.constant(Double(1 << 60), .int64, x.shape), indices, g.select(ties, number, far)],
-        #fileID, #line)
-      let lost = g.add(.unary(Unary(.not)), [operandWins], #fileID, #line)
-      let open = g.select(lost, d, g.constant(0, like: d))
-      let own = ties & g.compare(.equal, gathered(first), number)
-      return [
-        g.select(operandWins, d, g.constant(0, like: d)), nil,
-        g.select(own, gathered(open), nothing),
-      ]
     }
   }
 
   package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
     let sizes = sliceSizes(operands[0].rank, operands[2].shape)
-    return .scatter(axes.geometry(sizes.map { $0.constant! }), combiner)
+    return .scatter(IndexGeometry(axes: axes, sliceSizes: sizes.map { $0.constant! }), combiner)
   }
 
   package static var samples: [OperatorSample] {
@@ -159,15 +158,7 @@ package struct Scatter: Operator {
       OperatorSample(
         .scatter(Scatter(axes, combiner)), [x, indices, TensorType(x.dataType, updates)])
     }
-    let rows = IndexAttributes(
-      offsetAxes: [1], collapsedAxes: [0], startAxes: [0], vectorAxis: 1)
-    let points = IndexAttributes(
-      offsetAxes: [], collapsedAxes: [0, 1], startAxes: [1, 0], vectorAxis: 1)
-    let boxes = IndexAttributes(
-      offsetAxes: [1, 2], collapsedAxes: [], startAxes: [0, 1], vectorAxis: 1)
-    let batched = IndexAttributes(
-      offsetAxes: [], collapsedAxes: [1], operandBatchAxes: [0], indicesBatchAxes: [0],
-      startAxes: [1], vectorAxis: 2)
+    let (rows, points, boxes, batched) = IndexAttributes.samples
     return [Combiner.sum, .maximum, .minimum, .product, nil].flatMap { combiner in
       [
         sample(rows, combiner, TensorType(.float32, [9, 19]), TensorType(.int32, [7]), [7, 19]),

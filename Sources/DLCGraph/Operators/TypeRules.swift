@@ -29,3 +29,17 @@ package func requireAxes(_ axes: [Int], rank: Int, _ label: String) throws(DLCEr
 package func requireEqual(_ a: Dimension, _ b: Dimension, _ label: String) throws(DLCError) {
   try require(a == b, label, "sizes \(a) and \(b) differ")
 }
+
+/// The arguments of regions must have the types of the operands that they are given.
+func requireArguments(_ arguments: [Argument], _ operands: [TensorType], _ label: String)
+  throws(DLCError)
+{
+  try require(
+    arguments.map(\.type) == operands, label,
+    "the regions take \(arguments.map(\.type)), the operands are \(operands)")
+}
+
+/// A region for samples.
+func regionSample(_ types: [TensorType], _ body: (FunctionBuilder, [Value]) -> [Value]) -> Graph {
+  FunctionBuilder().region(types, body)!.graph
+}

@@ -41,7 +41,6 @@ enum Generative {
     RandomStream(g, key: g.input("seed", .int64))
   }
 
-  static func rows(_ x: Value) -> [Int] { Array(1..<x.rank) }
 }
 
 enum VAE {
@@ -412,11 +411,6 @@ enum EnergyBased {
     // A thousand steps of 0.01 from a normal draw: ten relaxation times of the quadratic part.
     try f.function("sample") { g in
       let seed = g.input("seed", .int64)
-      let weights = [
-        g.parameter("W1", ["h", "d"]), g.parameter("b1", ["h"], .zeros),
-        g.parameter("w2", ["h"], .normal(mean: 0, deviation: 1)),
-      ]
-      _ = weights
       let start = RandomStream(g, key: seed).normal(["n", "d"])
       let numbers = g.iota(.int32, [1000], axis: 0)
       let (x, _) = g.scan(carried: [start], inputs: [numbers]) { g, x, step in
