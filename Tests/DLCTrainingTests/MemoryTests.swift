@@ -67,4 +67,20 @@ import Testing
     }
     #expect(maps.count <= 1)
   }
+
+  /// A state that something reads after the step that updates it keeps its old value for that.
+  @Test func laterReadersSeeTheOldState() throws {
+    var module = Module("later")
+    try module.function("f") { g in
+      let s = g.state("s", .float32, [8, 8], .constant(1))
+      g.update("s", s * 0.5 + g.input("x", .float32, [8, 8]))
+      g.output("y", g.matmul(s, s))
+    }
+    let executable = try Compiler().compile(module)
+    try executable.initializeState(seed: 0)
+    for want in [8.0, 2.0, 0.5] {
+      let y = try executable.run(["x": Tensor(zeros: .float32, [8, 8])])[0].value
+      #expect(y.doubles.allSatisfy { $0 == want })
+    }
+  }
 }
