@@ -907,6 +907,51 @@ void   dlc__kernel_entry__free_unpacked
   assert(message->base.descriptor == &dlc__kernel_entry__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   dlc__kernel_operand__init
+                     (Dlc__KernelOperand         *message)
+{
+  static const Dlc__KernelOperand init_value = DLC__KERNEL_OPERAND__INIT;
+  *message = init_value;
+}
+size_t dlc__kernel_operand__get_packed_size
+                     (const Dlc__KernelOperand *message)
+{
+  assert(message->base.descriptor == &dlc__kernel_operand__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__kernel_operand__pack
+                     (const Dlc__KernelOperand *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__kernel_operand__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__kernel_operand__pack_to_buffer
+                     (const Dlc__KernelOperand *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__kernel_operand__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__KernelOperand *
+       dlc__kernel_operand__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__KernelOperand *)
+     protobuf_c_message_unpack (&dlc__kernel_operand__descriptor,
+                                allocator, len, data);
+}
+void   dlc__kernel_operand__free_unpacked
+                     (Dlc__KernelOperand *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__kernel_operand__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   dlc__step__init
                      (Dlc__Step         *message)
 {
@@ -2843,7 +2888,7 @@ const ProtobufCMessageDescriptor dlc__buffer__descriptor =
   (ProtobufCMessageInit) dlc__buffer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__kernel_entry__field_descriptors[2] =
+static const ProtobufCFieldDescriptor dlc__kernel_entry__field_descriptors[4] =
 {
   {
     "name",
@@ -2869,15 +2914,41 @@ static const ProtobufCFieldDescriptor dlc__kernel_entry__field_descriptors[2] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tiles",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__KernelEntry, tiles),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "operands",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__KernelEntry, n_operands),
+    offsetof(Dlc__KernelEntry, operands),
+    &dlc__kernel_operand__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__kernel_entry__field_indices_by_name[] = {
   0,   /* field[0] = name */
   1,   /* field[1] = offset */
+  3,   /* field[3] = operands */
+  2,   /* field[2] = tiles */
 };
 static const ProtobufCIntRange dlc__kernel_entry__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor =
 {
@@ -2887,11 +2958,62 @@ const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor =
   "Dlc__KernelEntry",
   "dlc",
   sizeof(Dlc__KernelEntry),
-  2,
+  4,
   dlc__kernel_entry__field_descriptors,
   dlc__kernel_entry__field_indices_by_name,
   1,  dlc__kernel_entry__number_ranges,
   (ProtobufCMessageInit) dlc__kernel_entry__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__kernel_operand__field_descriptors[2] =
+{
+  {
+    "byte_count",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__KernelOperand, byte_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "written",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__KernelOperand, written),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__kernel_operand__field_indices_by_name[] = {
+  0,   /* field[0] = byte_count */
+  1,   /* field[1] = written */
+};
+static const ProtobufCIntRange dlc__kernel_operand__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor dlc__kernel_operand__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.KernelOperand",
+  "KernelOperand",
+  "Dlc__KernelOperand",
+  "dlc",
+  sizeof(Dlc__KernelOperand),
+  2,
+  dlc__kernel_operand__field_descriptors,
+  dlc__kernel_operand__field_indices_by_name,
+  1,  dlc__kernel_operand__number_ranges,
+  (ProtobufCMessageInit) dlc__kernel_operand__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor dlc__step__field_descriptors[7] =

@@ -51,7 +51,7 @@ public struct Compiler: Sendable {
     let code = try log.time("code") { () throws(DLCError) in
       try generator.generate(assembled.kernels, threads: options.threads)
     }
-    assembled.program.describe(module, function, target, code, assembled.kernels)
+    assembled.program.describe(module, function, target, code)
     let executable = try log.time("load") { () throws(DLCError) in
       try assembled.executable(code, states: module.storedValues(states))
     }

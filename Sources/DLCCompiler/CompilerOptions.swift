@@ -118,14 +118,14 @@ extension Module {
 extension Program {
   /// Fills in what the program is called, what it needs, and where its kernels are.
   mutating func describe(
-    _ module: Module, _ function: Function, _ target: Target, _ code: CodeImage, _ kernels: [Kernel]
+    _ module: Module, _ function: Function, _ target: Target, _ code: CodeImage
   ) {
     name = module.name
     self.function = function.name
     triple = target.triple
     cpu = target.cpu
     features = target.neededFeatures
-    self.kernels = kernels.map { KernelEntry($0.name, code.symbols[$0.name]!) }
+    for index in kernels.indices { kernels[index].offset = code.symbols[kernels[index].name]! }
   }
 }
 

@@ -6,7 +6,7 @@ package import DLCTensor
 /// boundaries, which are used where they are mapped.
 package enum ProgramFile {
   private static let magic = Array("DLCPROG\u{1}".utf8)
-  private static let formatVersion: UInt32 = 2
+  private static let formatVersion: UInt32 = 3
   private static let page = 4096
   private static let headerSize = 48
 
@@ -103,6 +103,14 @@ package enum ProgramFile {
         arena.message(dlc__kernel_entry__init) {
           $0.name = arena.string(entry.name)
           $0.offset = Int64(entry.offset)
+          $0.tiles = Int64(entry.tileCount)
+          let operands = entry.operands.map { operand in
+            arena.message(dlc__kernel_operand__init) {
+              $0.byte_count = Int64(operand.byteCount)
+              $0.written = operand.isWritten ? 1 : 0
+            }
+          }
+          ($0.n_operands, $0.operands) = (operands.count, arena.messages(operands))
         }
       }
       (m.n_kernels, m.kernels) = (kernels.count, arena.messages(kernels))
@@ -388,8 +396,12 @@ package enum ProgramFile {
       program.buffers.append(
         BufferSlot(try type(slot.dtype), each(slot.n_shape, slot.shape).map { Int($0) }, place))
     }
-    program.kernels = each(m.n_kernels, m.kernels).map {
-      KernelEntry(text($0.name), Int($0.offset))
+    program.kernels = each(m.n_kernels, m.kernels).map { kernel in
+      KernelEntry(
+        text(kernel.name), Int(kernel.offset), tileCount: Int(kernel.tiles),
+        operands: each(kernel.n_operands, kernel.operands).map {
+          KernelEntry.Operand(Int($0.byte_count), isWritten: $0.written != 0)
+        })
     }
     func steps(_ list: [Dlc__Step]) -> [Step] {
       list.map { step in

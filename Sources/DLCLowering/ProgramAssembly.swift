@@ -118,6 +118,7 @@ package struct ProgramAssembly {
     let number = Dictionary(
       uniqueKeysWithValues: used.enumerated().map { ($0.element, KernelID($0.offset)) })
     kernels = used.map { kernels[$0.index] }
+    program.kernels = used.map { program.kernels[$0.index] }
     for index in program.steps.indices {
       program.steps[index].kernel = number[program.steps[index].kernel]!
     }
@@ -218,6 +219,21 @@ package struct ProgramAssembly {
     }
   }
 
+  /// The number of a kernel; equal names are equal kernels.
+  private mutating func add(_ kernel: Kernel) -> KernelID {
+    if let known = kernelIDs[kernel.name] { return known }
+    let id = KernelID(kernels.count)
+    kernels.append(kernel)
+    program.kernels.append(
+      KernelEntry(
+        kernel.name, 0, tileCount: kernel.tileCount,
+        operands: kernel.parameters.map {
+          KernelEntry.Operand($0.count * $0.type.byteCount, isWritten: $0.isOutput)
+        }))
+    kernelIDs[kernel.name] = id
+    return id
+  }
+
   private mutating func merged(_ steps: [DraftStep]) -> DraftStep {
     var (buffers, parameters, places) = ([BufferID](), [Parameter](), [[Int]]())
     var (reads, writes) = ([BufferID](), [BufferID]())
@@ -241,16 +257,8 @@ package struct ProgramAssembly {
     let type = all[0].parameters.first { $0.isOutput }!.type
     let kernel = Lowering.named(
       Kernel.merged(all, parameters: parameters, places: places), "merged", type, target)
-    let id: KernelID
-    if let known = kernelIDs[kernel.name] {
-      id = known
-    } else {
-      id = KernelID(kernels.count)
-      kernels.append(kernel)
-      kernelIDs[kernel.name] = id
-    }
     let step = Step(
-      kernel: id, buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
+      kernel: add(kernel), buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
       name: kernel.name, flops: kernel.flops, bytesMoved: kernel.bytesMoved)
     return DraftStep(
       step: step, reads: reads, writes: writes, inPlace: steps.flatMap(\.inPlace), isMap: false)
@@ -284,16 +292,8 @@ package struct ProgramAssembly {
         buffers.append(id)
         if call.kernel.parameters[index].isOutput { writes.append(id) } else { reads.append(id) }
       }
-      let kernel: KernelID
-      if let known = kernelIDs[call.kernel.name] {
-        kernel = known
-      } else {
-        kernel = KernelID(kernels.count)
-        kernels.append(call.kernel)
-        kernelIDs[call.kernel.name] = kernel
-      }
       let step = Step(
-        kernel: kernel, buffers: buffers, tileCount: call.kernel.tileCount, dependencies: [],
+        kernel: add(call.kernel), buffers: buffers, tileCount: call.kernel.tileCount, dependencies: [],
         name: call.kernel.name, flops: call.kernel.flops, bytesMoved: call.kernel.bytesMoved)
       scope.items.append(
         .step(

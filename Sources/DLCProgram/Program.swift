@@ -158,12 +158,27 @@ package struct StatePort: Hashable, Sendable {
 }
 
 package struct KernelEntry: Hashable, Sendable {
+  /// A parameter of the kernel: how many bytes of it are touched, and whether they are written.
+  package struct Operand: Hashable, Sendable {
+    package var byteCount: Int
+    package var isWritten: Bool
+    package init(_ byteCount: Int, isWritten: Bool) {
+      self.byteCount = byteCount
+      self.isWritten = isWritten
+    }
+  }
   package var name: String
   /// Byte offset of the entry point in the code.
   package var offset: Int
-  package init(_ name: String, _ offset: Int) {
+  /// The tiles that make up one call.
+  package var tileCount: Int
+  package var operands: [Operand]
+
+  package init(_ name: String, _ offset: Int, tileCount: Int, operands: [Operand]) {
     self.name = name
     self.offset = offset
+    self.tileCount = tileCount
+    self.operands = operands
   }
 }
 

@@ -191,7 +191,11 @@ import Testing
 
   static func program() throws -> [UInt8] {
     var program = Program()
-    program.kernels = [KernelEntry("k", 0)]
+    program.kernels = [2, 1].map {
+      KernelEntry(
+        "k", 0, tileCount: $0,
+        operands: [.init(16, isWritten: false), .init(16, isWritten: true)])
+    }
     program.states = [
       StatePort(
         name: "w", type: .float32, shape: [3], isUpdated: true, initializer: "normal",
@@ -210,7 +214,7 @@ import Testing
         kernel: KernelID(0), buffers: [BufferID(0), BufferID(2)], tileCount: 2, dependencies: [],
         name: "k", flops: 1, bytesMoved: 2),
       Step(
-        kernel: KernelID(0), buffers: [BufferID(2), BufferID(1)], tileCount: 1,
+        kernel: KernelID(1), buffers: [BufferID(2), BufferID(1)], tileCount: 1,
         dependencies: [StepID(0)], name: "k", flops: 1, bytesMoved: 2),
     ]
     program.instructions = [

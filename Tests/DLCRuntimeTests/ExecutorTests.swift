@@ -14,15 +14,22 @@ import Testing
     #endif
   }
 
+  static func mark(_ tiles: Int) -> KernelEntry {
+    KernelEntry(
+      "mark", 0, tileCount: tiles,
+      operands: [KernelEntry.Operand(tiles * 4, isWritten: true)])
+  }
+
   static func program(steps: Int, tiles: Int) -> Program {
     var program = Program()
-    program.kernels = [KernelEntry("mark", 0)]
+    program.kernels = [mark(tiles), mark(1)]
     for index in 0..<steps {
       program.buffers.append(BufferSlot(.int32, [tiles], .output(index)))
       program.outputs.append(Port("y\(index)", BufferID(index)))
       program.steps.append(
         Step(
-          kernel: KernelID(0), buffers: [BufferID(index)], tileCount: index % 3 == 2 ? 1 : tiles,
+          kernel: KernelID(index % 3 == 2 ? 1 : 0), buffers: [BufferID(index)],
+          tileCount: index % 3 == 2 ? 1 : tiles,
           dependencies: index == 0 ? [] : [StepID(index - 1)], name: "mark", flops: 0, bytesMoved: 0
         ))
     }
@@ -33,7 +40,7 @@ import Testing
   /// Loops write their slices forwards and backwards; a carried value changes hands every time.
   @Test(arguments: [1, 2]) func loopsWalkTheirSlices(_ threads: Int) throws {
     var program = Program()
-    program.kernels = [KernelEntry("mark", 0)]
+    program.kernels = [Self.mark(5)]
     program.buffers = [
       BufferSlot(.int32, [3, 2, 5], .output(0)),
       BufferSlot(.int32, [2, 5], .slice(BufferID(0), loop: 0)),

@@ -35,6 +35,7 @@ typedef struct Dlc__Carried Dlc__Carried;
 typedef struct Dlc__Section Dlc__Section;
 typedef struct Dlc__Buffer Dlc__Buffer;
 typedef struct Dlc__KernelEntry Dlc__KernelEntry;
+typedef struct Dlc__KernelOperand Dlc__KernelOperand;
 typedef struct Dlc__Step Dlc__Step;
 typedef struct Dlc__Port Dlc__Port;
 typedef struct Dlc__StatePort Dlc__StatePort;
@@ -401,10 +402,24 @@ struct  Dlc__KernelEntry
   ProtobufCMessage base;
   char *name;
   int64_t offset;
+  int64_t tiles;
+  size_t n_operands;
+  Dlc__KernelOperand **operands;
 };
 #define DLC__KERNEL_ENTRY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__kernel_entry__descriptor) \
-    , (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, 0, 0, 0,NULL }
+
+
+struct  Dlc__KernelOperand
+{
+  ProtobufCMessage base;
+  int64_t byte_count;
+  protobuf_c_boolean written;
+};
+#define DLC__KERNEL_OPERAND__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__kernel_operand__descriptor) \
+    , 0, 0 }
 
 
 struct  Dlc__Step
@@ -835,6 +850,25 @@ Dlc__KernelEntry *
 void   dlc__kernel_entry__free_unpacked
                      (Dlc__KernelEntry *message,
                       ProtobufCAllocator *allocator);
+/* Dlc__KernelOperand methods */
+void   dlc__kernel_operand__init
+                     (Dlc__KernelOperand         *message);
+size_t dlc__kernel_operand__get_packed_size
+                     (const Dlc__KernelOperand   *message);
+size_t dlc__kernel_operand__pack
+                     (const Dlc__KernelOperand   *message,
+                      uint8_t             *out);
+size_t dlc__kernel_operand__pack_to_buffer
+                     (const Dlc__KernelOperand   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__KernelOperand *
+       dlc__kernel_operand__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__kernel_operand__free_unpacked
+                     (Dlc__KernelOperand *message,
+                      ProtobufCAllocator *allocator);
 /* Dlc__Step methods */
 void   dlc__step__init
                      (Dlc__Step         *message);
@@ -954,6 +988,9 @@ typedef void (*Dlc__Buffer_Closure)
 typedef void (*Dlc__KernelEntry_Closure)
                  (const Dlc__KernelEntry *message,
                   void *closure_data);
+typedef void (*Dlc__KernelOperand_Closure)
+                 (const Dlc__KernelOperand *message,
+                  void *closure_data);
 typedef void (*Dlc__Step_Closure)
                  (const Dlc__Step *message,
                   void *closure_data);
@@ -989,6 +1026,7 @@ extern const ProtobufCMessageDescriptor dlc__carried__descriptor;
 extern const ProtobufCMessageDescriptor dlc__section__descriptor;
 extern const ProtobufCMessageDescriptor dlc__buffer__descriptor;
 extern const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor;
+extern const ProtobufCMessageDescriptor dlc__kernel_operand__descriptor;
 extern const ProtobufCMessageDescriptor dlc__step__descriptor;
 extern const ProtobufCMessageDescriptor dlc__port__descriptor;
 extern const ProtobufCMessageDescriptor dlc__state_port__descriptor;
