@@ -79,7 +79,13 @@ let package = Package(
       name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
     module(
       "DLCTestSupport",
-      ["DLCTensor", "DLCGraph", "DLCReference", "DLCPasses", "DLCCompiler", "DLCRuntime"]),
+      [
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCCompiler",
+        "DLCRuntime", "DLCFormats",
+      ]),
+    .executableTarget(
+      name: "dlc-fuzz", dependencies: ["DLCTensor", "DLCTestSupport"], path: "Sources/DLCFuzz",
+      swiftSettings: settings),
     // Tests.
     tests("DLCTensor", []),
     tests("DLCGraph", ["DLCTensor", "DLCTestSupport", "DLCReference"]),

@@ -74,7 +74,9 @@ enum ControlFlow {
       for (target, part) in zip(targets, parts) { if let part { given[target] = part } }
       branches.append((b, given))
     }
-    let order = (Array(branches[0].given.keys) + branches[1].given.keys).sorted()
+    let order = Set(branches.flatMap(\.given.keys)).sorted()
+    var parts = [Value?](repeating: nil, count: p.operands.count)
+    if order.isEmpty { return parts }
     var graphs: [Graph] = []
     for (b, given) in branches {
       for target in order {
@@ -88,7 +90,6 @@ enum ControlFlow {
       [p.operands[0]] + p.operands[ranges[0]] + cotangents + p.operands[ranges[1]] + cotangents
     let results = p.g.addAll(
       .cond(Cond(then: graphs[0], otherwise: graphs[1])), operands, #fileID, #line)
-    var parts = [Value?](repeating: nil, count: p.operands.count)
     for (target, result) in zip(order, results) { parts[target] = result }
     return parts
   }

@@ -236,7 +236,8 @@ struct ScanPullback {
     let backward = Scan(
       body: graph, length: scan.length, carried: carriedCount, stacked: stackedCount,
       reverse: !scan.reverse)
-    let made = g.addAll(.scan(backward), operands, #fileID, #line)
+    // Nothing depends on it when every operand is whole in all iterations or needs no derivative.
+    let made = results.isEmpty ? [] : g.addAll(.scan(backward), operands, #fileID, #line)
     if let failure = g.failure { throw failure }
 
     // Cotangents of the operands.

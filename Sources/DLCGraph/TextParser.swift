@@ -269,12 +269,16 @@ private struct TextParser {
         graph.updates.append(NamedValue(name, try value()))
         continue
       }
-      var results = [try value()]
-      while take(",") { results.append(try value()) }
-      try expect("=")
+      // A loop or branch whose results nobody needed has none.
+      var results: [ValueID] = []
+      skipSpace()
+      if position < bytes.count, bytes[position] == 37 {
+        repeat { results.append(try value()) } while take(",")
+        try expect("=")
+      }
       let mnemonic = try word()
       var made: [ValueID]
-      if let kind = Argument.Kind(rawValue: mnemonic) {
+      if !results.isEmpty, let kind = Argument.Kind(rawValue: mnemonic) {
         guard graph.nodes.isEmpty else { throw failure("arguments come before nodes") }
         let name = try string()
         try expect(":")
@@ -298,9 +302,11 @@ private struct TextParser {
           while take("{") { regions.append(try self.graph()) }
           depth -= 1
         }
-        try expect(":")
-        var types = [try type()]
-        while take(",") { types.append(try type()) }
+        var types: [TensorType] = []
+        if !results.isEmpty {
+          try expect(":")
+          repeat { types.append(try type()) } while take(",")
+        }
         let name = take("name") ? try string() : ""
         let location = take("at") ? try string() : ""
         do {

@@ -10,7 +10,8 @@ extension Graph {
     }
     for node in nodes {
       var line = node.results.map { "%\($0.index)" }.joined(separator: ", ")
-      line += " = \(node.operation.mnemonic)"
+      if !node.results.isEmpty { line += " = " }
+      line += node.operation.mnemonic
       if !node.operands.isEmpty {
         line += " " + node.operands.map { "%\($0.index)" }.joined(separator: ", ")
       }
@@ -25,7 +26,9 @@ extension Graph {
           line += " {\n\(region.text(indent: indent + "  "))\(indent)}"
         }
       }
-      line += " : " + node.results.map { "\(type($0))" }.joined(separator: ", ")
+      if !node.results.isEmpty {
+        line += " : " + node.results.map { "\(type($0))" }.joined(separator: ", ")
+      }
       if !node.name.isEmpty { line += " name \(quote(node.name))" }
       if !node.location.isEmpty { line += " at \(quote(node.location))" }
       lines.append(line)

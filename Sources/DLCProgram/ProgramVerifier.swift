@@ -138,5 +138,11 @@ extension Program {
     for state in states {
       try TensorType(state.type, sizes: state.shape).validate()
     }
+    let storage = StorageMap(self)
+    if let excess = storage.excess {
+      throw DLCError(
+        .format, "the program is damaged: buffer \(excess.index) is part of too much else")
+    }
+    try verifySharing(storage)
   }
 }

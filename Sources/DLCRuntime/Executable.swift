@@ -351,8 +351,9 @@ public final class Executable: Sendable {
       pointers = [UnsafeMutableRawPointer?](repeating: nil, count: program.buffers.count)
       iterations = [(done: Int, slice: Int)](repeating: (0, 0), count: program.loopCount)
       var moving = [[Int]](repeating: [], count: program.loopCount)
+      let storage = StorageMap(program)
       for (argument, buffer) in bindings.enumerated() {
-        for loop in program.loops(of: buffer) { moving[loop].append(argument) }
+        for loop in storage.loops(of: buffer) { moving[loop].append(argument) }
       }
       self.moving = moving
     }
@@ -443,18 +444,6 @@ public final class Executable: Sendable {
         return
       }
       target.copyMemory(from: source, byteCount: bytes)
-    }
-  }
-}
-
-extension Program {
-  /// The loops in whose iterations a buffer moves.
-  fileprivate func loops(of id: BufferID) -> Set<Int> {
-    switch buffers[id.index].place {
-    case .slice(let base, let loop): loops(of: base).union([loop])
-    case .alternating(let even, let odd, let loop, _):
-      loops(of: even).union(loops(of: odd)).union([loop])
-    default: []
     }
   }
 }

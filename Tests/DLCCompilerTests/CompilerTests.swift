@@ -55,7 +55,6 @@ import Testing
     do { build = try Compiler().build(module, function: nil, dimensions: [:]) } catch {
       return "\(error)"
     }
-    if let overlap = overlap(build.program) { return overlap }
     try build.executable.setState(
       states.filter { name, _ in build.executable.states.contains { $0.name == name } })
     let results = try build.executable.run(inputs, threads: 1)
@@ -73,91 +72,6 @@ import Testing
       let error = Differential.error(got.value, want.value, ulps: 64 * Double(nodes), scale: 1)
       if error > 1 && !(hasJump && error < 1e7) {
         return "\(got.name) is off by \(error) times the tolerance"
-      }
-    }
-    return nil
-  }
-
-  /// Two arena buffers that share bytes must be ordered by the dependencies.
-  /// Two buffers that share bytes though neither is done with when the other is first used.
-  static func overlap(_ program: Program) -> String? {
-    var before: [Set<Int>] = []
-    for step in program.steps {
-      before.append(
-        step.dependencies.reduce(into: Set(step.dependencies.map(\.index))) {
-          $0.formUnion(before[$1.index])
-        })
-    }
-    func bases(_ id: BufferID) -> Set<BufferID> {
-      switch program[id].place {
-      case .slice(let base, _): bases(base).union([id])
-      case .alternating(let even, let odd, _, _): bases(even).union(bases(odd)).union([id])
-      default: [id]
-      }
-    }
-    // What happens, in order: steps, with the run that they are in, and the ends of loops and branches.
-    var events: [(run: Int, step: Int?)] = []
-    var uses: [BufferID: Set<Int>] = [:]
-    var runs = 0
-    func walk(_ list: [Instruction]) -> Set<BufferID> {
-      var touched: Set<BufferID> = []
-      for instruction in list {
-        runs += 1
-        switch instruction {
-        case .run(let range):
-          for step in range {
-            for id in program.steps[step].buffers.flatMap({ bases($0) }) {
-              uses[id, default: []].insert(events.count)
-              touched.insert(id)
-            }
-            events.append((runs, step))
-          }
-        case .loop(let loop):
-          touched.formUnion(
-            part([loop.condition, loop.body]) {
-              Set(loop.carried.flatMap { [$0.initial, $0.even, $0.odd, $0.result] })
-                .union(loop.predicate.map { [$0] } ?? [])
-            })
-        case .branch(let predicate, let then, let otherwise):
-          touched.formUnion(part([then, otherwise]) { [predicate] })
-        }
-      }
-      return touched
-    }
-    func part(_ lists: [[Instruction]], _ held: () -> Set<BufferID>) -> Set<BufferID> {
-      let begin = events.count
-      events.append((runs, nil))
-      let known = Set(uses.keys)
-      var inside: Set<BufferID> = []
-      for list in lists { inside.formUnion(walk(list)) }
-      runs += 1
-      let outside = held().union(inside.intersection(known))
-      for id in outside { uses[id, default: []].formUnion([begin, events.count]) }
-      events.append((runs, nil))
-      runs += 1
-      return inside.union(outside)
-    }
-    _ = walk(program.instructions)
-    func precedes(_ x: Int, _ y: Int) -> Bool {
-      if events[x].run != events[y].run { return events[x].run < events[y].run }
-      guard let a = events[x].step, let b = events[y].step else { return x < y }
-      return a == b || before[b].contains(a)
-    }
-    let arena = program.buffers.indices.compactMap { index -> (Int, Int, Int)? in
-      if case .arena(let offset) = program.buffers[index].place {
-        return (index, offset, program.buffers[index].byteCount)
-      }
-      return nil
-    }
-    for (i, a) in arena.enumerated() {
-      for b in arena[..<i] where a.1 < b.1 + b.2 && b.1 < a.1 + a.2 {
-        let (ua, ub) = (uses[BufferID(a.0)] ?? [], uses[BufferID(b.0)] ?? [])
-        func ordered(_ x: Set<Int>, _ y: Set<Int>) -> Bool {
-          x.allSatisfy { s in y.allSatisfy { precedes(s, $0) } }
-        }
-        if !ua.isEmpty && !ub.isEmpty && !ordered(ua, ub) && !ordered(ub, ua) {
-          return "b\(a.0) and b\(b.0) overlap while both are in use"
-        }
       }
     }
     return nil
@@ -414,8 +328,13 @@ import Testing
       return Int(text.split(separator: " ").dropFirst().first ?? "0") ?? 0
     }
     for _ in 0..<100 { try executable.run(inputs, into: &results, threads: 2) }
-    let start = resident()
-    for _ in 0..<20_000 { try executable.run(inputs, into: &results, threads: 2) }
-    #expect(resident() - start < 256, "resident pages grew by \(resident() - start)")
+    // What each run kept would show in every window; what other tests allocate meanwhile does not.
+    var least = Int.max
+    for _ in 0..<8 where least >= 32 {
+      let start = resident()
+      for _ in 0..<4000 { try executable.run(inputs, into: &results, threads: 2) }
+      least = min(least, resident() - start)
+    }
+    #expect(least < 32, "resident pages grew by \(least) in each window")
   }
 }

@@ -1,0 +1,73 @@
+import DLCGraph
+import DLCKernel
+import DLCProgram
+
+extension ProgramAssembly {
+  /// Steps whose results nobody in the graph reads, such as the updates of parameters, can all run at
+  /// the end: they become sections of a few kernels.
+  mutating func mergeLast(_ scope: inout Scope) {
+    let limit = 24
+    let storage = currentStorage()
+    var readers: [BufferID: Set<StorageMap.Part>] = [:]
+    var writers: [BufferID: Int] = [:]
+    program.forEachUse(in: scope.instructions) { use in
+      for part in storage.parts(of: use.buffer) {
+        if use.isWrite {
+          writers[part.root, default: 0] += 1
+        } else {
+          readers[part.root, default: []].insert(part)
+        }
+      }
+    }
+    func isLast(_ index: Int) -> Bool {
+      let step = program.steps[index]
+      let kernel = kernels[step.kernel.index]
+      return drafts[index].isMap && kernel.locals.isEmpty && kernel.flops < 1 << 24
+        && program.uses(step).allSatisfy { use in
+          guard use.isWrite else { return true }
+          if case .arena = program[use.buffer].place { return false }
+          return storage.parts(of: use.buffer).allSatisfy { part in
+            writers[part.root] == 1 && !(readers[part.root] ?? []).contains { $0.mayBe(part) }
+          }
+        }
+    }
+    var (kept, last) = ([Instruction](), [Int]())
+    for instruction in scope.instructions {
+      if case .run(let range) = instruction, isLast(range.lowerBound) {
+        last.append(range.lowerBound)
+      } else {
+        kept.append(instruction)
+      }
+    }
+    guard last.count >= 2 else { return }
+    scope.instructions = kept
+    for start in stride(from: 0, to: last.count, by: limit) {
+      let group = Array(last[start..<min(start + limit, last.count)])
+      scope.instructions.append(
+        group.count == 1 ? .run(group[0]..<group[0] + 1) : merged(group))
+    }
+  }
+
+  private mutating func merged(_ group: [Int]) -> Instruction {
+    var (buffers, parameters, places) = ([BufferID](), [Parameter](), [[Int]]())
+    for index in group {
+      let step = program.steps[index]
+      var list: [Int] = []
+      for (id, parameter) in zip(step.buffers, kernels[step.kernel.index].parameters) {
+        if let known = buffers.firstIndex(of: id), parameters[known] == parameter {
+          list.append(known)
+        } else {
+          list.append(buffers.count)
+          buffers.append(id)
+          parameters.append(parameter)
+        }
+      }
+      places.append(list)
+    }
+    let all = group.map { kernels[program.steps[$0].kernel.index] }
+    let type = all[0].parameters.first { $0.isOutput }!.type
+    let kernel = Lowering.named(
+      Kernel.merged(all, parameters: parameters, places: places), "merged", type, target)
+    return add(kernel, buffers, Draft(inPlace: group.flatMap { drafts[$0].inPlace }, isMap: false))
+  }
+}
