@@ -52,7 +52,7 @@ enum ControlFlow {
     let body = try b.graph.normalized()
     let results = p.g.addAll(
       .call(Call(call.name + "_pullback", body: body)),
-      p.operands + seeds.map { p.cotangents[$0]! }, #fileID, #line)
+      p.operands + seeds.map { p.cotangents[$0]! })
     var cotangents = [Value?](repeating: nil, count: p.operands.count)
     for (target, result) in zip(given, results) { cotangents[target] = result }
     return cotangents
@@ -80,7 +80,8 @@ enum ControlFlow {
     var graphs: [Graph] = []
     for (b, given) in branches {
       for target in order {
-        b.output("r\(target)", given[target] ?? b.constant(0, like: p.operands[target]))
+        let type = p.operands[target].type
+        b.output("r\(target)", given[target] ?? b.constant(0, type.dataType, type.shape))
       }
       if let failure = b.failure { throw failure }
       graphs.append(try b.graph.normalized())
@@ -89,7 +90,7 @@ enum ControlFlow {
     let operands =
       [p.operands[0]] + p.operands[ranges[0]] + cotangents + p.operands[ranges[1]] + cotangents
     let results = p.g.addAll(
-      .cond(Cond(then: graphs[0], otherwise: graphs[1])), operands, #fileID, #line)
+      .cond(Cond(then: graphs[0], otherwise: graphs[1])), operands)
     for (target, result) in zip(order, results) { parts[target] = result }
     return parts
   }
@@ -104,9 +105,10 @@ enum ControlFlow {
         remedy: "give whileLoop a bound")
     }
     let g = p.g
+    let before = g.failureCount
     let tested = loop.condition.arguments.count
     func inlined(_ b: FunctionBuilder, _ graph: Graph, _ arguments: [Value]) -> [Value] {
-      b.addAll(.call(Call("loop", body: graph)), arguments, #fileID, #line)
+      b.addAll(.call(Call("loop", body: graph)), arguments)
     }
     let (carried, _) = g.scan(
       carried: Array(p.operands[..<loop.carried]) + [g.constant(1, .bool)], length: loop.bound
@@ -120,7 +122,7 @@ enum ControlFlow {
         otherwise: { _ in state })
       return (next + [goes], [])
     }
-    if let failure = g.failure { throw failure }
+    try g.requireSuccess(since: before)
     guard let node = g.graph.definition(carried[0].id), case .scan(let scan) = node.operation else {
       return p.operands.map { _ in nil }
     }

@@ -120,39 +120,91 @@ extension FunctionBuilder {
     return zip(parts, targets).map { $0 ?? constant(0, like: $1) }
   }
 
-  /// The derivatives of a scalar by each target, in the targets' shapes. A mistake surfaces where the
-  /// function is finished.
-  public func gradient(of scalar: Value, by targets: [Value]) -> [Value] {
-    do throws(DLCError) {
-      return try vjp([(scalar, constant(1, like: scalar))], by: targets)
-    } catch {
-      _ = fail(error)
-      return targets
+  /// The derivatives of a floating-point scalar by each target, in the targets' shapes.
+  public func gradient(
+    of scalar: Value, by targets: [Value], file: StaticString = #fileID, line: UInt = #line
+  ) -> [Value] {
+    enter(file, line, [scalar] + targets, failing: { p in targets.map { _ in p } }) {
+      g throws(DLCError) in
+      guard scalar.rank == 0 else {
+        throw DLCError(
+          .graph, "only a scalar has a gradient, this is \(scalar.type)",
+          remedy: "give a cotangent with vjp(of:along:by:), or take the sum or mean first")
+      }
+      return try g.differentiate([(scalar, g.constant(1, like: scalar))], by: targets)
     }
   }
 
   /// The scalar itself, and its derivatives by each target.
-  public func valueAndGradient(of scalar: Value, by targets: [Value]) -> (
-    value: Value, gradient: [Value]
-  ) { (scalar, gradient(of: scalar, by: targets)) }
+  public func valueAndGradient(
+    of scalar: Value, by targets: [Value], file: StaticString = #fileID, line: UInt = #line
+  ) -> (value: Value, gradient: [Value]) {
+    (scalar, gradient(of: scalar, by: targets, file: file, line: line))
+  }
+
+  /// The vector-Jacobian product: what each target gets of the outputs' cotangents.
+  /// - Parameter cotangents: one for each output, of its type.
+  public func vjp(
+    of outputs: [Value], along cotangents: [Value], by targets: [Value],
+    file: StaticString = #fileID, line: UInt = #line
+  ) -> [Value] {
+    enter(
+      file, line, outputs + cotangents + targets, failing: { p in targets.map { _ in p } }
+    ) { g throws(DLCError) in
+      guard outputs.count == cotangents.count else {
+        throw DLCError(
+          .graph, "there are \(outputs.count) outputs and \(cotangents.count) cotangents")
+      }
+      return try g.differentiate(Array(zip(outputs, cotangents)), by: targets)
+    }
+  }
+
+  /// Cotangents of checked values, with the mistakes of a derivative said to be at the call.
+  private func differentiate(
+    _ outputs: [(value: Value, cotangent: Value)], by targets: [Value]
+  ) throws(DLCError) -> [Value] {
+    for (value, cotangent) in outputs {
+      try value.needFloat("what is differentiated")
+      guard cotangent.type == value.type else {
+        throw DLCError(.graph, "the cotangent of \(value.type) is \(cotangent.type)")
+      }
+    }
+    for target in targets { try target.needFloat("what a derivative is taken by") }
+    let values = try inside(outputs.map(\.value), targets: targets)
+    let places = try inside(targets, targets: targets)
+    return try vjp(Array(zip(values, outputs.map(\.cotangent))), by: places)
+  }
 
   /// Tangents of `outputs` when each input moves along its tangent.
   ///
   /// The pullback is linear in the cotangent, and the pullback of that is the pushforward; what only
   /// served the first of the two is dead code.
-  public func jvp(of outputs: [Value], along inputs: [(value: Value, tangent: Value)]) -> [Value] {
-    do throws(DLCError) {
-      let seeds = outputs.map { constant(0, like: $0) }
+  public func jvp(
+    of outputs: [Value], along inputs: [(value: Value, tangent: Value)],
+    file: StaticString = #fileID, line: UInt = #line
+  ) -> [Value] {
+    enter(
+      file, line, outputs + inputs.flatMap { [$0.value, $0.tangent] },
+      failing: { p in outputs.map { _ in p } }
+    ) { g throws(DLCError) in
+      for output in outputs { try output.needFloat("what is differentiated") }
+      for (value, tangent) in inputs {
+        try value.needFloat("what a derivative is taken by")
+        guard tangent.type == value.type else {
+          throw DLCError(.graph, "the tangent of \(value.type) is \(tangent.type)")
+        }
+      }
+      let targets = inputs.map(\.value)
+      let values = try g.inside(outputs, targets: targets)
+      let places = try g.inside(targets, targets: targets)
+      let seeds = outputs.map { g.constant(0, like: $0) }
       let back = try ReverseMode.pullback(
-        self, outputs: Array(zip(outputs, seeds)), targets: inputs.map(\.value))
+        g, outputs: Array(zip(values, seeds)), targets: places)
       var forward: [(value: Value, cotangent: Value)] = []
       for (part, input) in zip(back, inputs) {
         if let part { forward.append((part, input.tangent)) }
       }
-      return try vjp(forward, by: seeds)
-    } catch {
-      _ = fail(error)
-      return outputs
+      return try g.vjp(forward, by: seeds)
     }
   }
 }

@@ -11,6 +11,7 @@ package enum ReverseMode {
     _ g: FunctionBuilder, outputs: [(value: Value, cotangent: Value)], targets: [Value]
   ) throws(DLCError) -> [Value?] {
     let graph = g.graph
+    let before = g.failureCount
     // Only what depends on a target carries a cotangent.
     var active = Set(targets.map(\.id))
     for node in graph.nodes where node.operands.contains(where: { active.contains($0) }) {
@@ -38,13 +39,13 @@ package enum ReverseMode {
           results: node.results.map { g.value($0) },
           cotangents: node.results.map { cotangents[$0] })
         let parts: [Value?]
-        if case .rule(let rule) = node.operation.definition.derivative {
-          parts = rule(pull)
-        } else {
-          parts = try ControlFlow.pullback(
+        // What is added stands where the node stands that it is the derivative of.
+        parts = try g.located(at: node.location) { () throws(DLCError) in
+          if case .rule(let rule) = node.operation.definition.derivative { return rule(pull) }
+          return try ControlFlow.pullback(
             node.operation, pull, active: node.operands.map { active.contains($0) })
         }
-        if let failure = g.failure { throw failure }
+        try g.requireSuccess(since: before)
         for (operand, part) in zip(node.operands, parts) {
           if let part, active.contains(operand) { accumulate(operand, part) }
         }

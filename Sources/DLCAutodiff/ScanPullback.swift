@@ -12,6 +12,8 @@ struct ScanPullback {
   private let p: Pullback
   private let g: FunctionBuilder
   private let active: [Bool]
+  /// The mistakes that were there before.
+  private let before: Int
   private var body: Graph { scan.body }
   private var inputs: Range<Int> { scan.carried..<scan.carried + scan.stacked }
 
@@ -20,6 +22,7 @@ struct ScanPullback {
     self.p = p
     g = p.g
     self.active = active
+    before = p.g.failureCount
   }
 
   func run() throws(DLCError) -> [Value?] {
@@ -166,8 +169,8 @@ struct ScanPullback {
       for value in extra {
         forward.body.results.append(NamedValue("r\(forward.body.results.count)", value))
       }
-      let results = g.addAll(.scan(forward), p.operands, #fileID, #line)
-      if let failure = g.failure { throw failure }
+      let results = g.addAll(.scan(forward), p.operands)
+      try g.requireSuccess(since: before)
       for (value, result) in zip(extra, results.suffix(extra.count)) { stacks[value] = result }
     }
 
@@ -237,8 +240,8 @@ struct ScanPullback {
       body: graph, length: scan.length, carried: carriedCount, stacked: stackedCount,
       reverse: !scan.reverse)
     // Nothing depends on it when every operand is whole in all iterations or needs no derivative.
-    let made = results.isEmpty ? [] : g.addAll(.scan(backward), operands, #fileID, #line)
-    if let failure = g.failure { throw failure }
+    let made = results.isEmpty ? [] : g.addAll(.scan(backward), operands)
+    try g.requireSuccess(since: before)
 
     // Cotangents of the operands.
     var cotangents = [Value?](repeating: nil, count: p.operands.count)
@@ -266,10 +269,10 @@ struct ScanPullback {
         whole.geometry.rhsBatch = dot.geometry.rhsBatch.map { $0 + 1 }
         whole.geometry.lhsContracting = [0] + dot.geometry.lhsContracting.map { $0 + 1 }
         whole.geometry.rhsContracting = [0] + dot.geometry.rhsContracting.map { $0 + 1 }
-        return g.add(.dotGeneral(whole), [stackValues[a]!, stackValues[b]!], #fileID, #line)
+        return g.add(.dotGeneral(whole), [stackValues[a]!, stackValues[b]!])
       case .sum(let v, let axes): return g.sum(stackValues[v]!, axes: [0] + axes.map { $0 + 1 })
       case .mapped(let operation, let inner):
-        return g.add(operation, [resolve(inner)], #fileID, #line)
+        return g.add(operation, [resolve(inner)])
       case .added(let a, let b): return resolve(a) + resolve(b)
       }
     }

@@ -31,6 +31,7 @@ public struct Compiler: Sendable {
   package func build(_ module: Module, function name: String?, dimensions: [String: Int])
     throws(DLCError) -> Build
   {
+    try options.check()
     var log = StageLog()
     let function = try module.selectFunction(name)
     let sizes = try module.bind(explicit: dimensions)
@@ -94,7 +95,7 @@ extension Graph {
     for type in types where type.byteCount > bytes {
       throw DLCError(
         .memory, "a value of type \(type) needs \(type.byteCount) bytes, this machine has \(bytes)",
-        remedy: "bind smaller sizes with --dim")
+        remedy: "bind smaller sizes")
     }
   }
 }

@@ -41,6 +41,21 @@ public struct CompilerOptions: Sendable {
     return manager
   }
 
+  /// - Throws: `.usage` for a pass that there is none of, or a number out of range.
+  func check() throws(DLCError) {
+    let names = StandardPasses.all.map(\.name)
+    let asked = disabledPasses.sorted() + [stopAfter, printAfter == "all" ? nil : printAfter].compactMap(\.self)
+    for name in asked where !names.contains(name) {
+      throw DLCError(
+        .usage, "there is no pass '\(name)'", remedy: Spelling.remedy(for: name, among: names))
+    }
+    for (what, number, least) in [
+      ("threads", threads, 1), ("memory limit", memoryLimit, 0), ("rewrite limit", rewriteLimit, 0),
+    ] where number < least {
+      throw DLCError(.usage, "the \(what) of a compilation must be at least \(least), not \(number)")
+    }
+  }
+
   package func resolvedTarget() throws(DLCError) -> Target {
     let library = try LLVMLibrary()
     let host = library.host
@@ -67,18 +82,19 @@ public struct CompilerOptions: Sendable {
 extension Module {
   /// The named function, or the only one there is.
   package func selectFunction(_ name: String?) throws(DLCError) -> Function {
-    let known = functions.map(\.name).joined(separator: ", ")
     if let name {
       guard let function = function(name) else {
         throw DLCError(
-          .graph, "module '\(self.name)' has no function '\(name)'", remedy: "it has \(known)")
+          .graph, "module '\(self.name)' has no function '\(name)'",
+          remedy: Spelling.remedy(for: name, among: functions.map(\.name)))
       }
       return function
     }
     if let function = functions.count == 1 ? functions[0] : function("forward") { return function }
+    let known = functions.map(\.name).joined(separator: ", ")
     throw DLCError(
-      .usage, "module '\(self.name)' has several functions",
-      remedy: "choose one with --function: \(known)")
+      .usage, "module '\(self.name)' has \(known.isEmpty ? "no function" : "several functions")",
+      remedy: known.isEmpty ? "" : "choose one of \(known)")
   }
 
   /// The states that a graph reads or updates, as the program lists them.

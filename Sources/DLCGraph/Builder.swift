@@ -10,98 +10,292 @@ public struct Value: Sendable {
   public var dataType: DataType { type.dataType }
   public var shape: [Dimension] { type.shape }
   public var rank: Int { type.rank }
-}
 
-/// Where a builder call stands.
-public struct SourceLocation: Sendable {
-  package var text: String
-  public init(_ file: StaticString, _ line: UInt) { text = "\(file):\(line)" }
+  /// Whether a mistake made it; it then has axes of unknown size.
+  package var isPoisoned: Bool { id.index < 0 }
 }
 
 /// Builds the graph of one function.
 ///
-/// Calls do not throw: the first mistake is kept with the source line of its call and thrown by
-/// `Module.function(_:_:)`; what follows it is ignored.
+/// Calls do not throw: a mistake is kept with the source line of the call, its results are poisoned,
+/// and whatever is given a poisoned value does nothing and gives poisoned results. `Module.function`
+/// throws all mistakes that do not follow from one another. Sizes of a poisoned value can be read;
+/// they poison what they are given to.
+///
+/// Axes count from the front, negative ones from the end. While a loop or branch is built, all calls
+/// add to it, whichever builder they are called on.
 public final class FunctionBuilder: @unchecked Sendable {
   // Used by one thread while `Module.function` runs its closure; never shared.
   package private(set) var graph = Graph()
-  package private(set) var failure: DLCError?
-  package var states: [State]
-  private var nodeName = ""
+  private let session: BuildSession
   /// The builder around this one, when it builds a region.
   private let parent: FunctionBuilder?
-  fileprivate let depth: Int
   private var captures: [ValueID: Value] = [:]
   /// Values from around the region, in the order of its captured arguments.
   private var capturedValues: [Value] = []
 
-  package init(states: [State] = []) {
-    self.states = states
+  /// - Parameter dimensions: the names that sizes may have; nil for any.
+  package init(states: [State] = [], dimensions: Set<String>? = nil) {
+    session = BuildSession(states: states, dimensions: dimensions)
     parent = nil
-    depth = 0
   }
 
   private init(inside parent: FunctionBuilder) {
-    states = []
+    session = parent.session
     self.parent = parent
-    depth = parent.depth + 1
-    nodeName = parent.nodeName
   }
 
   /// Continues an existing graph (autodiff and passes that add nodes).
   package init(extending graph: Graph, states: [State] = []) {
     self.graph = graph
-    self.states = states
+    session = BuildSession(states: states, dimensions: nil)
     parent = nil
-    depth = 0
   }
 
-  package func value(_ id: ValueID) -> Value {
-    Value(builder: self, id: id, type: id.index < 0 ? TensorType(.float32) : graph.type(id))
+  /// The function that is being built by this task, which hears of misplaced values.
+  @TaskLocal fileprivate static var underway: FunctionBuilder?
+
+  private var root: FunctionBuilder { parent?.root ?? self }
+
+  /// The builder that calls add to now: that of the innermost open region.
+  package var current: FunctionBuilder { session.regions.last ?? root }
+
+  package var states: [State] { session.states }
+
+  /// The mistakes so far, as one error.
+  package var failure: DLCError? {
+    guard var first = session.failures.first else { return nil }
+    first.others = Array(session.failures.dropFirst())
+    return first
   }
 
+  package func value(_ id: ValueID) -> Value { Value(builder: self, id: id, type: graph.type(id)) }
+
+  // MARK: Calls
+
+  /// A value that stands for the result of a mistake. It has every axis that a tensor can have, so that
+  /// its sizes can be read.
+  package var poison: Value {
+    Value(
+      builder: self, id: ValueID(-1),
+      type: TensorType(.float32, [Dimension](repeating: .unknown, count: TensorType.maximumRank)))
+  }
+
+  /// Keeps a mistake, which is said to stand at the call under way.
+  /// - Returns: a poisoned value.
+  @discardableResult
   package func fail(_ error: DLCError) -> Value {
-    if failure == nil { failure = error }
-    return value(ValueID(-1))
+    var single = error
+    single.others = []
+    if !session.failures.contains(single) {
+      let place = session.exactLocation
+      let isPlaced = place.isEmpty || single.location.contains(place)
+      session.report(isPlaced ? single : single.within(place))
+    }
+    for other in error.others { fail(other) }
+    return poison
+  }
+
+  /// Throws when a mistake was made since there were `count` of them.
+  package func requireSuccess(since count: Int) throws(DLCError) {
+    if session.failures.count > count { throw session.failures[count] }
+  }
+
+  /// How many mistakes there are.
+  package var failureCount: Int { session.failures.count }
+
+  /// The entry of every public function: notes where the call stands, unless it is part of another
+  /// call, and checks the operands.
+  /// - Parameters:
+  ///   - operands: the values that the call is given; nil for one that is left out.
+  ///   - failing: makes the results of a mistake from a poisoned value.
+  ///   - body: gets the builder that calls add to now; what it throws is kept.
+  package func enter<R>(
+    _ file: StaticString, _ line: UInt, _ operands: [Value?], failing: (Value) -> R,
+    _ body: (FunctionBuilder) throws(DLCError) -> R
+  ) -> R {
+    enter(.call(SourceLocation(file, line)), operands, failing: failing, body)
+  }
+
+  package func enter(
+    _ file: StaticString, _ line: UInt, _ operands: [Value?],
+    _ body: (FunctionBuilder) throws(DLCError) -> Value
+  ) -> Value { enter(file, line, operands, failing: { $0 }, body) }
+
+  private func enter<R>(
+    _ caller: BuildSession.Caller, _ operands: [Value?], failing: (Value) -> R,
+    _ body: (FunctionBuilder) throws(DLCError) -> R
+  ) -> R {
+    perform(caller) { builder in
+      guard !session.isFinished else { return failing(poison) }
+      do throws(DLCError) {
+        for operand in operands {
+          guard let operand else { continue }
+          guard try builder.reaches(operand) else { return failing(builder.poison) }
+        }
+        return try body(builder)
+      } catch {
+        return failing(builder.fail(error))
+      }
+    }
+  }
+
+  private func perform<R>(_ caller: BuildSession.Caller, _ body: (FunctionBuilder) -> R) -> R {
+    if session.isFinished, let underway = Self.underway, !underway.session.isFinished {
+      underway.session.within(caller) {
+        _ = underway.fail(DLCError(.graph, "the builder of another function is used"))
+      }
+    }
+    return session.within(caller) { body(current) }
+  }
+
+  /// The entry of functions that take graphs as closures, which are run after every mistake, for how
+  /// many results they have.
+  /// - Parameter body: gets the builder that calls add to now, and whether the closures are the user's own
+  ///   code.
+  func enterControl<R>(
+    _ file: StaticString, _ line: UInt, _ body: (FunctionBuilder, _ isOutermost: Bool) -> R
+  ) -> R {
+    let isOutermost = session.caller == nil
+    return perform(.call(SourceLocation(file, line))) { body($0, isOutermost) }
+  }
+
+  /// The type of an operand; nil for one that is poisoned or misplaced.
+  func usableType(_ value: Value) -> TensorType? {
+    guard !session.isFinished else { return nil }
+    do throws(DLCError) { return try reaches(value) ? value.type : nil } catch {
+      fail(error)
+      return nil
+    }
+  }
+
+  /// The entry of Swift's operators, which belong to the function that is being built.
+  static func operate(
+    _ operands: Value..., body: (FunctionBuilder) throws(DLCError) -> Value
+  ) -> Value {
+    let owners = operands.map(\.builder) + [underway].compactMap { $0 }
+    let owner = owners.first { !$0.session.isFinished } ?? owners[0]
+    return owner.enter(.operation, operands, failing: { $0 }, body)
+  }
+
+  /// Runs `body` so that the nodes added in it stand at a place that is known otherwise; where none is
+  /// known they stand where they would.
+  package func located<R, E: Error>(at place: String, _ body: () throws(E) -> R) throws(E) -> R {
+    if place.isEmpty { return try body() }
+    return try session.replacing(.call(SourceLocation(place)), body)
   }
 
   /// Runs `body` with a name that the nodes added in it carry.
-  public func named<T>(_ name: String, _ body: () -> T) -> T {
-    let outer = nodeName
-    nodeName = outer.isEmpty ? name : "\(outer).\(name)"
-    defer { nodeName = outer }
-    return body()
+  public func named<R, E: Error>(_ name: String, _ body: () throws(E) -> R) throws(E) -> R {
+    let outer = session.scope
+    session.scope = outer.isEmpty ? name : "\(outer).\(name)"
+    defer { session.scope = outer }
+    return try body()
+  }
+
+  /// Whether calls can use a value; false for a poisoned one.
+  /// - Throws: when it belongs to another function, or to a region that is closed.
+  private func reaches(_ value: Value) throws(DLCError) -> Bool {
+    guard value.builder.session === session else {
+      throw DLCError(.graph, "a value of another function is used")
+    }
+    if value.isPoisoned {
+      explainPoison()
+      return false
+    }
+    var builder: FunctionBuilder? = self
+    while let here = builder {
+      if here === value.builder { return true }
+      builder = here.parent
+    }
+    throw DLCError(
+      .graph, "a value of a loop's or branch's inside is used outside of it",
+      remedy: "let the closure return it")
+  }
+
+  /// Nothing is poisoned without a mistake, but by the sizes of a value of another function.
+  private func explainPoison() {
+    guard session.failures.isEmpty else { return }
+    fail(DLCError(.graph, "a size of a value is used that another function failed to make"))
+  }
+
+  /// The values in the graph that is being built now, for a derivative by `targets` in it.
+  /// - Throws: when they depend on one another around the open region, where this derivative does not
+  ///   see it.
+  package func inside(_ values: [Value], targets: [Value]) throws(DLCError) -> [Value] {
+    for value in values where value.builder !== self && !targets.contains(where: { $0.id == value.id }) {
+      throw DLCError(
+        .graph, "a value from around a loop or branch is differentiated inside of it",
+        remedy: "take its derivative outside")
+    }
+    let mine = values.map { local($0)! }
+    for target in targets where target.builder !== self {
+      var builder = self
+      while builder !== target.builder, let parent = builder.parent {
+        let start = parent.local(target)!.id
+        let reached = parent.graph.dependents(of: start)
+        if builder.capturedValues.contains(where: { $0.id != start && reached.contains($0.id) }) {
+          throw DLCError(
+            .graph,
+            "a derivative inside a loop or branch is by a value that others from around it depend on",
+            remedy: "compute them inside, or take the derivative outside")
+        }
+        builder = parent
+      }
+    }
+    return mine
   }
 
   /// Adds an operation of one result.
-  package func add(
-    _ operation: Operation, _ operands: [Value], _ file: StaticString, _ line: UInt
-  ) -> Value {
-    addAll(operation, operands, file, line).first ?? value(ValueID(-1))
+  package func add(_ operation: Operation, _ operands: [Value]) -> Value {
+    addAll(operation, operands).first ?? poison
   }
 
   /// Adds an operation. Everything that the builder offers ends here.
   /// - Returns: its results; none after a mistake.
-  package func addAll(
-    _ operation: Operation, _ operands: [Value], _ file: StaticString, _ line: UInt
-  ) -> [Value] {
-    guard failure == nil else { return [] }
-    var ids: [ValueID] = []
-    for operand in operands {
-      guard let known = local(operand) else {
-        _ = fail(
-          DLCError(.graph, "an operand belongs to another function", at: "\(file):\(line)"))
+  package func addAll(_ operation: Operation, _ operands: [Value]) -> [Value] {
+    let builder = current
+    do throws(DLCError) {
+      for operand in operands {
+        guard try builder.reaches(operand) else { return [] }
+      }
+      guard try builder.areSound(operation.sizes) else { return [] }
+      let ids = operands.map { builder.local($0)!.id }
+      let (scope, location) = (session.scope, session.location)
+      do throws(DLCError) {
+        let results = try builder.graph.append(operation, ids, name: scope, location: location)
+        return results.map { builder.value($0) }
+      } catch {
+        let place = session.exactLocation
+        if place == location { throw error }
+        // The same again, for the words.
+        _ = try builder.graph.append(operation, ids, name: scope, location: place)
         return []
       }
-      ids.append(known.id)
-    }
-    do {
-      let results = try graph.append(operation, ids, name: nodeName, location: "\(file):\(line)")
-      return results.map { value($0) }
     } catch {
-      _ = fail(error)
+      builder.fail(error)
       return []
     }
+  }
+
+  /// Whether sizes can be used; false for those of a poisoned value.
+  /// - Throws: for a size that could not be made, or a name that is not declared.
+  private func areSound(_ sizes: [Dimension]) throws(DLCError) -> Bool {
+    for size in sizes where size.constant == nil {
+      if let problem = size.problem {
+        if !problem.isEmpty { throw DLCError(.dimension, problem) }
+        explainPoison()
+        return false
+      }
+      guard let declared = session.dimensions else { continue }
+      for name in size.names.sorted() where !declared.contains(name) {
+        throw DLCError(
+          .dimension, "dimension '\(name)' is not declared",
+          remedy: Spelling.nearest(to: name, in: declared.sorted()).map { "did you mean '\($0)'?" }
+            ?? "declare it with Module.dimension before the function")
+      }
+    }
+    return true
   }
 
   /// Adds a graph with values for its arguments, in their order.
@@ -109,39 +303,37 @@ public final class FunctionBuilder: @unchecked Sendable {
   package func inline(_ graph: Graph, _ arguments: [Value]) -> (
     results: [String: Value], updates: [String: Value]
   ) {
-    var map: [ValueID: Value] = [:]
-    for (id, value) in zip(graph.argumentValues, arguments) { map[id] = value }
-    for node in graph.nodes {
-      guard failure == nil else { return ([:], [:]) }
-      do {
-        var operands: [ValueID] = []
-        for operand in node.operands {
-          guard let value = map[operand], let own = local(value) else {
-            throw DLCError(.graph, "an inlined graph lacks an argument")
-          }
-          operands.append(own.id)
-        }
-        let made = try self.graph.append(
-          node.operation, operands, name: node.name, location: node.location)
-        for (old, new) in zip(node.results, made) { map[old] = value(new) }
-      } catch {
-        _ = fail(error as! DLCError)
-        return ([:], [:])
+    let builder = current
+    var map: [ValueID: ValueID] = [:]
+    do throws(DLCError) {
+      for (id, value) in zip(graph.argumentValues, arguments) {
+        guard try builder.reaches(value) else { return ([:], [:]) }
+        map[id] = builder.local(value)!.id
       }
+      for node in graph.nodes {
+        let made = try builder.graph.append(
+          node.operation, node.operands.map { map[$0] ?? ValueID(-1) }, name: node.name,
+          location: node.location)
+        for (old, new) in zip(node.results, made) { map[old] = new }
+      }
+    } catch {
+      builder.fail(error)
+      return ([:], [:])
     }
     func named(_ list: [NamedValue]) -> [String: Value] {
-      Dictionary(list.map { ($0.name, map[$0.value]!) }, uniquingKeysWith: { a, _ in a })
+      Dictionary(
+        list.map { ($0.name, builder.value(map[$0.value]!)) }, uniquingKeysWith: { a, _ in a })
     }
     return (named(graph.results), named(graph.updates))
   }
 
   // MARK: Regions
 
-  /// The value in this graph: a value from around a region is captured by its first use. Constants
-  /// are repeated instead.
+  /// The value in this graph, for one that is reached: a value from around a region is captured by its
+  /// first use. Constants are repeated instead.
   private func local(_ outside: Value) -> Value? {
-    if outside.builder === self { return outside.id.index < 0 ? nil : outside }
-    guard let parent, let outer = parent.local(outside) else { return nil }
+    if outside.builder === self { return outside }
+    guard let outer = parent?.local(outside) else { return nil }
     if let known = captures[outer.id] { return known }
     if let copy = repeated(outer) { return copy }
     let argument = Argument(.captured, "k\(capturedValues.count)", outer.type)
@@ -172,36 +364,46 @@ public final class FunctionBuilder: @unchecked Sendable {
   }
 
   /// Builds the graph of a region.
-  /// - Returns: the graph, and the values that it captures; nil after a mistake.
+  /// - Parameters:
+  ///   - inputs: types of the region's arguments; nil for one that stands for a poisoned value.
+  ///   - isOutermost: whether `body` is the user's own code.
+  /// - Returns: the graph, the values that it captures, and how many results it has; no graph after a
+  ///   mistake.
   package func region(
-    _ inputs: [TensorType], _ body: (FunctionBuilder, [Value]) -> [Value]
-  ) -> (graph: Graph, captured: [Value])? {
-    guard failure == nil else { return nil }
-    let inner = FunctionBuilder(inside: self)
+    _ inputs: [TensorType?], isOutermost: Bool = false,
+    _ body: (FunctionBuilder, [Value]) -> [Value]
+  ) -> (graph: Graph?, captured: [Value], count: Int) {
+    let inner = FunctionBuilder(inside: current)
+    guard !session.isFinished else { return (nil, [], body(inner, inputs.map { _ in poison }).count) }
+    session.regions.append(inner)
+    defer { session.regions.removeLast() }
     let arguments = inputs.enumerated().map { number, type in
-      inner.value(inner.graph.addArgument(Argument(.input, "a\(number)", type)))
+      guard let type else { return inner.poison }
+      return inner.value(inner.graph.addArgument(Argument(.input, "a\(number)", type)))
     }
-    for (number, result) in body(inner, arguments).enumerated() {
-      guard let own = inner.local(result) else {
-        if inner.failure == nil {
-          _ = inner.fail(DLCError(.graph, "a region's result belongs to another function"))
+    let results =
+      isOutermost
+      ? session.replacing(nil) { body(inner, arguments) } : body(inner, arguments)
+    var isWhole = !inputs.contains(nil)
+    for (number, result) in results.enumerated() {
+      do throws(DLCError) {
+        guard try inner.reaches(result) else {
+          isWhole = false
+          continue
         }
-        break
+        inner.graph.results.append(NamedValue("r\(number)", inner.local(result)!.id))
+      } catch {
+        inner.fail(error)
+        isWhole = false
       }
-      inner.graph.results.append(NamedValue("r\(number)", own.id))
     }
+    guard isWhole else { return (nil, [], results.count) }
     do throws(DLCError) {
-      if let failure = inner.failure { throw failure }
-      return (try inner.graph.normalized(), inner.capturedValues)
+      return (try inner.graph.normalized(), inner.capturedValues, results.count)
     } catch {
-      if failure == nil { failure = error }
-      return nil
+      inner.fail(error)
+      return (nil, [], results.count)
     }
-  }
-
-  /// The builder of the innermost of two values.
-  package static func innermost(_ a: Value, _ b: Value) -> FunctionBuilder {
-    a.builder.depth >= b.builder.depth ? a.builder : b.builder
   }
 
   // MARK: Arguments and results
@@ -211,20 +413,28 @@ public final class FunctionBuilder: @unchecked Sendable {
     _ name: String, _ type: DataType = .float32, _ shape: [Dimension] = [],
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    argument(Argument(.input, name, TensorType(type, shape)), file, line)
+    enter(file, line, []) { _ throws(DLCError) in
+      try declare(Argument(.input, name, TensorType(type, shape)))
+    }
   }
 
-  private func argument(_ argument: Argument, _ file: StaticString, _ line: UInt) -> Value {
-    guard failure == nil else { return value(ValueID(-1)) }
-    let place = "\(file):\(line)"
-    guard parent == nil else {
-      return fail(DLCError(.graph, "input '\(argument.name)' is declared in a region", at: place))
+  private func declare(_ argument: Argument) throws(DLCError) -> Value {
+    guard session.regions.isEmpty || argument.kind == .state else {
+      throw DLCError(.graph, "input '\(argument.name)' is declared inside a loop or branch")
     }
-    if graph.arguments.contains(where: { $0.kind == argument.kind && $0.name == argument.name }) {
-      return fail(DLCError(.graph, "'\(argument.name)' is declared twice", at: place))
+    let what = argument.kind == .input ? "input" : "state"
+    guard !argument.name.isEmpty else { throw DLCError(.graph, "an \(what) has no name") }
+    let root = root
+    if let known = root.graph.arguments.first(where: { $0.name == argument.name }) {
+      throw DLCError(
+        .graph,
+        known.kind == argument.kind
+          ? "\(what) '\(argument.name)' is declared twice"
+          : "'\(argument.name)' is an input and a state")
     }
-    do { try argument.type.validate() } catch { return fail(error.within(place)) }
-    return value(graph.addArgument(argument))
+    guard try areSound(argument.type.shape) else { return poison }
+    try argument.type.validate()
+    return root.value(root.graph.addArgument(argument))
   }
 
   /// Reads a trainable parameter, which the first use in a module declares.
@@ -250,58 +460,107 @@ public final class FunctionBuilder: @unchecked Sendable {
   }
 
   private func state(_ state: State, _ file: StaticString, _ line: UInt) -> Value {
-    if let parent { return parent.state(state, file, line) }
-    if let known = states.first(where: { $0.name == state.name }) {
-      guard known.type == state.type else {
-        return fail(
-          DLCError(
-            .graph, "state '\(state.name)' is \(known.type) elsewhere, not \(state.type)",
-            at: "\(file):\(line)"))
+    enter(file, line, []) { _ throws(DLCError) in
+      guard try areSound(state.type.shape) else { return poison }
+      let known = session.states.first { $0.name == state.name }
+      if let known, known.type != state.type {
+        throw DLCError(
+          .graph, "state '\(state.name)' is \(known.type) elsewhere, not \(state.type)")
       }
-      if let position = graph.arguments.firstIndex(where: {
+      let root = root
+      if let position = root.graph.arguments.firstIndex(where: {
         $0.kind == .state && $0.name == state.name
       }) {
-        return value(graph.argumentValues[position])
+        return root.value(root.graph.argumentValues[position])
       }
-    } else {
-      states.append(state)
+      let value = try declare(Argument(.state, state.name, state.type))
+      if known == nil { session.states.append(state) }
+      return value
     }
-    return argument(Argument(.state, state.name, state.type), file, line)
   }
 
   /// Names a result.
-  public func output(_ name: String, _ value: Value) {
-    guard failure == nil else { return }
-    if graph.results.contains(where: { $0.name == name }) {
-      _ = fail(DLCError(.graph, "two outputs are named '\(name)'"))
+  public func output(
+    _ name: String, _ value: Value, file: StaticString = #fileID, line: UInt = #line
+  ) {
+    enter(file, line, [value], failing: { _ in }) { g throws(DLCError) in
+      guard session.regions.isEmpty else {
+        throw DLCError(
+          .graph, "output '\(name)' is named inside a loop or branch",
+          remedy: "let the closure return it")
+      }
+      guard !name.isEmpty else { throw DLCError(.graph, "an output has no name") }
+      guard !g.graph.results.contains(where: { $0.name == name }) else {
+        throw DLCError(.graph, "two outputs are named '\(name)'")
+      }
+      g.graph.results.append(NamedValue(name, value.id))
     }
-    graph.results.append(NamedValue(name, value.id))
   }
 
   /// Gives a state tensor its value after the run.
-  public func update(_ name: String, _ value: Value) {
-    guard failure == nil else { return }
-    guard states.first(where: { $0.name == name })?.type == value.type else {
-      _ = fail(DLCError(.graph, "update of '\(name)' does not have the state's type"))
-      return
+  public func update(
+    _ name: String, _ value: Value, file: StaticString = #fileID, line: UInt = #line
+  ) {
+    enter(file, line, [value], failing: { _ in }) { g throws(DLCError) in
+      guard session.regions.isEmpty else {
+        throw DLCError(
+          .graph, "state '\(name)' is updated inside a loop or branch",
+          remedy: "let the closure return the new value")
+      }
+      guard let state = states.first(where: { $0.name == name }) else {
+        throw DLCError(
+          .graph, "there is no state '\(name)' to update",
+          remedy: Spelling.remedy(for: name, among: states.map(\.name)))
+      }
+      guard state.type == value.type else {
+        throw DLCError(.graph, "state '\(name)' is \(state.type), its update is \(value.type)")
+      }
+      guard !g.graph.updates.contains(where: { $0.name == name }) else {
+        throw DLCError(.graph, "state '\(name)' is updated twice")
+      }
+      g.graph.updates.append(NamedValue(name, value.id))
     }
-    graph.updates.append(NamedValue(name, value.id))
   }
 }
 
 extension Module {
   /// Adds a function that `body` builds.
-  /// - Throws: the first mistake that a builder call in `body` made, with its source line.
-  public mutating func function(_ name: String, _ body: (FunctionBuilder) -> Void) throws(DLCError)
-  {
-    let builder = FunctionBuilder(states: states)
-    body(builder)
-    if let failure = builder.failure { throw failure.within("function \(name)") }
-    states = builder.states
-    functions.append(Function(name, try builder.graph.normalized()))
-    do { try verify() } catch {
-      functions.removeLast()
-      throw error
+  /// - Throws: the mistakes that the builder calls in `body` made, each with its source line; the
+  ///   module is then as it was.
+  public mutating func function(
+    _ name: String, file: StaticString = #fileID, line: UInt = #line,
+    _ body: (FunctionBuilder) -> Void
+  ) throws(DLCError) {
+    let place = "\(file):\(line)"
+    guard !name.isEmpty, function(name) == nil else {
+      throw DLCError(
+        .graph, name.isEmpty ? "a function has no name" : "function '\(name)' is there already",
+        at: place)
     }
+    let builder = FunctionBuilder(states: states, dimensions: Set(dimensions.map(\.name)))
+    FunctionBuilder.$underway.withValue(builder) { body(builder) }
+    let graph = try builder.finish("function \(name)", place)
+    let before = self
+    states = builder.states
+    functions.append(Function(name, graph))
+    do { try verify() } catch {
+      self = before
+      throw error.location.contains(place) ? error : error.within(place)
+    }
+  }
+}
+
+extension FunctionBuilder {
+  /// Ends the building of a function.
+  /// - Throws: every mistake that was made.
+  fileprivate func finish(_ name: String, _ place: String) throws(DLCError) -> Graph {
+    session.isFinished = true
+    if let failure { throw failure.within(name) }
+    if graph.results.isEmpty && graph.updates.isEmpty {
+      throw DLCError(
+        .graph, "the function gives nothing", at: "\(name): \(place)",
+        remedy: "name a result with output")
+    }
+    return try graph.normalized()
   }
 }

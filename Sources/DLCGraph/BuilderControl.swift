@@ -16,37 +16,44 @@ extension FunctionBuilder {
       carried: [Value], outputs: [Value]
     )
   ) -> (carried: [Value], outputs: [Value]) {
-    var outputCount = 0
-    guard let length = length ?? inputs.first?.shape.first else {
-      _ = fail(DLCError(.graph, "a scan without inputs needs a length", at: "\(file):\(line)"))
-      return (carried, [])
-    }
-    let types =
-      carried.map(\.type) + inputs.map { TensorType($0.dataType, Array($0.shape.dropFirst())) }
-    let made = region(types) { g, values in
-      let (next, outputs) = body(
-        g, Array(values[..<carried.count]), Array(values[carried.count...]))
-      if next.count != carried.count {
-        return [
-          g.fail(
-            DLCError(
-              .graph, "\(carried.count) values are carried, the body gives \(next.count)",
-              at: "\(file):\(line)"))
-        ]
+    enterControl(file, line) { g, isOutermost in
+      var types = carried.map { g.usableType($0) }
+      for input in inputs {
+        var type = g.usableType(input)
+        if let whole = type, whole.rank == 0 {
+          g.fail(DLCError(.type, "a scan goes along the first axis of its inputs; one is \(whole)"))
+          type = nil
+        }
+        type?.shape.removeFirst()
+        types.append(type)
       }
-      outputCount = outputs.count
-      return next + outputs
+      let length = length ?? inputs.first?.shape.first
+      if length == nil && inputs.isEmpty {
+        g.fail(DLCError(.graph, "a scan without inputs needs a length"))
+      }
+      var fits = true
+      let made = g.region(types, isOutermost: isOutermost) { g, values in
+        let (next, outputs) = body(
+          g, Array(values[..<carried.count]), Array(values[carried.count...]))
+        fits = next.count == carried.count
+        return fits ? next + outputs : outputs
+      }
+      if !fits {
+        g.fail(DLCError(.graph, "the body does not give the \(carried.count) values that are carried"))
+      }
+      var results: [Value] = []
+      if let body = made.graph, let length, fits {
+        let scan = Scan(
+          body: body, length: length, carried: carried.count, stacked: inputs.count,
+          reverse: reverse)
+        results = g.addAll(.scan(scan), carried + inputs + made.captured)
+      }
+      if results.isEmpty {
+        let count = fits ? made.count : carried.count + made.count
+        results = [Value](repeating: g.poison, count: count)
+      }
+      return (Array(results[..<carried.count]), Array(results[carried.count...]))
     }
-    guard let (graph, captured) = made else {
-      return (carried, [Value](repeating: value(ValueID(-1)), count: outputCount))
-    }
-    let scan = Scan(
-      body: graph, length: length, carried: carried.count, stacked: inputs.count, reverse: reverse)
-    let results = addAll(.scan(scan), carried + inputs + captured, file, line)
-    guard !results.isEmpty || carried.count + outputCount == 0 else {
-      return (carried, [Value](repeating: value(ValueID(-1)), count: outputCount))
-    }
-    return (Array(results[..<carried.count]), Array(results[carried.count...]))
   }
 
   /// Repeats `body` while `condition` gives a true bool scalar.
@@ -56,14 +63,18 @@ extension FunctionBuilder {
     condition: (_ g: FunctionBuilder, _ carried: [Value]) -> Value,
     body: (_ g: FunctionBuilder, _ carried: [Value]) -> [Value]
   ) -> [Value] {
-    guard let test = region(carried.map(\.type), { [condition($0, $1)] }),
-      let step = region(carried.map(\.type), body)
-    else { return carried }
-    let loop = While(
-      condition: test.graph, body: step.graph, carried: carried.count, bound: bound ?? 0)
-    let results = addAll(
-      .whileLoop(loop), carried + test.captured + step.captured, file, line)
-    return results.isEmpty ? carried : results
+    enterControl(file, line) { g, isOutermost in
+      let types = carried.map { g.usableType($0) }
+      let test = g.region(types, isOutermost: isOutermost) { [condition($0, $1)] }
+      let step = g.region(types, isOutermost: isOutermost, body)
+      var results: [Value] = []
+      if let condition = test.graph, let body = step.graph {
+        let loop = While(
+          condition: condition, body: body, carried: carried.count, bound: bound ?? 0)
+        results = g.addAll(.whileLoop(loop), carried + test.captured + step.captured)
+      }
+      return results.isEmpty ? carried.map { _ in g.poison } : results
+    }
   }
 
   /// The results of `then` where the bool scalar is true, else those of `otherwise`; only that one runs.
@@ -71,19 +82,17 @@ extension FunctionBuilder {
     _ predicate: Value, file: StaticString = #fileID, line: UInt = #line,
     then: (_ g: FunctionBuilder) -> [Value], otherwise: (_ g: FunctionBuilder) -> [Value]
   ) -> [Value] {
-    var count = 0
-    let first = region([]) { g, _ in
-      let results = then(g)
-      count = results.count
-      return results
+    enterControl(file, line) { g, isOutermost in
+      let first = g.region([], isOutermost: isOutermost) { g, _ in then(g) }
+      let second = g.region([], isOutermost: isOutermost) { g, _ in otherwise(g) }
+      var results: [Value] = []
+      if let then = first.graph, let otherwise = second.graph {
+        results = g.addAll(
+          .cond(Cond(then: then, otherwise: otherwise)),
+          [predicate] + first.captured + second.captured)
+      }
+      return results.isEmpty ? [Value](repeating: g.poison, count: first.count) : results
     }
-    guard let first, let second = region([], { g, _ in otherwise(g) }) else {
-      return [Value](repeating: value(ValueID(-1)), count: count)
-    }
-    let results = addAll(
-      .cond(Cond(then: first.graph, otherwise: second.graph)),
-      [predicate] + first.captured + second.captured, file, line)
-    return results.isEmpty ? [Value](repeating: value(ValueID(-1)), count: count) : results
   }
 
   /// A named part of the function, compiled in its place.
@@ -91,7 +100,11 @@ extension FunctionBuilder {
     _ name: String, _ operands: [Value], file: StaticString = #fileID, line: UInt = #line,
     body: (_ g: FunctionBuilder, _ operands: [Value]) -> [Value]
   ) -> [Value] {
-    guard let made = region(operands.map(\.type), body) else { return operands }
-    return addAll(.call(Call(name, body: made.graph)), operands + made.captured, file, line)
+    enterControl(file, line) { g, isOutermost in
+      let made = g.region(operands.map { g.usableType($0) }, isOutermost: isOutermost, body)
+      let results =
+        made.graph.map { g.addAll(.call(Call(name, body: $0)), operands + made.captured) } ?? []
+      return results.isEmpty ? [Value](repeating: g.poison, count: made.count) : results
+    }
   }
 }

@@ -7,32 +7,49 @@ extension FunctionBuilder {
     _ x: Value, _ weight: Value, _ bias: Value? = nil, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    let product = dotGeneral(
-      x, weight, lhsContracting: [x.rank - 1], rhsContracting: [1], file: file, line: line)
-    guard let bias else { return product }
-    return binary(.add, product, bias, file: file, line: line)
+    enter(file, line, [x, weight, bias]) { _ throws(DLCError) in
+      try x.need(rank: 1, "the input of a linear layer")
+      guard weight.rank == 2 else {
+        throw DLCError(.type, "the weight of a linear layer is [out, in], this is \(weight.type)")
+      }
+      guard x.shape.last == weight.shape[1] else {
+        throw DLCError(
+          .type, "a weight \(weight.type) takes rows of \(weight.shape[1]), the input is \(x.type)")
+      }
+      let product = dotGeneral(x, weight, lhsContracting: [-1], rhsContracting: [1])
+      guard let bias else { return product }
+      return binary(.add, product, bias)
+    }
   }
 
-  /// `a b` over the last two axes; leading axes are batch axes of both.
+  /// `a b` over the last two axes, [..., m, k] and [..., k, n]; leading axes are batch axes of both.
   public func matmul(
     _ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let batch = Array(0..<Swift.max(a.rank - 2, 0))
-    return dotGeneral(
-      a, b, lhsBatch: batch, rhsBatch: batch, lhsContracting: [a.rank - 1],
-      rhsContracting: [Swift.max(b.rank - 2, 0)], file: file, line: line)
+    enter(file, line, [a, b]) { _ throws(DLCError) in
+      for operand in [a, b] { try operand.need(rank: 2, "an operand of matmul") }
+      guard a.rank == b.rank, a.shape.last == b.shape[b.rank - 2],
+        a.shape.dropLast(2) == b.shape.dropLast(2)
+      else { throw DLCError(.type, "\(a.type) and \(b.type) cannot be multiplied as matrices") }
+      let batch = Array(0..<a.rank - 2)
+      return dotGeneral(
+        a, b, lhsBatch: batch, rhsBatch: batch, lhsContracting: [-1], rhsContracting: [-2])
+    }
   }
 
   public func relu(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
     // The constant comes first, so that the derivative at 0 goes to it.
-    binary(.maximum, constant(0, like: x, file: file, line: line), x, file: file, line: line)
+    enter(file, line, [x]) { _ in binary(.maximum, constant(0, like: x), x) }
   }
 
   /// x Phi(x); the normal distribution function by erfc, which keeps the negative tail accurate.
   public func gelu(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    named("gelu") {
-      let tail = erfc(x * (-0.5.squareRoot()), file: file, line: line)
-      return x * 0.5 * tail
+    enter(file, line, [x]) { _ throws(DLCError) in
+      try x.needFloat("the input of gelu")
+      return named("gelu") {
+        let tail = erfc(x * (-0.5.squareRoot()))
+        return x * 0.5 * tail
+      }
     }
   }
 
@@ -40,15 +57,16 @@ extension FunctionBuilder {
   public func softmax(
     _ x: Value, axis: Int = -1, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    named("softmax") {
-      let axis = axis < 0 ? axis + x.rank : axis
-      // What is subtracted cancels out, and so do its derivatives.
-      let peak = restore(
-        stopGradient(max(x, axes: [axis], file: file, line: line)), axes: [axis], to: x.shape,
-        file: file, line: line)
-      let e = exponential(x - peak, file: file, line: line)
-      let total = sum(e, axes: [axis], file: file, line: line)
-      return e / restore(total, axes: [axis], to: x.shape, file: file, line: line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      try x.needFloat("the input of softmax")
+      let axis = try x.axis(axis)
+      return named("softmax") {
+        // What is subtracted cancels out, and so do its derivatives.
+        let peak = restore(stopGradient(max(x, axes: [axis])), axes: [axis], to: x.shape)
+        let e = exponential(x - peak)
+        let total = sum(e, axes: [axis])
+        return e / restore(total, axes: [axis], to: x.shape)
+      }
     }
   }
 
@@ -56,12 +74,12 @@ extension FunctionBuilder {
     _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    let axes = axes.map { $0 < 0 ? $0 + x.rank : $0 }
-    let count = axes.reduce(Dimension(1)) {
-      x.shape.indices.contains($1) ? $0 * x.shape[$1] : $0
+    enter(file, line, [x]) { _ throws(DLCError) in
+      try x.needFloat("what has a mean")
+      let axes = try x.axes(axes)
+      let count = axes.reduce(Dimension(1)) { $0 * x.shape[$1] }
+      return sum(x, axes: axes, keepAxes: keepAxes) / dimension(count, x.dataType)
     }
-    return sum(x, axes: axes, keepAxes: keepAxes, file: file, line: line)
-      / dimension(count, x.dataType, file: file, line: line)
   }
 
   /// gamma (x - mean) / sqrt(variance + epsilon) + beta over the last axis; the variance is biased.
@@ -69,14 +87,15 @@ extension FunctionBuilder {
     _ x: Value, _ gamma: Value, _ beta: Value, epsilon: Double = 1e-5,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    named("layer_norm") {
-      let axis = x.rank - 1
-      func spread(_ v: Value) -> Value {
-        restore(v, axes: [axis], to: x.shape, file: file, line: line)
+    enter(file, line, [x, gamma, beta]) { _ throws(DLCError) in
+      try x.need(rank: 1, "the input of a layer norm")
+      return named("layer_norm") {
+        let axis = x.rank - 1
+        func spread(_ v: Value) -> Value { restore(v, axes: [axis], to: x.shape) }
+        let centred = x - spread(mean(x, axes: [axis]))
+        let variance = mean(centred * centred, axes: [axis])
+        return centred * spread(rsqrt(variance + epsilon)) * gamma + beta
       }
-      let centred = x - spread(mean(x, axes: [axis], file: file, line: line))
-      let variance = mean(centred * centred, axes: [axis], file: file, line: line)
-      return centred * spread(rsqrt(variance + epsilon, file: file, line: line)) * gamma + beta
     }
   }
 
@@ -88,10 +107,8 @@ extension FunctionBuilder {
     _ q: Value, _ k: Value, _ v: Value, bias: Value? = nil, causal: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    named("attention") {
-      matmul(
-        attentionWeights(q, k, bias: bias, causal: causal, file: file, line: line), v, file: file,
-        line: line)
+    enter(file, line, [q, k, v, bias]) { _ in
+      named("attention") { matmul(attentionWeights(q, k, bias: bias, causal: causal), v) }
     }
   }
 
@@ -100,22 +117,28 @@ extension FunctionBuilder {
     _ q: Value, _ k: Value, bias: Value? = nil, causal: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let batch = Array(0..<Swift.max(q.rank - 2, 0))
-    let scores = dotGeneral(
-      q, k, lhsBatch: batch, rhsBatch: batch, lhsContracting: [q.rank - 1],
-      rhsContracting: [k.rank - 1], file: file, line: line)
-    let scale = rsqrt(dimension(q.shape.last ?? 1, q.dataType, file: file, line: line))
-    var scaled = scores * scale
-    if let bias { scaled = binary(.add, scaled, bias, file: file, line: line) }
-    if causal {
-      let shape = scaled.shape
-      let row = iota(.int32, shape, axis: shape.count - 2, file: file, line: line)
-      let column = iota(.int32, shape, axis: shape.count - 1, file: file, line: line)
-      scaled = select(
-        compare(.greater_equal, row, column), scaled, constant(-.infinity, like: scaled),
-        file: file, line: line)
+    enter(file, line, [q, k, bias]) { _ throws(DLCError) in
+      try q.need(rank: 2, "a query of attention")
+      guard q.rank == k.rank, q.shape.last == k.shape.last,
+        q.shape.dropLast(2) == k.shape.dropLast(2)
+      else {
+        throw DLCError(.type, "queries \(q.type) and keys \(k.type) do not belong together")
+      }
+      let batch = Array(0..<q.rank - 2)
+      let scores = dotGeneral(
+        q, k, lhsBatch: batch, rhsBatch: batch, lhsContracting: [-1], rhsContracting: [-1])
+      let scale = rsqrt(dimension(q.shape[q.rank - 1], q.dataType))
+      var scaled = scores * scale
+      if let bias { scaled = binary(.add, scaled, bias) }
+      if causal {
+        let shape = scaled.shape
+        let row = iota(.int32, shape, axis: -2)
+        let column = iota(.int32, shape, axis: -1)
+        scaled = select(
+          compare(.greater_equal, row, column), scaled, constant(-.infinity, like: scaled))
+      }
+      return softmax(scaled)
     }
-    return softmax(scaled, file: file, line: line)
   }
 
   /// Convolution with a bias per output channel.
@@ -124,9 +147,11 @@ extension FunctionBuilder {
     padding: [(low: Int, high: Int)]? = nil, groups: Int = 1, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    let y = convolution(
-      x, kernel, strides: strides, padding: padding, groups: groups, file: file, line: line)
-    return y + broadcast(bias, to: y.shape, axes: [1], file: file, line: line)
+    enter(file, line, [x, kernel, bias]) { _ in
+      let y = convolution(x, kernel, strides: strides, padding: padding, groups: groups)
+      if y.isPoisoned { return y }
+      return y + broadcast(bias, to: y.shape, axes: [1])
+    }
   }
 
   /// The maximum of windows over the trailing axes.
@@ -144,9 +169,10 @@ extension FunctionBuilder {
     key: Value, counter: Value, _ shape: [Dimension], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    let bits = randomBits(key: key, counter: counter, shape, file: file, line: line)
-    let eight = constant(8, like: bits, file: file, line: line)
-    let upper = binary(.shift_right_logical, bits, eight, file: file, line: line)
-    return convert(upper, .float32, file: file, line: line) * 0x1p-24
+    enter(file, line, [key, counter]) { _ in
+      let bits = randomBits(key: key, counter: counter, shape)
+      let upper = binary(.shift_right_logical, bits, constant(8, like: bits))
+      return convert(upper, .float32) * 0x1p-24
+    }
   }
 }

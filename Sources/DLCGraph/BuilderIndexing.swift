@@ -7,12 +7,19 @@ extension FunctionBuilder {
   public func embedding(
     _ table: Value, _ indices: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let axes = IndexAttributes(
-      offsetAxes: Array(indices.rank..<Swift.max(indices.rank + table.rank - 1, indices.rank)),
-      collapsedAxes: [0], startAxes: [0], vectorAxis: indices.rank)
-    return add(
-      .gather(Gather(axes, sliceSizes: [1] + table.shape.dropFirst())), [table, indices], file, line
-    )
+    enter(file, line, [table, indices]) { _ throws(DLCError) in
+      try table.need(rank: 1, "a table")
+      guard indices.dataType.isInteger else {
+        throw DLCError(
+          .type, "rows are chosen by integers, these are \(indices.type)",
+          remedy: "declare them as int32, or convert them")
+      }
+      let axes = IndexAttributes(
+        offsetAxes: Array(indices.rank..<indices.rank + table.rank - 1), collapsedAxes: [0],
+        startAxes: [0], vectorAxis: indices.rank)
+      return add(
+        .gather(Gather(axes, sliceSizes: [1] + table.shape.dropFirst())), [table, indices])
+    }
   }
 
   /// `x` at positions along one axis: result[.., i, ..] = x[.., indices[.., i, ..], ..], all other
@@ -20,9 +27,11 @@ extension FunctionBuilder {
   public func gatherAlong(
     _ axis: Int, _ x: Value, _ indices: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    add(
-      .gather(Gather(alongAxes(axis, x.rank), sliceSizes: x.shape.map { _ in 1 })), [x, indices],
-      file, line)
+    enter(file, line, [x, indices]) { _ throws(DLCError) in
+      let axis = try x.axis(axis)
+      return add(
+        .gather(Gather(alongAxes(axis, x.rank), sliceSizes: x.shape.map { _ in 1 })), [x, indices])
+    }
   }
 
   /// `x` with `updates` combined into it at positions along one axis, all other axes alike.
@@ -30,8 +39,10 @@ extension FunctionBuilder {
     _ axis: Int, _ x: Value, _ indices: Value, _ updates: Value, _ combiner: Combiner? = .sum,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    add(
-      .scatter(Scatter(alongAxes(axis, x.rank), combiner)), [x, indices, updates], file, line)
+    enter(file, line, [x, indices, updates]) { _ throws(DLCError) in
+      let axis = try x.axis(axis)
+      return add(.scatter(Scatter(alongAxes(axis, x.rank), combiner)), [x, indices, updates])
+    }
   }
 
   private func alongAxes(_ axis: Int, _ rank: Int) -> IndexAttributes {
@@ -45,23 +56,30 @@ extension FunctionBuilder {
   public func dynamicSlice(
     _ x: Value, at starts: [Value], sizes: [Dimension], file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { add(.dynamicSlice(DynamicSlice(sizes)), [x] + starts, file, line) }
+  ) -> Value {
+    enter(file, line, [x] + starts) { _ in add(.dynamicSlice(DynamicSlice(sizes)), [x] + starts) }
+  }
 
   /// `x` with `update` in its place at integer scalars, one per axis.
   public func dynamicUpdate(
     _ x: Value, _ update: Value, at starts: [Value], file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { add(.dynamicUpdate(DynamicUpdateSlice()), [x, update] + starts, file, line) }
+  ) -> Value {
+    enter(file, line, [x, update] + starts) { _ in
+      add(.dynamicUpdate(DynamicUpdateSlice()), [x, update] + starts)
+    }
+  }
 
   package func cumulative(
     _ combiner: Combiner, _ x: Value, axis: Int, reverse: Bool = false, exclusive: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    add(
-      .cumulative(
-        Cumulative(
-          combiner, axis: axis < 0 ? axis + x.rank : axis, reverse: reverse, exclusive: exclusive)),
-      [x], file, line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      add(
+        .cumulative(
+          Cumulative(combiner, axis: try x.axis(axis), reverse: reverse, exclusive: exclusive)),
+        [x])
+    }
   }
 
   public func cumulativeSum(
@@ -94,26 +112,35 @@ extension FunctionBuilder {
     _ x: Value, source: Value, largest: Bool = true, window: [Int], strides: [Int],
     dilation: [Int]? = nil, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let dilation = dilation ?? window.map { _ in 1 }
-    var leading = 0
-    while leading < window.count, window[leading] == 1, strides[leading] == 1,
-      dilation[leading] == 1
-    { leading += 1 }
-    let place = add(
-      .argWindow(
-        ArgWindow(
-          ArgWindowGeometry(
-            largest: largest, window: window, strides: strides, dilation: dilation,
-            leading: leading))), [x], file, line)
-    // Leading axes pair up; the others are one axis of numbered elements.
-    func flat(_ v: Value) -> Value {
-      let rest = v.shape[leading...].reduce(Dimension(1)) { $0 * $1 }
-      return reshape(v, v.shape[..<leading] + [rest], file: file, line: line)
+    enter(file, line, [x, source]) { _ throws(DLCError) in
+      let dilation = dilation ?? window.map { _ in 1 }
+      for list in [window, strides, dilation] where list.count != x.rank {
+        throw DLCError(
+          .type, "window, strides and dilation need an entry for each of the \(x.rank) axes of \(x.type)")
+      }
+      var leading = 0
+      while leading < x.rank, window[leading] == 1, strides[leading] == 1, dilation[leading] == 1 {
+        leading += 1
+      }
+      let place = add(
+        .argWindow(
+          ArgWindow(
+            ArgWindowGeometry(
+              largest: largest, window: window, strides: strides, dilation: dilation,
+              leading: leading))), [x])
+      if place.isPoisoned { return place }
+      guard source.shape == place.shape else {
+        throw DLCError(
+          .type, "the source is \(source.type), there are \(TensorType(x.dataType, place.shape)) windows")
+      }
+      // Leading axes pair up; the others are one axis of numbered elements.
+      func flat(_ v: Value) -> Value {
+        let rest = v.shape[leading...].reduce(Dimension(1)) { $0 * $1 }
+        return reshape(v, v.shape[..<leading] + [rest])
+      }
+      let zeros = flat(constant(0, source.dataType, x.shape))
+      return reshape(scatterAlong(leading, zeros, flat(place), flat(source), .sum), x.shape)
     }
-    let zeros = flat(constant(0, source.dataType, x.shape, file: file, line: line))
-    let sums = scatterAlong(
-      leading, zeros, flat(place), flat(source), .sum, file: file, line: line)
-    return reshape(sums, x.shape, file: file, line: line)
   }
 
   /// All values in the order of the first `keys` of them along an axis.
@@ -121,11 +148,12 @@ extension FunctionBuilder {
     _ values: [Value], axis: Int = -1, keys: Int = 1, descending: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> [Value] {
-    let rank = values.first?.rank ?? 0
-    let made = addAll(
-      .sort(Sort(axis: axis < 0 ? axis + rank : axis, keys: keys, descending: descending)), values,
-      file, line)
-    return made.isEmpty ? values : made
+    enter(file, line, values, failing: { p in values.map { _ in p } }) { g throws(DLCError) in
+      guard let first = values.first else { throw DLCError(.type, "there is nothing to sort") }
+      let made = addAll(
+        .sort(Sort(axis: try first.axis(axis), keys: keys, descending: descending)), values)
+      return made.isEmpty ? values.map { _ in g.poison } : made
+    }
   }
 
   /// The `count` largest elements along the last axis, largest first, and their positions (int32);
@@ -133,18 +161,18 @@ extension FunctionBuilder {
   public func topK(
     _ x: Value, _ count: Dimension, file: StaticString = #fileID, line: UInt = #line
   ) -> (values: Value, indices: Value) {
-    let axis = x.rank - 1
-    let number = iota(.int32, x.shape, axis: Swift.max(axis, 0), file: file, line: line)
-    let sorted = sort([x, number], axis: axis, descending: true, file: file, line: line)
-    func first(_ v: Value) -> Value {
-      slice(v, axis: axis, from: 0, to: count, file: file, line: line)
+    enter(file, line, [x], failing: { ($0, $0) }) { _ throws(DLCError) in
+      try x.need(rank: 1, "the input of topK")
+      let number = iota(.int32, x.shape, axis: -1)
+      let sorted = sort([x, number], descending: true)
+      func first(_ v: Value) -> Value { slice(v, axis: -1, from: 0, to: count) }
+      return (first(sorted[0]), first(sorted[1]))
     }
-    return (first(sorted[0]), first(sorted[1]))
   }
 
   /// The lower triangular factor of (A + A^T)/2.
   public func cholesky(_ a: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    add(.cholesky(Cholesky()), [a], file, line)
+    enter(file, line, [a]) { _ in add(.cholesky(Cholesky()), [a]) }
   }
 
   /// X with op(A) X = B.
@@ -152,44 +180,61 @@ extension FunctionBuilder {
     _ a: Value, _ b: Value, lower: Bool = true, transpose: Bool = false,
     unitDiagonal: Bool = false, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    add(
-      .triangularSolve(
-        TriangularSolve(lower: lower, transpose: transpose, unitDiagonal: unitDiagonal)), [a, b],
-      file, line)
+    enter(file, line, [a, b]) { _ in
+      add(
+        .triangularSolve(
+          TriangularSolve(lower: lower, transpose: transpose, unitDiagonal: unitDiagonal)), [a, b])
+    }
   }
 
   /// P A = L U: the factors in one matrix, the pivots, and the permutation.
   public func lu(
     _ a: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> (lu: Value, pivots: Value, permutation: Value) {
-    let made = addAll(.lu(LU()), [a], file, line)
-    return made.count == 3 ? (made[0], made[1], made[2]) : (a, a, a)
+    enter(file, line, [a], failing: { ($0, $0, $0) }) { g in
+      let made = addAll(.lu(LU()), [a])
+      return made.count == 3 ? (made[0], made[1], made[2]) : (g.poison, g.poison, g.poison)
+    }
   }
 
-  package func matrixTranspose(_ x: Value) -> Value {
-    transpose(x, Array(0..<x.rank - 2) + [x.rank - 1, x.rank - 2])
+  package func matrixTranspose(
+    _ x: Value, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value {
+    enter(file, line, [x]) { _ throws(DLCError) in
+      try x.need(rank: 2, "a matrix")
+      return transpose(x, Array(0..<x.rank - 2) + [-1, -2])
+    }
   }
 
   /// The elements whose row compares so with their column, zero elsewhere.
-  private func masked(_ x: Value, _ comparison: Comparison) -> Value {
-    let row = iota(.int32, x.shape, axis: x.rank - 2)
-    let column = iota(.int32, x.shape, axis: x.rank - 1)
-    return select(compare(comparison, row, column), x, constant(0, like: x))
+  private func masked(
+    _ x: Value, _ comparison: Comparison, _ file: StaticString, _ line: UInt
+  ) -> Value {
+    enter(file, line, [x]) { _ throws(DLCError) in
+      try x.need(rank: 2, "a matrix")
+      let row = iota(.int32, x.shape, axis: -2)
+      let column = iota(.int32, x.shape, axis: -1)
+      return select(compare(comparison, row, column), x, constant(0, like: x))
+    }
   }
 
   /// The elements on and below the diagonal (or strictly below it), zero elsewhere.
-  public func lowerTriangle(_ x: Value, strict: Bool = false) -> Value {
-    masked(x, strict ? .greater : .greater_equal)
-  }
+  public func lowerTriangle(
+    _ x: Value, strict: Bool = false, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value { masked(x, strict ? .greater : .greater_equal, file, line) }
 
   /// The elements on and above the diagonal (or strictly above it), zero elsewhere.
-  public func upperTriangle(_ x: Value, strict: Bool = false) -> Value {
-    masked(x, strict ? .less : .less_equal)
-  }
+  public func upperTriangle(
+    _ x: Value, strict: Bool = false, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value { masked(x, strict ? .less : .less_equal, file, line) }
 
   /// The matrix with everything off its diagonal zero.
-  public func diagonalMatrix(_ x: Value) -> Value { masked(x, .equal) }
+  public func diagonalMatrix(
+    _ x: Value, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value { masked(x, .equal, file, line) }
 
   /// The diagonal of the matrices in the last two axes.
-  public func diagonal(_ x: Value) -> Value { sum(diagonalMatrix(x), axes: [x.rank - 1]) }
+  public func diagonal(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
+    enter(file, line, [x]) { _ in sum(diagonalMatrix(x), axes: [-1]) }
+  }
 }

@@ -1,137 +1,228 @@
 public import DLCTensor
 
+extension Value {
+  /// The axis counted from the front; negative ones count from the end.
+  /// - Throws: `.type` when there is no such axis.
+  package func axis(_ axis: Int) throws(DLCError) -> Int { try type.axis(axis) }
+
+  package func axes(_ axes: [Int]) throws(DLCError) -> [Int] {
+    var result: [Int] = []
+    for axis in axes { result.append(try self.axis(axis)) }
+    return result
+  }
+
+  /// Throws unless the value has that many axes at least.
+  /// - Parameter what: what it is to the function, such as "the input of a convolution".
+  package func need(rank least: Int, _ what: @autoclosure () -> String) throws(DLCError) {
+    guard rank >= least else {
+      throw DLCError(
+        .type, "\(what()) has at least \(least) \(least == 1 ? "axis" : "axes"), this is \(type)")
+    }
+  }
+
+  /// Throws unless the elements are floating-point numbers.
+  package func needFloat(_ what: @autoclosure () -> String) throws(DLCError) {
+    guard dataType.isFloat else {
+      throw DLCError(.type, "\(what()) is floating-point, this is \(type)")
+    }
+  }
+}
+
+extension TensorType {
+  package func axis(_ axis: Int) throws(DLCError) -> Int {
+    guard axis >= -rank, axis < rank else { throw DLCError(.type, "\(self) has no axis \(axis)") }
+    return axis < 0 ? axis + rank : axis
+  }
+}
+
 /// One method per operation, with checked shapes and nothing implicit but the broadcast of
 /// operands in `add`, `multiply` and the like (NumPy's rule).
 extension FunctionBuilder {
-  /// A scalar, or a tensor in which every element is `number`.
+  /// A scalar, or a tensor in which every element is `number`, which an integer type must hold exactly.
   public func constant(
     _ number: Double, _ type: DataType = .float32, _ shape: [Dimension] = [],
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let scalar = add(.constant(Constant(Tensor(splat: number, type, []))), [], file, line)
-    return shape.isEmpty ? scalar : broadcast(scalar, to: shape, file: file, line: line)
+    enter(file, line, []) { _ throws(DLCError) in
+      guard type.holds(number) else {
+        throw DLCError(
+          .type, "\(number) is no \(type)", remedy: "convert the other operand, or round the number")
+      }
+      let scalar = add(.constant(Constant(Tensor(splat: number, type, []))), [])
+      return shape.isEmpty ? scalar : broadcast(scalar, to: shape)
+    }
   }
 
   /// The number in the type and shape of another value.
   public func constant(
     _ number: Double, like other: Value, file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { constant(number, other.dataType, other.shape, file: file, line: line) }
+  ) -> Value {
+    enter(file, line, [other]) { _ in constant(number, other.dataType, other.shape) }
+  }
 
   public func constant(
     _ tensor: Tensor, file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { add(.constant(Constant(tensor)), [], file, line) }
+  ) -> Value {
+    enter(file, line, []) { _ throws(DLCError) in
+      try tensor.check()
+      return add(.constant(Constant(tensor)), [])
+    }
+  }
 
   /// The size of a dimension as a scalar.
   public func dimension(
     _ size: Dimension, _ type: DataType = .float32, file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { add(.dimension(DimensionSize(size, type)), [], file, line) }
+  ) -> Value { enter(file, line, []) { _ in add(.dimension(DimensionSize(size, type)), []) } }
 
+  /// Each element's own coordinate along an axis.
   public func iota(
     _ type: DataType, _ shape: [Dimension], axis: Int, file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { add(.iota(Iota(TensorType(type, shape), axis: axis)), [], file, line) }
+  ) -> Value {
+    enter(file, line, []) { _ throws(DLCError) in
+      let type = TensorType(type, shape)
+      return add(.iota(Iota(type, axis: try type.axis(axis))), [])
+    }
+  }
 
   /// uint32 Philox words from uint64 scalars `key` and `counter`.
   public func randomBits(
     key: Value, counter: Value, _ shape: [Dimension], file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { add(.randomBits(RandomBits(shape)), [key, counter], file, line) }
+  ) -> Value {
+    enter(file, line, [key, counter]) { _ in add(.randomBits(RandomBits(shape)), [key, counter]) }
+  }
 
   package func unary(
     _ f: UnaryFunction, _ x: Value, file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { add(.unary(Unary(f)), [x], file, line) }
+  ) -> Value { enter(file, line, [x]) { _ in add(.unary(Unary(f)), [x]) } }
 
   package func binary(
     _ f: BinaryFunction, _ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let (x, y) = aligned(a, b, file, line)
-    return add(.binary(Binary(f)), [x, y], file, line)
+    enter(file, line, [a, b]) { _ throws(DLCError) in
+      let (x, y) = try aligned(a, b)
+      return add(.binary(Binary(f)), [x, y])
+    }
   }
 
   package func compare(
     _ c: Comparison, _ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let (x, y) = aligned(a, b, file, line)
-    return add(.compare(Compare(c)), [x, y], file, line)
+    enter(file, line, [a, b]) { _ throws(DLCError) in
+      let (x, y) = try aligned(a, b)
+      return add(.compare(Compare(c)), [x, y])
+    }
   }
 
   /// Both operands broadcast to their common shape: axes are matched from the last one, and size 1
   /// stretches.
-  private func aligned(_ a: Value, _ b: Value, _ file: StaticString, _ line: UInt) -> (Value, Value)
-  {
-    if a.shape == b.shape || failure != nil { return (a, b) }
-    var shape: [Dimension] = []
-    let rank = max(a.rank, b.rank)
-    for axis in 0..<rank {
-      let x = axis - (rank - a.rank) >= 0 ? a.shape[axis - (rank - a.rank)] : 1
-      let y = axis - (rank - b.rank) >= 0 ? b.shape[axis - (rank - b.rank)] : 1
-      guard x == y || x == 1 || y == 1 else {
-        let bad = fail(
-          DLCError(
-            .type, "shapes \(a.type) and \(b.type) do not broadcast together", at: "\(file):\(line)"
-          ))
-        return (bad, bad)
-      }
-      shape.append(x == 1 ? y : x)
+  private func aligned(_ a: Value, _ b: Value) throws(DLCError) -> (Value, Value) {
+    guard a.dataType == b.dataType else {
+      throw DLCError(
+        .type, "the operands are \(a.type) and \(b.type)", remedy: "convert one of them")
     }
-    return (
-      broadcast(a, to: shape, file: file, line: line),
-      broadcast(b, to: shape, file: file, line: line)
-    )
+    if a.shape == b.shape { return (a, b) }
+    let shape = try commonShape(a, b)
+    return (broadcast(a, to: shape), broadcast(b, to: shape))
   }
 
+  private func commonShape(_ a: Value, _ b: Value) throws(DLCError) -> [Dimension] {
+    let rank = Swift.max(a.rank, b.rank)
+    func wide(_ v: Value) -> [Dimension] {
+      [Dimension](repeating: 1, count: rank - v.rank) + v.shape
+    }
+    var shape: [Dimension] = []
+    for (p, q) in zip(wide(a), wide(b)) {
+      guard p == q || p == 1 || q == 1 else {
+        throw DLCError(.type, "shapes \(a.type) and \(b.type) do not broadcast together")
+      }
+      shape.append(p == 1 ? q : p)
+    }
+    return shape
+  }
+
+  /// Elements of `a` where the predicate is true, else of `b`; all broadcast to the shape of `a` and
+  /// `b` together.
   public func select(
     _ predicate: Value, _ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let (x, y) = aligned(a, b, file, line)
-    let p = broadcast(predicate, to: x.shape, file: file, line: line)
-    return add(.select(Select()), [p, x, y], file, line)
+    enter(file, line, [predicate, a, b]) { _ throws(DLCError) in
+      let (x, y) = try aligned(a, b)
+      return add(.select(Select()), [broadcast(predicate, to: x.shape), x, y])
+    }
   }
 
   public func clamp(
     _ x: Value, _ low: Double, _ high: Double, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    add(
-      .clamp(Clamp()), [constant(low, like: x), x, constant(high, like: x)], file, line)
+    enter(file, line, [x]) { _ in
+      add(.clamp(Clamp()), [constant(low, like: x), x, constant(high, like: x)])
+    }
   }
 
   public func convert(
     _ x: Value, _ type: DataType, file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { x.dataType == type ? x : add(.convert(Convert(type)), [x], file, line) }
+  ) -> Value {
+    enter(file, line, [x]) { _ in x.dataType == type ? x : add(.convert(Convert(type)), [x]) }
+  }
 
+  /// The elements in row-major order in another shape of as many.
   public func reshape(
     _ x: Value, _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { x.shape == shape ? x : add(.reshape(Reshape(shape)), [x], file, line) }
+  ) -> Value {
+    enter(file, line, [x]) { _ in x.shape == shape ? x : add(.reshape(Reshape(shape)), [x]) }
+  }
 
+  /// Axis i of the result is axis `permutation[i]` of the operand.
   public func transpose(
     _ x: Value, _ permutation: [Int], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    permutation == Array(0..<x.rank) ? x : add(.transpose(Transpose(permutation)), [x], file, line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      let order = try x.axes(permutation)
+      return order == Array(0..<x.rank) ? x : add(.transpose(Transpose(order)), [x])
+    }
   }
 
   /// Repeats along new leading axes and along axes of size 1 (NumPy's rule).
   public func broadcast(
     _ x: Value, to shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    if x.shape == shape { return x }
-    let axes = x.shape.indices.map { $0 + shape.count - x.rank }
-    return add(.broadcast(Broadcast(shape, axes: axes)), [x], file, line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      if x.shape == shape { return x }
+      guard shape.count >= x.rank else {
+        throw DLCError(.type, "\(x.type) cannot be broadcast to \(TensorType(x.dataType, shape))")
+      }
+      let axes = x.shape.indices.map { $0 + shape.count - x.rank }
+      return add(.broadcast(Broadcast(shape, axes: axes)), [x])
+    }
   }
 
   /// Operand axis i becomes axis `axes[i]` of the result.
   public func broadcast(
     _ x: Value, to shape: [Dimension], axes: [Int], file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { add(.broadcast(Broadcast(shape, axes: axes)), [x], file, line) }
+  ) -> Value {
+    enter(file, line, [x]) { _ throws(DLCError) in
+      let result = TensorType(x.dataType, shape)
+      var places: [Int] = []
+      for axis in axes { places.append(try result.axis(axis)) }
+      return add(.broadcast(Broadcast(shape, axes: places)), [x])
+    }
+  }
 
   public func slice(
     _ x: Value, from starts: [Dimension], to limits: [Dimension], strides: [Int]? = nil,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let steps = strides ?? [Int](repeating: 1, count: starts.count)
-    if starts.allSatisfy({ $0 == 0 }), limits == x.shape, steps.allSatisfy({ $0 == 1 }) { return x }
-    return add(.slice(Slice(starts, limits, strides: steps)), [x], file, line)
+    enter(file, line, [x]) { _ in
+      let steps = strides ?? [Int](repeating: 1, count: starts.count)
+      if starts == x.shape.map({ _ in 0 }), limits == x.shape, steps == x.shape.map({ _ in 1 }) {
+        return x
+      }
+      return add(.slice(Slice(starts, limits, strides: steps)), [x])
+    }
   }
 
   /// The part of one axis from `start` up to, not including, `limit`.
@@ -139,45 +230,61 @@ extension FunctionBuilder {
     _ x: Value, axis: Int, from start: Dimension, to limit: Dimension,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    var (starts, limits) = (x.shape.map { _ in Dimension(0) }, x.shape)
-    guard x.shape.indices.contains(axis) else {
-      return fail(DLCError(.type, "\(x.type) has no axis \(axis)", at: "\(file):\(line)"))
+    enter(file, line, [x]) { _ throws(DLCError) in
+      var (starts, limits) = (x.shape.map { _ in Dimension(0) }, x.shape)
+      let axis = try x.axis(axis)
+      starts[axis] = start
+      limits[axis] = limit
+      return slice(x, from: starts, to: limits)
     }
-    starts[axis] = start
-    limits[axis] = limit
-    return slice(x, from: starts, to: limits, file: file, line: line)
   }
 
+  /// `x` with `low` and `high` elements of `fill` around each axis (negative amounts cut off) and
+  /// `interior` ones between its elements.
   public func pad(
     _ x: Value, _ fill: Double, low: [Dimension], high: [Dimension], interior: [Int]? = nil,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let interior = interior ?? low.map { _ in 0 }
-    if (low + high).allSatisfy({ $0 == 0 }) && interior.allSatisfy({ $0 == 0 }) { return x }
-    return add(
-      .pad(Pad(low: low, high: high, interior: interior)),
-      [x, constant(fill, x.dataType, file: file, line: line)], file, line)
+    enter(file, line, [x]) { _ in
+      let interior = interior ?? low.map { _ in 0 }
+      let zeros = x.shape.map { _ in 0 }
+      let none = zeros.map { Dimension($0) }
+      if low == none, high == none, interior == zeros { return x }
+      return add(
+        .pad(Pad(low: low, high: high, interior: interior)), [x, constant(fill, x.dataType)])
+    }
   }
 
+  /// Values side by side along an axis; all other sizes are alike.
   public func concatenate(
     _ parts: [Value], axis: Int, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    parts.count == 1 ? parts[0] : add(.concatenate(Concatenate(axis: axis)), parts, file, line)
+    enter(file, line, parts) { _ throws(DLCError) in
+      guard let first = parts.first else {
+        throw DLCError(.type, "there is nothing to concatenate")
+      }
+      let axis = try first.axis(axis)
+      return parts.count == 1 ? first : add(.concatenate(Concatenate(axis: axis)), parts)
+    }
   }
 
   public func reverse(
     _ x: Value, axes: [Int], file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { add(.reverse(Reverse(axes)), [x], file, line) }
+  ) -> Value {
+    enter(file, line, [x]) { _ throws(DLCError) in add(.reverse(Reverse(try x.axes(axes))), [x]) }
+  }
 
   package func reduce(
     _ combiner: Combiner, _ x: Value, axes: [Int], keepAxes: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let axes = axes.map { $0 < 0 ? $0 + x.rank : $0 }
-    let result = add(.reduce(Reduce(combiner, axes: axes)), [x], file, line)
-    guard keepAxes else { return result }
-    let shape = x.shape.enumerated().map { axes.contains($0.offset) ? 1 : $0.element }
-    return reshape(result, shape, file: file, line: line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      let axes = try x.axes(axes)
+      let result = add(.reduce(Reduce(combiner, axes: axes)), [x])
+      guard keepAxes else { return result }
+      return reshape(
+        result, x.shape.enumerated().map { axes.contains($0.offset) ? 1 : $0.element })
+    }
   }
 
   /// The index of the first largest element along an axis.
@@ -185,25 +292,33 @@ extension FunctionBuilder {
     _ x: Value, axis: Int, _ type: DataType = .int32, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    add(.argReduce(ArgReduce(largest: true, axis: axis, indexType: type)), [x], file, line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      add(.argReduce(ArgReduce(largest: true, axis: try x.axis(axis), indexType: type)), [x])
+    }
   }
 
+  /// The index of the first smallest element along an axis.
   public func argmin(
     _ x: Value, axis: Int, _ type: DataType = .int32, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    add(.argReduce(ArgReduce(largest: false, axis: axis, indexType: type)), [x], file, line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      add(.argReduce(ArgReduce(largest: false, axis: try x.axis(axis), indexType: type)), [x])
+    }
   }
 
+  /// Products summed over pairs of contracting axes; the result has the batch axes, then the free axes
+  /// of `a`, then those of `b`.
   public func dotGeneral(
     _ a: Value, _ b: Value, lhsBatch: [Int] = [], rhsBatch: [Int] = [], lhsContracting: [Int],
     rhsContracting: [Int], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    add(
-      .dotGeneral(
-        DotGeneral(
-          lhsBatch: lhsBatch, rhsBatch: rhsBatch, lhsContracting: lhsContracting,
-          rhsContracting: rhsContracting)), [a, b], file, line)
+    enter(file, line, [a, b]) { _ throws(DLCError) in
+      let dot = DotGeneral(
+        lhsBatch: try a.axes(lhsBatch), rhsBatch: try b.axes(rhsBatch),
+        lhsContracting: try a.axes(lhsContracting), rhsContracting: try b.axes(rhsContracting))
+      return add(.dotGeneral(dot), [a, b])
+    }
   }
 
   /// Input [n, c, spatial...], kernel [m, c/groups, kernel...]; cross-correlation.
@@ -212,15 +327,17 @@ extension FunctionBuilder {
     inputDilation: [Int]? = nil, kernelDilation: [Int]? = nil, groups: Int = 1,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let ones = [Int](repeating: 1, count: max(x.rank - 2, 0))
-    return add(
-      .convolution(
-        Convolution(
-          ConvolutionGeometry(
-            strides: strides ?? ones, paddingLow: padding?.map(\.low) ?? ones.map { _ in 0 },
-            paddingHigh: padding?.map(\.high) ?? ones.map { _ in 0 },
-            inputDilation: inputDilation ?? ones, kernelDilation: kernelDilation ?? ones,
-            groups: groups))), [x, kernel], file, line)
+    enter(file, line, [x, kernel]) { _ in
+      let ones = [Int](repeating: 1, count: Swift.max(x.rank - 2, 0))
+      return add(
+        .convolution(
+          Convolution(
+            ConvolutionGeometry(
+              strides: strides ?? ones, paddingLow: padding?.map(\.low) ?? ones.map { _ in 0 },
+              paddingHigh: padding?.map(\.high) ?? ones.map { _ in 0 },
+              inputDilation: inputDilation ?? ones, kernelDilation: kernelDilation ?? ones,
+              groups: groups))), [x, kernel])
+    }
   }
 
   /// Combines windows over the trailing axes; leading axes are left alone.
@@ -228,16 +345,25 @@ extension FunctionBuilder {
     _ combiner: Combiner, _ x: Value, window: [Int], strides: [Int],
     padding: [(low: Int, high: Int)]? = nil, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    let lead = max(x.rank - window.count, 0)
-    func full(_ list: [Int], _ fill: Int) -> [Int] { [Int](repeating: fill, count: lead) + list }
-    return add(
-      .reduceWindow(
-        ReduceWindow(
-          WindowGeometry(
-            combiner: combiner, window: full(window, 1), strides: full(strides, 1),
-            dilation: full(window.map { _ in 1 }, 1),
-            paddingLow: full(padding?.map(\.low) ?? window.map { _ in 0 }, 0),
-            paddingHigh: full(padding?.map(\.high) ?? window.map { _ in 0 }, 0)))), [x], file, line)
+    enter(file, line, [x]) { _ throws(DLCError) in
+      let low = padding?.map(\.low) ?? window.map { _ in 0 }
+      let high = padding?.map(\.high) ?? window.map { _ in 0 }
+      guard window.count <= x.rank, strides.count == window.count, low.count == window.count else {
+        throw DLCError(
+          .type,
+          "a window of \(window.count) axes with \(strides.count) strides and \(low.count) paddings does not go over \(x.type)"
+        )
+      }
+      let lead = x.rank - window.count
+      func full(_ list: [Int], _ fill: Int) -> [Int] { [Int](repeating: fill, count: lead) + list }
+      return add(
+        .reduceWindow(
+          ReduceWindow(
+            WindowGeometry(
+              combiner: combiner, window: full(window, 1), strides: full(strides, 1),
+              dilation: full(window.map { _ in 1 }, 1), paddingLow: full(low, 0),
+              paddingHigh: full(high, 0)))), [x])
+    }
   }
 
   /// A reduced value spread again over the axes that its reduction removed.
@@ -250,99 +376,14 @@ extension FunctionBuilder {
   }
 }
 
-extension FunctionBuilder {
-  public func negate(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.negate, x, file: file, line: line)
+extension DataType {
+  /// Whether a constant of this type can be the number: floats round it, integers do not.
+  fileprivate func holds(_ number: Double) -> Bool {
+    if isFloat { return true }
+    guard let integer = Int128(exactly: number) else { return false }
+    switch self {
+    case .uint64: return integer >= 0 && integer <= Int128(UInt64.max)
+    default: return integer >= integerRange.lowerBound && integer <= integerRange.upperBound
+    }
   }
-  public func abs(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.abs, x, file: file, line: line)
-  }
-  public func sign(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.sign, x, file: file, line: line)
-  }
-  public func exponential(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.exponential, x, file: file, line: line)
-  }
-  public func log(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.log, x, file: file, line: line)
-  }
-  public func logPlusOne(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.log_plus_one, x, file: file, line: line)
-  }
-  public func sqrt(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.sqrt, x, file: file, line: line)
-  }
-  public func rsqrt(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.rsqrt, x, file: file, line: line)
-  }
-  public func tanh(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.tanh, x, file: file, line: line)
-  }
-  /// 1 / (1 + e^-x)
-  public func logistic(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.logistic, x, file: file, line: line)
-  }
-  public func sine(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.sine, x, file: file, line: line)
-  }
-  public func cosine(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.cosine, x, file: file, line: line)
-  }
-  public func erf(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.erf, x, file: file, line: line)
-  }
-  public func erfc(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.erfc, x, file: file, line: line)
-  }
-  public func maximum(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line)
-    -> Value
-  { binary(.maximum, a, b, file: file, line: line) }
-  public func minimum(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line)
-    -> Value
-  { binary(.minimum, a, b, file: file, line: line) }
-  public func power(_ a: Value, _ b: Value, file: StaticString = #fileID, line: UInt = #line)
-    -> Value
-  { binary(.power, a, b, file: file, line: line) }
-  public func sum(
-    _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
-    line: UInt = #line
-  ) -> Value { reduce(.sum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
-  public func max(
-    _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
-    line: UInt = #line
-  ) -> Value { reduce(.maximum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
-  public func min(
-    _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
-    line: UInt = #line
-  ) -> Value { reduce(.minimum, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
-
-  private func max(_ a: Int, _ b: Int) -> Int { Swift.max(a, b) }
-}
-
-extension Value {
-  public static func + (a: Value, b: Value) -> Value {
-    FunctionBuilder.innermost(a, b).binary(.add, a, b)
-  }
-  public static func - (a: Value, b: Value) -> Value {
-    FunctionBuilder.innermost(a, b).binary(.subtract, a, b)
-  }
-  public static func * (a: Value, b: Value) -> Value {
-    FunctionBuilder.innermost(a, b).binary(.multiply, a, b)
-  }
-  public static func / (a: Value, b: Value) -> Value {
-    FunctionBuilder.innermost(a, b).binary(.divide, a, b)
-  }
-  public static func & (a: Value, b: Value) -> Value {
-    FunctionBuilder.innermost(a, b).binary(.and, a, b)
-  }
-  public static func | (a: Value, b: Value) -> Value {
-    FunctionBuilder.innermost(a, b).binary(.or, a, b)
-  }
-  public static prefix func - (a: Value) -> Value { a.builder.unary(.negate, a) }
-  public static func + (a: Value, b: Double) -> Value { a + a.builder.constant(b, a.dataType) }
-  public static func - (a: Value, b: Double) -> Value { a - a.builder.constant(b, a.dataType) }
-  public static func * (a: Value, b: Double) -> Value { a * a.builder.constant(b, a.dataType) }
-  public static func / (a: Value, b: Double) -> Value { a / a.builder.constant(b, a.dataType) }
-  public static func * (a: Double, b: Value) -> Value { b * a }
-  public static func - (a: Double, b: Value) -> Value { b.builder.constant(a, b.dataType) - b }
 }

@@ -179,6 +179,15 @@ package struct Graph: Hashable, Sendable {
     return results
   }
 
+  /// A value, and all that are computed from it.
+  package func dependents(of value: ValueID) -> Set<ValueID> {
+    var reached: Set<ValueID> = [value]
+    for node in nodes where node.operands.contains(where: { reached.contains($0) }) {
+      reached.formUnion(node.results)
+    }
+    return reached
+  }
+
   /// How often each value is used, escapes included.
   package var useCounts: [Int] {
     var counts = [Int](repeating: 0, count: types.count)

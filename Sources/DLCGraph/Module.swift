@@ -90,8 +90,11 @@ public struct Module: Hashable, Sendable {
   /// - Throws: `.binding` when there is no such state, or the value's type does not fit it.
   public mutating func setValue(_ value: Tensor, of name: String) throws(DLCError) {
     guard let index = states.firstIndex(where: { $0.name == name }) else {
-      throw DLCError(.binding, "module '\(self.name)' has no state '\(name)'")
+      throw DLCError(
+        .binding, "module '\(self.name)' has no state '\(name)'",
+        remedy: Spelling.remedy(for: name, among: states.map(\.name)))
     }
+    try value.check()
     let type = states[index].type
     guard type.dataType == value.dataType, type.rank == value.shape.count else {
       throw DLCError(.binding, "state '\(name)' is \(type), the value is \(value.type)")
@@ -108,10 +111,9 @@ public struct Module: Hashable, Sendable {
     var sizes = explicit
     for (name, size) in explicit {
       guard dimensions.contains(where: { $0.name == name }) else {
-        let known = dimensions.map(\.name).joined(separator: ", ")
         throw DLCError(
           .binding, "module '\(self.name)' has no dimension '\(name)'",
-          remedy: known.isEmpty ? "it has none" : "it has \(known)")
+          remedy: Spelling.remedy(for: name, among: dimensions.map(\.name)))
       }
       guard size >= 0, size <= TensorType.maximumElementCount else {
         throw DLCError(.binding, "dimension '\(name)' cannot be \(size)")
@@ -126,7 +128,7 @@ public struct Module: Hashable, Sendable {
       for (dimension, size) in zip(array.declared.shape, array.shape) {
         guard let name = dimension.name else { continue }
         if let known = sizes[name], known != size {
-          let origin = source[name].map { "array '\($0)'" } ?? "--dim"
+          let origin = source[name].map { "array '\($0)'" } ?? "the sizes given"
           throw DLCError(
             .binding,
             "dimension '\(name)' is \(known) by \(origin) but \(size) by array '\(array.name)'")

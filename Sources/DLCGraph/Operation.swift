@@ -140,6 +140,13 @@ package enum Operation: Hashable, Sendable {
   package var mnemonic: String { definition.mnemonic }
   package var attributes: [Attribute] { definition.attributes }
 
+  /// The sizes among the attributes.
+  package var sizes: [Dimension] {
+    attributes.flatMap { attribute -> [Dimension] in
+      if case .dimensions(let list) = attribute.value { list } else { [] }
+    }
+  }
+
   /// The graphs that the operation holds.
   package var regions: [Graph] {
     switch self {

@@ -141,6 +141,7 @@ public struct Interpreter: Sendable {
       guard let tensor = source[argument.name] else {
         throw DLCError(.binding, "\(argument.kind) '\(argument.name)' has no value")
       }
+      try tensor.check()
       guard tensor.type == argument.type else {
         throw DLCError(
           .binding, "\(argument.kind) '\(argument.name)' is \(tensor.type), not \(argument.type)")

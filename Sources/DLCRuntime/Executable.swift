@@ -66,7 +66,7 @@ public final class Executable: Sendable {
       throw DLCError(
         .memory, "a run needs \(needed) bytes, this machine has \(physicalMemory)",
         at: program.name,
-        remedy: "bind smaller sizes with --dim")
+        remedy: "bind smaller sizes")
     }
     guard constants.bytes.count >= program.constantBytes else {
       throw DLCError(.format, "the program's constants are incomplete")
@@ -111,8 +111,11 @@ public final class Executable: Sendable {
     var positions: [(Int, TensorStorage)] = []
     for (name, value) in values {
       guard let position = program.states.firstIndex(where: { $0.name == name }) else {
-        throw DLCError(.binding, "the program has no state '\(name)'")
+        throw DLCError(
+          .binding, "the program has no state '\(name)'",
+          remedy: Spelling.remedy(for: name, among: program.states.map(\.name)))
       }
+      try value.check()
       let wanted = TensorType(program.states[position].type, sizes: program.states[position].shape)
       guard value.type == wanted else {
         throw DLCError(.binding, "state '\(name)' is \(wanted), the value is \(value.type)")
@@ -168,10 +171,12 @@ public final class Executable: Sendable {
   }
 
   /// Runs the function into arrays that the caller keeps, so that repeated runs allocate nothing.
+  /// - Parameter results: arrays of the results' types, in their order.
+  /// - Throws: as the other `run`, and `.binding` when the arrays are not those of the results.
   public func run(_ inputs: [String: Tensor], into results: inout [Tensor], threads: Int? = nil)
     throws(DLCError)
   {
-    let context = try takeContext(max(1, threads ?? availableProcessors))
+    let context = try takeContext(try workerCount(threads))
     defer { contexts.withLock { $0.append(context) } }
     try run(inputs, into: &results, context)
   }
@@ -188,6 +193,7 @@ public final class Executable: Sendable {
           .binding, "input '\(port.name)' is missing",
           remedy: "it is \(TensorType(slot.type, sizes: slot.shape))")
       }
+      try tensor.check()
       guard tensor.dataType == slot.type, tensor.shape == slot.shape else {
         throw DLCError(
           .binding,
@@ -201,14 +207,25 @@ public final class Executable: Sendable {
       if let extra = inputs.keys.filter({ !known.contains($0) }).min() {
         throw DLCError(
           .binding, "there is no input '\(extra)'",
-          remedy: "the inputs are \(known.sorted().joined(separator: ", "))")
+          remedy: Spelling.remedy(for: extra, among: known.sorted()))
       }
     }
-    precondition(results.count == program.outputs.count)
+    guard results.count == program.outputs.count else {
+      throw DLCError(
+        .binding, "there are \(program.outputs.count) results, and arrays for \(results.count)",
+        remedy: "the results are \(program.outputs.map(\.name).joined(separator: ", "))")
+    }
     var targets: [UnsafeMutableRawPointer?] = []
     targets.reserveCapacity(results.count)
     for (index, port) in program.outputs.enumerated() {
-      precondition(results[index].shape == program[port.buffer].shape)
+      let slot = program[port.buffer]
+      try results[index].check()
+      guard results[index].dataType == slot.type, results[index].shape == slot.shape else {
+        throw DLCError(
+          .binding,
+          "the array for result '\(port.name)' is \(results[index].type), the program gives \(TensorType(slot.type, sizes: slot.shape))"
+        )
+      }
       targets.append(results[index].withUnsafeMutableBytes { $0.baseAddress })
     }
     if program.states.contains(where: \.isUpdated) {
@@ -231,7 +248,7 @@ public final class Executable: Sendable {
   package func profile(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [Double]
   {
     // Not one of the contexts that other runs may take.
-    let context = try newContext(max(1, threads ?? availableProcessors))
+    let context = try newContext(try workerCount(threads))
     context.times = [Double](repeating: 0, count: program.steps.count)
     var results = emptyResults
     try run(inputs, into: &results, context)
@@ -269,7 +286,7 @@ public final class Executable: Sendable {
         guard let value else {
           throw DLCError(
             .binding, "state '\(port.name)' has no value",
-            remedy: "give it with --params, or initialise it from a seed")
+            remedy: "set it, or initialise it from a seed")
         }
         values.append(value)
       }
@@ -284,6 +301,14 @@ public final class Executable: Sendable {
       store.prepared = storage
       return (values, storage)
     }
+  }
+
+  private func workerCount(_ threads: Int?) throws(DLCError) -> Int {
+    guard let threads else { return availableProcessors }
+    guard threads >= 1, threads <= 1024 else {
+      throw DLCError(.usage, "a run takes 1 to 1024 threads, not \(threads)")
+    }
+    return threads
   }
 
   private func takeContext(_ workers: Int) throws(DLCError) -> Context {

@@ -13,6 +13,8 @@ public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
   public var location: String
   /// What the user can do about it; empty when the message says it all.
   public var remedy: String
+  /// Mistakes that were found with this one and do not follow from it.
+  public var others: [DLCError] = []
 
   public init(_ code: Code, _ message: String, at location: String = "", remedy: String = "") {
     self.code = code
@@ -21,18 +23,20 @@ public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
     self.remedy = remedy
   }
 
-  /// The same error with `place` put before its location.
+  /// The same error, and those found with it, with `place` put before their locations.
   package func within(_ place: String) -> DLCError {
     var copy = self
     copy.location = location.isEmpty ? place : "\(place): \(location)"
+    copy.others = others.map { $0.within(place) }
     return copy
   }
 
-  /// One line: the message, then `[location]`, then what to do.
+  /// One line: the message, then `[location]`, then what to do. One more line for each of the others.
   public var description: String {
     var text = message
     if !location.isEmpty { text += " [\(location)]" }
     if !remedy.isEmpty { text += "; \(remedy)" }
-    return String(text.map { $0.isNewline ? " " : $0 })
+    let line = String(text.map { $0.isNewline ? " " : $0 })
+    return ([line] + others.map(\.description)).joined(separator: "\n")
   }
 }

@@ -1,14 +1,17 @@
 /// A size: an integer, or an expression over named dimensions (sums, products, floor division).
 ///
-/// Expressions are kept in a canonical polynomial form, so that `n + n` equals `2*n`. Arithmetic
-/// wraps; sizes are range-checked where a dimension is evaluated, never by a trap.
+/// Expressions are kept in a canonical polynomial form, so that `n + n` equals `2*n`. Nothing here
+/// traps: a malformed literal, an overflow or a division by zero makes an invalid dimension, all
+/// arithmetic with it gives the same one, and the function that is given it reports the mistake.
 public struct Dimension: Hashable, Sendable, CustomStringConvertible, ExpressibleByIntegerLiteral,
   ExpressibleByStringLiteral
 {
-  /// An indivisible factor: a name, or a floor division that does not simplify.
+  /// An indivisible factor: a name, or a floor division that does not simplify. A dimension that could
+  /// not be made is one factor that says why.
   package indirect enum Factor: Hashable, Sendable {
     case name(String)
     case quotient(Dimension, Dimension)
+    case invalid(String)
   }
 
   package struct Term: Hashable, Sendable {
@@ -24,13 +27,35 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
   public init(_ size: Int) { terms = size == 0 ? [] : [Term(coefficient: size, factors: [])] }
   public init(integerLiteral value: Int) { self.init(value) }
 
-  /// A named dimension.
-  public init(name: String) { terms = [Term(coefficient: 1, factors: [.name(name)])] }
+  /// A named dimension; invalid unless `isName(name)`.
+  public init(name: String) {
+    self = Self.isName(name) ? Self.named(name) : Self.invalid("'\(name)' cannot name a dimension")
+  }
 
-  /// An expression such as `"n"`, `"H-k+1"` or `"(d+1)//2"`; a malformed literal is a programming
-  /// error. Use `init(parsing:)` for text that comes from elsewhere.
+  /// A named dimension, whatever the name: dlc's own names are none that a user can write.
+  package static func named(_ name: String) -> Dimension {
+    Dimension(terms: [Term(coefficient: 1, factors: [.name(name)])])
+  }
+
+  /// An expression such as `"n"`, `"H-k+1"` or `"(d+1)//2"`; invalid when the text is malformed. Use
+  /// `init(parsing:)` for text that comes from elsewhere.
   public init(stringLiteral value: String) {
-    do { self = try Dimension(parsing: value) } catch { preconditionFailure("\(error)") }
+    do { self = try Dimension(parsing: value) } catch { self = Self.invalid("\(error)") }
+  }
+
+  package static func invalid(_ reason: String) -> Dimension {
+    Dimension(terms: [Term(coefficient: 1, factors: [.invalid(reason)])])
+  }
+
+  /// A size of a value that could not be made, whose mistake is reported already.
+  package static let unknown = invalid("")
+
+  /// Why it could not be made; nil for a sound dimension.
+  package var problem: String? {
+    if terms.count == 1, terms[0].factors.count == 1, case .invalid(let why) = terms[0].factors[0] {
+      return why
+    }
+    return nil
   }
 
   /// The size, if it names no dimension.
@@ -55,49 +80,65 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
         switch factor {
         case .name(let name): result.insert(name)
         case .quotient(let a, let b): result.formUnion(a.names.union(b.names))
+        case .invalid: break
         }
       }
     }
     return result
   }
 
+  /// The sum of terms, those with equal factors united.
   private static func collect(_ terms: [Term]) -> Dimension {
     var byKey: [String: Term] = [:]
     for term in terms {
-      let key = term.key
-      if let known = byKey[key] {
-        byKey[key]!.coefficient = known.coefficient &+ term.coefficient
-      } else {
-        byKey[key] = term
-      }
+      guard let known = byKey.updateValue(term, forKey: term.key) else { continue }
+      let (sum, overflow) = known.coefficient.addingReportingOverflow(term.coefficient)
+      if overflow { return invalid("a size is beyond 64 bits") }
+      byKey[term.key]!.coefficient = sum
     }
     return Dimension(
       terms: byKey.filter { $0.value.coefficient != 0 }.sorted { $0.key < $1.key }.map(\.value))
   }
 
-  public static func + (a: Dimension, b: Dimension) -> Dimension { collect(a.terms + b.terms) }
+  private static func invalid(among a: Dimension, _ b: Dimension) -> Dimension? {
+    a.problem != nil ? a : b.problem != nil ? b : nil
+  }
+
+  public static func + (a: Dimension, b: Dimension) -> Dimension {
+    invalid(among: a, b) ?? collect(a.terms + b.terms)
+  }
 
   public static func - (a: Dimension, b: Dimension) -> Dimension { a + b * Dimension(-1) }
 
   public static func * (a: Dimension, b: Dimension) -> Dimension {
+    if let invalid = invalid(among: a, b) { return invalid }
+    guard a.terms.count <= maximumTerms / max(b.terms.count, 1) else {
+      return invalid("a size is a sum of too many products")
+    }
     var terms: [Term] = []
     for x in a.terms {
       for y in b.terms {
         let factors = (x.factors + y.factors).sorted { $0.description < $1.description }
-        terms.append(Term(coefficient: x.coefficient &* y.coefficient, factors: factors))
+        let (product, overflow) = x.coefficient.multipliedReportingOverflow(by: y.coefficient)
+        if overflow { return invalid("a size is beyond 64 bits") }
+        terms.append(Term(coefficient: product, factors: factors))
       }
     }
     return collect(terms)
   }
 
-  /// Floor division. Division by a constant takes out the terms that divide evenly.
+  /// So many terms a product may have.
+  private static let maximumTerms = 1 << 16
+
+  /// Floor division by a positive size. Division by a constant takes out the terms that divide
+  /// evenly.
   public static func / (a: Dimension, b: Dimension) -> Dimension {
+    if let invalid = invalid(among: a, b) { return invalid }
+    if let divisor = b.constant, divisor < 1 { return invalid("size '\(a)' is divided by \(divisor)") }
     if b.constant == 1 { return a }
-    if a == b, b.constant != 0 { return 1 }
-    if let x = a.constant, let y = b.constant, y != 0, !(x == .min && y == -1) {
-      return Dimension(floorDivide(x, y))
-    }
-    if let y = b.constant, y > 1 {
+    if a == b { return 1 }
+    if let x = a.constant, let y = b.constant { return Dimension(floorDivide(x, y)) }
+    if let y = b.constant {
       let even = a.terms.filter { $0.coefficient % y == 0 }
       if !even.isEmpty {
         let rest = Dimension(terms: a.terms.filter { $0.coefficient % y != 0 })
@@ -106,10 +147,18 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
         return rest.terms.isEmpty ? whole : whole + rest / b
       }
     }
-    return Dimension(terms: [Term(coefficient: 1, factors: [.quotient(a, b)])])
+    let factor = Factor.quotient(a, b)
+    if factor.description.utf8.count > maximumText {
+      return invalid("a size is too long an expression")
+    }
+    return Dimension(terms: [Term(coefficient: 1, factors: [factor])])
   }
 
-  public static func floorDivide(_ a: Int, _ b: Int) -> Int {
+  /// The longest text of a division, which bounds how deep they are nested.
+  private static let maximumText = 1 << 12
+
+  /// The quotient rounded down, for a positive divisor.
+  package static func floorDivide(_ a: Int, _ b: Int) -> Int {
     let quotient = a / b
     return a % b != 0 && (a < 0) != (b < 0) ? quotient - 1 : quotient
   }
@@ -125,10 +174,11 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
         switch factor {
         case .name(let name):
           guard let bound = bindings[name] else {
-            throw DLCError(
-              .dimension, "dimension '\(name)' has no size", remedy: "bind it with --dim \(name)=N")
+            throw DLCError(.dimension, "dimension '\(name)' has no size", remedy: "bind it to one")
           }
           value = bound
+        case .invalid(let reason):
+          throw DLCError(.dimension, reason.isEmpty ? "a size is not known" : reason)
         case .quotient(let a, let b):
           let divisor = try b.evaluate(bindings)
           let dividend = try a.evaluate(bindings)
@@ -177,6 +227,7 @@ extension Dimension.Factor: CustomStringConvertible {
     switch self {
     case .name(let name): name
     case .quotient(let a, let b): "(\(Self.grouped(a))//\(Self.grouped(b)))"
+    case .invalid: "?"
     }
   }
 

@@ -8,6 +8,7 @@ extension Dimension {
     var parser = DimensionParser(text: text, bytes: Array(text.utf8))
     let value = try parser.sum(depth: 0)
     guard parser.position == parser.bytes.count else { throw parser.failure() }
+    if let problem = value.problem { throw DLCError(.dimension, problem) }
     self = value
   }
 
@@ -87,7 +88,7 @@ private struct DimensionParser {
     }
     if Self.isNameStart(byte) {
       while position < bytes.count, Self.isNamePart(bytes[position]) { position += 1 }
-      return Dimension(name: String(decoding: bytes[start..<position], as: UTF8.self))
+      return Dimension.named(String(decoding: bytes[start..<position], as: UTF8.self))
     }
     while position < bytes.count, bytes[position] >= 48, bytes[position] <= 57 { position += 1 }
     guard let size = Int(String(decoding: bytes[start..<position], as: UTF8.self)) else {

@@ -2,18 +2,28 @@
 package final class TensorStorage: @unchecked Sendable {
   // Immutable once shared: only `Tensor.withUnsafeMutableBytes` writes, after ensuring uniqueness.
   package let bytes: UnsafeMutableRawBufferPointer
+  /// Why a tensor could not be made; it then has no elements.
+  let problem: DLCError?
   private let owner: AnyObject?
 
   package init(byteCount: Int) {
     let base = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
     bytes = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
+    problem = nil
     owner = nil
   }
 
   /// Borrows read-only memory that `owner` keeps alive.
   package init(borrowing memory: UnsafeRawBufferPointer, owner: AnyObject) {
     bytes = UnsafeMutableRawBufferPointer(mutating: memory)
+    problem = nil
     self.owner = owner
+  }
+
+  init(_ problem: DLCError) {
+    bytes = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    self.problem = problem
+    owner = nil
   }
 
   package var isOwned: Bool { owner == nil }
@@ -22,6 +32,9 @@ package final class TensorStorage: @unchecked Sendable {
 }
 
 /// A dense array in row-major order. A value: copies share storage until one is changed.
+///
+/// Making one does not throw and does not trap: a tensor of a wrong shape or of too few elements is
+/// empty and knows its `problem`, which whatever is given it throws.
 public struct Tensor: Sendable {
   public let dataType: DataType
   public let shape: [Int]
@@ -35,9 +48,16 @@ public struct Tensor: Sendable {
   }
 
   /// A tensor of zeros.
-  public init(zeros dataType: DataType, _ shape: [Int]) {
-    self.init(uninitialized: dataType, shape)
-    storage.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  public init(
+    zeros dataType: DataType, _ shape: [Int], file: StaticString = #fileID, line: UInt = #line
+  ) {
+    do throws(DLCError) {
+      try TensorType(dataType, sizes: shape).validate()
+      self.init(uninitialized: dataType, shape)
+      storage.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+    } catch {
+      self.init(dataType, error.within("\(file):\(line)"))
+    }
   }
 
   package init(dataType: DataType, shape: [Int], storage: TensorStorage) {
@@ -47,31 +67,53 @@ public struct Tensor: Sendable {
     self.storage = storage
   }
 
-  /// A float32 tensor of the given elements in row-major order.
-  /// - Precondition: there are as many elements as the shape says.
-  public init(_ shape: [Int], _ elements: [Float]) {
-    self.init(copying: .float32, shape, elements)
+  /// A tensor that could not be made.
+  private init(_ dataType: DataType, _ problem: DLCError) {
+    self.dataType = dataType
+    shape = [0]
+    storage = TensorStorage(problem)
   }
 
-  public init(_ shape: [Int], _ elements: [Double]) {
-    self.init(copying: .float64, shape, elements)
-  }
+  /// A float32 tensor of the given elements in row-major order, as many as the shape says.
+  public init(
+    _ shape: [Int], _ elements: [Float], file: StaticString = #fileID, line: UInt = #line
+  ) { self.init(copying: .float32, shape, elements, file, line) }
 
-  public init(_ shape: [Int], _ elements: [Int32]) {
-    self.init(copying: .int32, shape, elements)
-  }
+  public init(
+    _ shape: [Int], _ elements: [Double], file: StaticString = #fileID, line: UInt = #line
+  ) { self.init(copying: .float64, shape, elements, file, line) }
 
-  public init(_ shape: [Int], _ elements: [Int64]) {
-    self.init(copying: .int64, shape, elements)
-  }
+  public init(
+    _ shape: [Int], _ elements: [Int32], file: StaticString = #fileID, line: UInt = #line
+  ) { self.init(copying: .int32, shape, elements, file, line) }
+
+  public init(
+    _ shape: [Int], _ elements: [Int64], file: StaticString = #fileID, line: UInt = #line
+  ) { self.init(copying: .int64, shape, elements, file, line) }
 
   private init<Element: BitwiseCopyable>(
-    copying dataType: DataType, _ shape: [Int], _ elements: [Element]
+    copying dataType: DataType, _ shape: [Int], _ elements: [Element], _ file: StaticString,
+    _ line: UInt
   ) {
-    precondition(elements.count == shape.reduce(1, *), "\(elements.count) elements for \(shape)")
-    self.init(uninitialized: dataType, shape)
-    elements.withUnsafeBytes { storage.bytes.copyMemory(from: $0) }
+    do throws(DLCError) {
+      let type = TensorType(dataType, sizes: shape)
+      try type.validate()
+      guard elements.count == type.elementCount else {
+        throw DLCError(
+          .type, "\(type) has \(type.elementCount) elements, not the \(elements.count) that are given")
+      }
+      self.init(uninitialized: dataType, shape)
+      elements.withUnsafeBytes { storage.bytes.copyMemory(from: $0) }
+    } catch {
+      self.init(dataType, error.within("\(file):\(line)"))
+    }
   }
+
+  /// Why the tensor could not be made, with the line that tried to; nil for a sound one.
+  public var problem: DLCError? { storage.problem }
+
+  /// Throws what is wrong with the tensor, if something is. All that takes tensors asks this first.
+  package func check() throws(DLCError) { if let problem { throw problem } }
 
   public var count: Int { shape.reduce(1, *) }
   public var byteCount: Int { count * dataType.byteCount }
@@ -119,7 +161,8 @@ public struct Tensor: Sendable {
     }
   }
 
-  /// The elements of an integer or bool tensor, as 64-bit patterns (uint64 wraps).
+  /// The elements as 64-bit integers (uint64 wraps). Those of a floating-point tensor are rounded
+  /// towards zero; what is beyond the range becomes its end, and NaN becomes 0.
   public var integers: [Int64] {
     let raw = UnsafeRawBufferPointer(storage.bytes)
     func read<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) -> [Int64] {
@@ -139,7 +182,7 @@ public struct Tensor: Sendable {
     case .uint32: read(UInt32.self)
     case .uint64: read(UInt64.self)
     case .bool: read(UInt8.self).map { $0 == 0 ? 0 : 1 }
-    default: doubles.map { Int64($0) }
+    default: doubles.map(Int64.init(truncatingWithin:))
     }
   }
 
@@ -181,9 +224,18 @@ public struct Tensor: Sendable {
     if dataType.isFloat {
       self.init(dataType, shape, rounding: [Double](repeating: value, count: count))
     } else {
-      let integer =
-        value.isNaN ? 0 : Int64(clamping: Int128(exactly: value.rounded(.towardZero)) ?? 0)
-      self.init(dataType, shape, truncating: [Int64](repeating: integer, count: count))
+      self.init(
+        dataType, shape,
+        truncating: [Int64](repeating: Int64(truncatingWithin: value), count: count))
+    }
+  }
+}
+
+extension Int64 {
+  /// The number rounded towards zero; the end of the range that it is beyond, and 0 for NaN.
+  package init(truncatingWithin value: Double) {
+    if value.isNaN { self = 0 } else if value >= 0x1p63 { self = .max } else {
+      self = value <= -0x1p63 ? .min : Int64(value)
     }
   }
 }
@@ -191,7 +243,7 @@ public struct Tensor: Sendable {
 extension Tensor: Hashable {
   /// Equal type and equal bits.
   public static func == (a: Tensor, b: Tensor) -> Bool {
-    a.dataType == b.dataType && a.shape == b.shape
+    a.dataType == b.dataType && a.shape == b.shape && a.problem == b.problem
       && (a.storage === b.storage || a.storage.bytes.elementsEqual(b.storage.bytes))
   }
 

@@ -29,14 +29,19 @@ public struct TensorType: Hashable, Sendable, CustomStringConvertible {
   /// The largest tensor, in elements, that dlc accepts.
   package static let maximumElementCount = 1 << 40
 
+  package static let maximumRank = 16
+
   /// Checks that every bound size is in range and that their product is.
   package func validate() throws(DLCError) {
-    guard shape.count <= 16 else {
-      throw DLCError(.type, "a tensor of rank \(shape.count) is not supported (at most 16)")
+    guard shape.count <= Self.maximumRank else {
+      throw DLCError(.type, "a tensor of rank \(shape.count) is not supported (at most \(Self.maximumRank))")
     }
     var count = 1
     for dimension in shape {
-      guard let size = dimension.constant else { continue }
+      guard let size = dimension.constant else {
+        guard let problem = dimension.problem else { continue }
+        throw DLCError(.dimension, problem.isEmpty ? "a size is not known" : problem)
+      }
       guard size >= 0 else { throw DLCError(.type, "type \(self) has a negative size") }
       let (product, overflow) = count.multipliedReportingOverflow(by: max(size, 1))
       guard !overflow, product <= Self.maximumElementCount else {

@@ -81,23 +81,63 @@ public indirect enum Optimizer: Hashable, Sendable {
   }
 
   /// Where the gradient is taken, when that is not the parameter itself.
-  public func probe(_ theta: Value, _ slots: [String: Value], lr: Value) -> Value? {
+  public func probe(
+    _ theta: Value, _ slots: [String: Value], lr: Value, file: StaticString = #fileID,
+    line: UInt = #line
+  ) -> Value? {
     switch self {
-    case .nesterov(let beta): theta - lr * beta * slots["v"]!
-    case .lookahead(let inner, _, _): inner.probe(theta, slots, lr: lr)
+    case .nesterov(let beta):
+      theta.builder.enter(file, line, [theta, lr]) { g throws(DLCError) in
+        let slots = try complete(slots, theta)
+        return theta - lr * beta * slots["v"]!
+      }
+    case .lookahead(let inner, _, _): inner.probe(theta, slots, lr: lr, file: file, line: line)
     default: nil
     }
   }
 
+  /// The slots, when they are all there in the shapes that the parameter asks for.
+  private func complete(_ given: [String: Value], _ theta: Value) throws(DLCError) -> [String: Value]
+  {
+    for slot in slots(theta.shape) {
+      guard let value = given[slot.name] else {
+        throw DLCError(.graph, "the rule keeps '\(slot.name)', which is not given")
+      }
+      guard value.isPoisoned || value.shape == slot.shape else {
+        throw DLCError(
+          .graph, "'\(slot.name)' of a parameter \(theta.type) has shape \(slot.shape), this is \(value.type)"
+        )
+      }
+    }
+    return given
+  }
+
   /// One step.
   /// - Parameters:
+  ///   - slots: what the rule keeps, by the names of `slots`.
   ///   - lr: a scalar.
   ///   - t: the step from 1, an int32 scalar.
   /// - Returns: the next parameter, and the next values of the slots.
   public func step(
-    _ theta: Value, gradient d: Value, _ slots: [String: Value], lr: Value, t: Value
+    _ theta: Value, gradient d: Value, _ slots: [String: Value], lr: Value, t: Value,
+    file: StaticString = #fileID, line: UInt = #line
   ) -> (theta: Value, slots: [String: Value]) {
-    let g = FunctionBuilder.innermost(theta, d)
+    let names = self.slots(theta.shape).map(\.name)
+    return theta.builder.enter(
+      file, line, [theta, d, lr, t] + names.map { slots[$0] },
+      failing: { p in (p, Dictionary(uniqueKeysWithValues: names.map { ($0, p) })) }
+    ) { g throws(DLCError) in
+      guard d.type == theta.type else {
+        throw DLCError(.graph, "the gradient of a parameter \(theta.type) is \(d.type)")
+      }
+      return try step(g, theta, d, try complete(slots, theta), lr, t)
+    }
+  }
+
+  private func step(
+    _ g: FunctionBuilder, _ theta: Value, _ d: Value, _ slots: [String: Value], _ lr: Value,
+    _ t: Value
+  ) throws(DLCError) -> (theta: Value, slots: [String: Value]) {
     func mix(_ old: String, _ beta: Double, _ new: Value) -> Value {
       slots[old]! * beta + new * (1 - beta)
     }
@@ -177,6 +217,7 @@ public indirect enum Optimizer: Hashable, Sendable {
       let root = g.reshape(g.sqrt(v) + divisor, theta.shape)
       return (theta - lr * d / root, ["r": r, "c": c])
     case .lookahead(let inner, let k, let alpha):
+      guard k >= 1 else { throw DLCError(.graph, "lookahead follows every \(k)-th step") }
       var (fast, next) = inner.step(theta, gradient: d, slots, lr: lr, t: t)
       let slow = slots["slow"]!
       let turn = g.binary(.remainder, t, g.constant(Double(k), like: t))

@@ -4,80 +4,143 @@ public import DLCTensor
 /// Recurrent layers over time-major sequences x [T, n, d]. Input projections are one product over all
 /// steps; the loop is a scan.
 extension FunctionBuilder {
+  /// Throws unless projections [T, n, gates h], states [n, h] and weights [gates h, h] belong together.
+  private func match(
+    _ projected: Value, _ states: [Value], _ hidden: Value, _ bias: Value?, gates: Int
+  ) throws(DLCError) {
+    guard projected.rank == 3 else {
+      throw DLCError(.type, "projections are [T, n, \(gates) h], these are \(projected.type)")
+    }
+    for state in states where state.rank != 2 || state.shape[0] != projected.shape[1] {
+      throw DLCError(
+        .type, "the projections are \(projected.type), so that states are [\(projected.shape[1]), h]; this is \(state.type)"
+      )
+    }
+    let size = states[0].shape[1]
+    let wide = size * Dimension(gates)
+    guard projected.shape[2] == wide else {
+      throw DLCError(
+        .type, "a state \(states[0].type) needs projections of \(wide), these are \(projected.type)")
+    }
+    guard hidden.shape == [wide, size] else {
+      throw DLCError(
+        .type, "a state \(states[0].type) needs weights [\(wide), \(size)], these are \(hidden.type)")
+    }
+    if let bias, bias.shape != [wide] {
+      throw DLCError(.type, "the bias is [\(wide)], this is \(bias.type)")
+    }
+  }
+
   /// h_t = tanh(projected_t + h_(t-1) W_h^T + b) for projected [T, n, h].
   /// - Returns: all hidden states, and the last one.
-  public func rnn(projected: Value, h0: Value, hidden: Value, bias: Value? = nil) -> (
-    all: Value, last: Value
-  ) {
-    named("rnn") {
-      let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
-        let h = g.tanh(step[0] + g.linear(state[0], hidden, bias))
-        return ([h], [h])
+  public func rnn(
+    projected: Value, h0: Value, hidden: Value, bias: Value? = nil, file: StaticString = #fileID,
+    line: UInt = #line
+  ) -> (all: Value, last: Value) {
+    enter(file, line, [projected, h0, hidden, bias], failing: { ($0, $0) }) { _ throws(DLCError) in
+      try match(projected, [h0], hidden, bias, gates: 1)
+      return named("rnn") {
+        let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
+          let h = g.tanh(step[0] + g.linear(state[0], hidden, bias))
+          return ([h], [h])
+        }
+        return (outputs[0], carried[0])
       }
-      return (outputs[0], carried[0])
     }
   }
 
   /// One LSTM layer with gates in the order i, f, g, o: projected [T, n, 4h], W_h [4h, h]
   /// (Hochreiter and Schmidhuber 1997).
-  public func lstm(projected: Value, h0: Value, c0: Value, hidden: Value, bias: Value? = nil) -> (
-    all: Value, h: Value, c: Value
-  ) {
-    named("lstm") {
-      let size = h0.shape[1]
-      let (carried, outputs) = scan(carried: [h0, c0], inputs: [projected]) { g, state, step in
-        let gates = step[0] + g.linear(state[0], hidden, bias)
-        func gate(_ k: Int) -> Value {
-          g.slice(gates, axis: 1, from: size * Dimension(k), to: size * Dimension(k + 1))
+  public func lstm(
+    projected: Value, h0: Value, c0: Value, hidden: Value, bias: Value? = nil,
+    file: StaticString = #fileID, line: UInt = #line
+  ) -> (all: Value, h: Value, c: Value) {
+    enter(file, line, [projected, h0, c0, hidden, bias], failing: { ($0, $0, $0) }) {
+      _ throws(DLCError) in
+      try match(projected, [h0, c0], hidden, bias, gates: 4)
+      return named("lstm") {
+        let size = h0.shape[1]
+        let (carried, outputs) = scan(carried: [h0, c0], inputs: [projected]) { g, state, step in
+          let gates = step[0] + g.linear(state[0], hidden, bias)
+          func gate(_ k: Int) -> Value {
+            g.slice(gates, axis: 1, from: size * Dimension(k), to: size * Dimension(k + 1))
+          }
+          let c = g.logistic(gate(1)) * state[1] + g.logistic(gate(0)) * g.tanh(gate(2))
+          let h = g.logistic(gate(3)) * g.tanh(c)
+          return ([h, c], [h])
         }
-        let c = g.logistic(gate(1)) * state[1] + g.logistic(gate(0)) * g.tanh(gate(2))
-        let h = g.logistic(gate(3)) * g.tanh(c)
-        return ([h, c], [h])
+        return (outputs[0], carried[0], carried[1])
       }
-      return (outputs[0], carried[0], carried[1])
     }
   }
 
   /// One GRU layer with gates in the order r, z, n and n = tanh(x_n + r (W_hn h + b_hn)):
   /// projected [T, n, 3h], W_h [3h, h] (Cho et al. 2014, in cuDNN's form).
-  public func gru(projected: Value, h0: Value, hidden: Value, bias: Value? = nil) -> (
-    all: Value, last: Value
-  ) {
-    named("gru") {
-      let size = h0.shape[1]
-      let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
-        let recurrent = g.linear(state[0], hidden, bias)
-        func part(_ v: Value, _ k: Int) -> Value {
-          g.slice(v, axis: 1, from: size * Dimension(k), to: size * Dimension(k + 1))
+  public func gru(
+    projected: Value, h0: Value, hidden: Value, bias: Value? = nil, file: StaticString = #fileID,
+    line: UInt = #line
+  ) -> (all: Value, last: Value) {
+    enter(file, line, [projected, h0, hidden, bias], failing: { ($0, $0) }) { _ throws(DLCError) in
+      try match(projected, [h0], hidden, bias, gates: 3)
+      return named("gru") {
+        let size = h0.shape[1]
+        let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
+          let recurrent = g.linear(state[0], hidden, bias)
+          func part(_ v: Value, _ k: Int) -> Value {
+            g.slice(v, axis: 1, from: size * Dimension(k), to: size * Dimension(k + 1))
+          }
+          let r = g.logistic(part(step[0], 0) + part(recurrent, 0))
+          let z = g.logistic(part(step[0], 1) + part(recurrent, 1))
+          let n = g.tanh(part(step[0], 2) + r * part(recurrent, 2))
+          let h = (1 - z) * n + z * state[0]
+          return ([h], [h])
         }
-        let r = g.logistic(part(step[0], 0) + part(recurrent, 0))
-        let z = g.logistic(part(step[0], 1) + part(recurrent, 1))
-        let n = g.tanh(part(step[0], 2) + r * part(recurrent, 2))
-        let h = (1 - z) * n + z * state[0]
-        return ([h], [h])
+        return (outputs[0], carried[0])
       }
-      return (outputs[0], carried[0])
     }
   }
 
   /// sin and cos of position over geometric wavelengths, [length, size] (Vaswani et al. 2017).
-  public func sinusoidalPositions(_ length: Dimension, _ size: Int) -> Value {
-    let half = size / 2
-    let shape: [Dimension] = [length, Dimension(half)]
-    let position = iota(.float32, shape, axis: 0)
-    let rate = exponential(
-      iota(.float32, shape, axis: 1) * (-9.210340371976184 / Double(Swift.max(half, 1))))
-    return concatenate([sine(position * rate), cosine(position * rate)], axis: 1)
+  /// - Parameter size: even.
+  public func sinusoidalPositions(
+    _ length: Dimension, _ size: Int, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value {
+    enter(file, line, []) { _ throws(DLCError) in
+      guard size >= 2, size % 2 == 0 else {
+        throw DLCError(.graph, "positions have a positive even size, not \(size)")
+      }
+      let half = size / 2
+      let shape: [Dimension] = [length, Dimension(half)]
+      let position = iota(.float32, shape, axis: 0)
+      let rate = exponential(
+        iota(.float32, shape, axis: 1) * (-9.210340371976184 / Double(half)))
+      return concatenate([sine(position * rate), cosine(position * rate)], axis: 1)
+    }
   }
 
   /// x [n, T, d] as heads [n, H, T, d / H].
-  public func splitHeads(_ x: Value, _ heads: Int) -> Value {
-    let size = x.shape[2] / Dimension(heads)
-    return transpose(reshape(x, [x.shape[0], x.shape[1], Dimension(heads), size]), [0, 2, 1, 3])
+  public func splitHeads(
+    _ x: Value, _ heads: Int, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value {
+    enter(file, line, [x]) { _ throws(DLCError) in
+      try positive(heads, "heads")
+      guard x.rank == 3 else { throw DLCError(.type, "heads are of [n, T, d], this is \(x.type)") }
+      if let size = x.shape[2].constant, size % heads != 0 {
+        throw DLCError(.type, "a size of \(size) does not divide into \(heads) heads")
+      }
+      let size = x.shape[2] / Dimension(heads)
+      return transpose(
+        reshape(x, [x.shape[0], x.shape[1], Dimension(heads), size]), [0, 2, 1, 3])
+    }
   }
 
   /// Heads [n, H, T, d / H] side by side as [n, T, d].
-  public func mergeHeads(_ x: Value, _ size: Dimension) -> Value {
-    reshape(transpose(x, [0, 2, 1, 3]), [x.shape[0], x.shape[2], size])
+  public func mergeHeads(
+    _ x: Value, _ size: Dimension, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value {
+    enter(file, line, [x]) { _ throws(DLCError) in
+      guard x.rank == 4 else { throw DLCError(.type, "heads are [n, H, T, d], this is \(x.type)") }
+      return reshape(transpose(x, [0, 2, 1, 3]), [x.shape[0], x.shape[2], size])
+    }
   }
 }

@@ -15,9 +15,17 @@ public indirect enum Schedule: Hashable, Sendable {
   case oneCycle(total: Int, rise: Double = 0.3)
 
   /// The rate at step t, an int32 scalar that counts from 1.
-  public func rate(_ g: FunctionBuilder, base: Double, _ t: Value) -> Value {
-    let steps = g.convert(t, .float32) - 1
-    return factor(g, steps) * base
+  public func rate(
+    _ g: FunctionBuilder, base: Double, _ t: Value, file: StaticString = #fileID,
+    line: UInt = #line
+  ) -> Value {
+    g.enter(file, line, [t]) { g throws(DLCError) in
+      guard t.rank == 0, t.dataType.isInteger else {
+        throw DLCError(.type, "the step is an integer scalar, this is \(t.type)")
+      }
+      let steps = g.convert(t, .float32) - 1
+      return factor(g, steps) * base
+    }
   }
 
   private func factor(_ g: FunctionBuilder, _ steps: Value) -> Value {

@@ -190,8 +190,7 @@ package struct Gather: Operator {
       let indices = g.clampedIndices(p.operands[1], axes, x.shape, sizes)
       return [
         g.add(
-          .scatter(Scatter(axes, .sum)), [g.constant(0, like: x), indices, p.cotangent], #fileID,
-          #line), nil,
+          .scatter(Scatter(axes, .sum)), [g.constant(0, like: x), indices, p.cotangent]), nil,
       ]
     }
   }

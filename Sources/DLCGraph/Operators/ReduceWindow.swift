@@ -146,7 +146,7 @@ package struct ReduceWindow: Operator {
       mirrored.strides = axes.map { _ in 1 }
       mirrored.paddingLow = axes.map { _ in 0 }
       mirrored.paddingHigh = axes.map { _ in 0 }
-      return [g.add(.reduceWindow(ReduceWindow(mirrored)), [spread], #fileID, #line)]
+      return [g.add(.reduceWindow(ReduceWindow(mirrored)), [spread])]
     }
   }
 

@@ -82,7 +82,7 @@ package struct Scatter: Operator {
       let d = p.cotangent
       let sizes = Scatter(axes, nil).sliceSizes(x.rank, updates.shape)
       func gathered(_ source: Value) -> Value {
-        g.add(.gather(Gather(axes, sliceSizes: sizes)), [source, indices], #fileID, #line)
+        g.add(.gather(Gather(axes, sliceSizes: sizes)), [source, indices])
       }
       // Slices that were left out get nothing.
       let limits = g.indexLimits(indices, axes, x.shape, sizes)
@@ -101,7 +101,7 @@ package struct Scatter: Operator {
         // Replacement: the last update of each place wins; what it covers of the operand loses.
         let number = g.updateNumbers(updates.shape)
         let none = g.constant(-1, .int64, x.shape)
-        let winner = g.add(.scatter(Scatter(axes, nil)), [none, indices, number], #fileID, #line)
+        let winner = g.add(.scatter(Scatter(axes, nil)), [none, indices, number])
         let own = counts & g.compare(.equal, gathered(winner), number)
         let untouched = g.compare(.less, winner, g.constant(0, like: winner))
         return [
@@ -114,7 +114,7 @@ package struct Scatter: Operator {
         func nonzero(_ v: Value) -> Value { g.select(isZero(v), g.constant(1, like: v), v) }
         func count(_ v: Value) -> Value { g.convert(isZero(v), .int32) }
         func scattered(_ c: Combiner, _ a: Value, _ b: Value) -> Value {
-          g.add(.scatter(Scatter(axes, c)), [a, indices, b], #fileID, #line)
+          g.add(.scatter(Scatter(axes, c)), [a, indices, b])
         }
         let factor = scattered(.product, nonzero(x), nonzero(updates))
         let zeros = scattered(.sum, count(x), count(updates))
@@ -133,8 +133,7 @@ package struct Scatter: Operator {
         let far = g.constant(Double(1 << 60), like: number)
         let first = g.add(
           .scatter(Scatter(axes, .minimum)),
-          [g.constant(Double(1 << 60), .int64, x.shape), indices, g.select(ties, number, far)],
-          #fileID, #line)
+          [g.constant(Double(1 << 60), .int64, x.shape), indices, g.select(ties, number, far)])
         let own = ties & g.compare(.equal, gathered(first), number)
         let zeros = g.constant(0, like: d)
         let open = g.select(operandWins, zeros, d)

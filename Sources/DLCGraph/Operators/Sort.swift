@@ -81,7 +81,7 @@ package struct Sort: Operator {
       let number = g.iota(.int64, p.operands[0].shape, axis: axis)
       let order = g.addAll(
         .sort(Sort(axis: axis, keys: keys, descending: descending)),
-        Array(p.operands[..<keys]) + [number], #fileID, #line)
+        Array(p.operands[..<keys]) + [number])
       guard let places = order.last else { return p.operands.map { _ in nil } }
       return p.cotangents.enumerated().map { index, d in
         d.map { g.scatterAlong(axis, g.constant(0, like: p.operands[index]), places, $0) }

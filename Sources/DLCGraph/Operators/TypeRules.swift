@@ -41,5 +41,5 @@ func requireArguments(_ arguments: [Argument], _ operands: [TensorType], _ label
 
 /// A region for samples.
 func regionSample(_ types: [TensorType], _ body: (FunctionBuilder, [Value]) -> [Value]) -> Graph {
-  FunctionBuilder().region(types, body)!.graph
+  FunctionBuilder().region(types, body).graph!
 }

@@ -1,0 +1,62 @@
+import DLCTensor
+
+/// What the builders of one function share, its own and those of the loops and branches in it.
+final class BuildSession {
+  /// Every mistake that does not follow from another.
+  private(set) var failures: [DLCError] = []
+  var states: [State]
+  /// The declared dimensions; nil when any name will do.
+  let dimensions: Set<String>?
+  /// The builders of the regions that are open, outermost first.
+  var regions: [FunctionBuilder] = []
+  /// Whether the function is done: nothing is added to it any more.
+  var isFinished = false
+  /// The scopes of `named` that are open, joined by dots.
+  var scope = ""
+  /// What happens to lie around, in the order of the calls: the outermost one under way counts, so
+  /// that the functions that a call is made of stand where the user's call stands.
+  private(set) var caller: Caller?
+  /// The last call that knew its line.
+  private var last: SourceLocation?
+
+  enum Caller {
+    case call(SourceLocation)
+    case operation
+  }
+
+  init(states: [State], dimensions: Set<String>?) {
+    self.states = states
+    self.dimensions = dimensions
+  }
+
+  /// Runs `body` as part of the outermost call under way, or of this one when there is none.
+  func within<R, E: Error>(_ caller: Caller, _ body: () throws(E) -> R) throws(E) -> R {
+    guard self.caller == nil else { return try body() }
+    if case .call(let location) = caller { last = location }
+    return try replacing(caller, body)
+  }
+
+  /// Runs `body` as part of another call, or of none (user code that a call runs).
+  func replacing<R, E: Error>(_ caller: Caller?, _ body: () throws(E) -> R) throws(E) -> R {
+    let outer = self.caller
+    self.caller = caller
+    defer { self.caller = outer }
+    return try body()
+  }
+
+  /// What a new node is said to stand at. Operators stand at the call before them.
+  var location: String {
+    if case .call(let location) = caller { return location.text }
+    return last?.text ?? ""
+  }
+
+  /// Where a mistake is made.
+  var exactLocation: String {
+    if case .operation = caller { return SourceLocation.onStack(near: last)?.text ?? "" }
+    return location
+  }
+
+  func report(_ error: DLCError) {
+    if !failures.contains(error) { failures.append(error) }
+  }
+}
