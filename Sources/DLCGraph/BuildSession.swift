@@ -13,12 +13,16 @@ final class BuildSession {
   var isFinished = false
   /// The scopes of `named` that are open, joined by dots.
   var scope = ""
-  /// What happens to lie around, in the order of the calls: the outermost one under way counts, so
-  /// that the functions that a call is made of stand where the user's call stands.
+  /// The outermost call under way: the functions that a call is made of stand where it stands.
   private(set) var caller: Caller?
+  /// Whether the call under way has made a mistake: what else it finds follows from it.
+  private var hasFailed = false
+  /// The line of the operator under way, once it was looked for.
+  private var lineOfOperator: String?
   /// The last call that knew its line.
   private var last: SourceLocation?
 
+  /// What a public entry is called as.
   enum Caller {
     case call(SourceLocation)
     case operation
@@ -38,9 +42,15 @@ final class BuildSession {
 
   /// Runs `body` as part of another call, or of none (user code that a call runs).
   func replacing<R, E: Error>(_ caller: Caller?, _ body: () throws(E) -> R) throws(E) -> R {
-    let outer = self.caller
+    let outer = (caller: self.caller, hasFailed: hasFailed)
+    // A derivative places its operations elsewhere within one call.
+    let isAnother = outer.caller == nil || caller == nil
+    if isAnother { (hasFailed, lineOfOperator) = (false, nil) }
     self.caller = caller
-    defer { self.caller = outer }
+    defer {
+      self.caller = outer.caller
+      if isAnother { hasFailed = outer.hasFailed }
+    }
     return try body()
   }
 
@@ -51,12 +61,16 @@ final class BuildSession {
   }
 
   /// Where a mistake is made.
-  var exactLocation: String {
-    if case .operation = caller { return SourceLocation.onStack(near: last)?.text ?? "" }
-    return location
+  func exactLocation() -> String {
+    guard case .operation = caller else { return location }
+    let found = lineOfOperator ?? SourceLocation.onStack(near: last)?.text ?? ""
+    lineOfOperator = found
+    return found
   }
 
   func report(_ error: DLCError) {
-    if !failures.contains(error) { failures.append(error) }
+    if failures.contains(error) || caller != nil && hasFailed { return }
+    failures.append(error)
+    hasFailed = true
   }
 }

@@ -88,7 +88,7 @@ public final class FunctionBuilder: @unchecked Sendable {
     var single = error
     single.others = []
     if !session.failures.contains(single) {
-      let place = session.exactLocation
+      let place = session.exactLocation()
       let isPlaced = place.isEmpty || single.location.contains(place)
       session.report(isPlaced ? single : single.within(place))
     }
@@ -266,7 +266,7 @@ public final class FunctionBuilder: @unchecked Sendable {
         let results = try builder.graph.append(operation, ids, name: scope, location: location)
         return results.map { builder.value($0) }
       } catch {
-        let place = session.exactLocation
+        let place = session.exactLocation()
         if place == location { throw error }
         // The same again, for the words.
         _ = try builder.graph.append(operation, ids, name: scope, location: place)

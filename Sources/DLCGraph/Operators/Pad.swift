@@ -44,12 +44,8 @@ package struct Pad: Operator {
           try require(amount.magnitude < 1 << 40, "pad-range", "padding \(amount) is out of range")
         }
       }
-      let spread: Dimension
-      if let size = x.shape[axis].constant {
-        spread = Dimension(size == 0 ? 0 : (size - 1) * (interior[axis] + 1) + 1)
-      } else {
-        spread = (x.shape[axis] - 1) * Dimension(interior[axis] + 1) + 1
-      }
+      let spread =
+        x.shape[axis] == 0 ? 0 : (x.shape[axis] - 1) * Dimension(interior[axis] + 1) + 1
       let size = spread + low[axis] + high[axis]
       if let size = size.constant {
         try require(size >= 0, "pad-range", "axis \(axis) would have size \(size)")
