@@ -162,6 +162,7 @@ public enum Npz {
   public static func write(_ arrays: [(name: String, value: Tensor)], to path: String)
     throws(DLCError)
   {
+    for entry in arrays { try entry.value.check() }
     try MappedFile.write(try encode(arrays), to: path)
   }
 

@@ -108,6 +108,7 @@ public enum Safetensors {
   public static func write(_ tensors: [(name: String, value: Tensor)], to path: String)
     throws(DLCError)
   {
+    for entry in tensors { try entry.value.check() }
     try MappedFile.write(encode(tensors), to: path)
   }
 

@@ -68,7 +68,11 @@ extension FunctionBuilder {
       let test = g.region(types, isOutermost: isOutermost) { [condition($0, $1)] }
       let step = g.region(types, isOutermost: isOutermost, body)
       var results: [Value] = []
-      if let condition = test.graph, let body = step.graph {
+      let isBound = bound?.constant ?? 1 >= 1
+      if !isBound {
+        g.fail(DLCError(.graph, "the bound of a loop must be positive, not \(bound ?? 0)"))
+      }
+      if isBound, let condition = test.graph, let body = step.graph {
         let loop = While(
           condition: condition, body: body, carried: carried.count, bound: bound ?? 0)
         results = g.addAll(.whileLoop(loop), carried + test.captured + step.captured)

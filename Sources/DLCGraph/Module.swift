@@ -121,7 +121,7 @@ public struct Module: Hashable, Sendable {
     }
     var source: [String: String] = [:]
     for array in arrays {
-      guard array.shape.count == array.declared.rank else {
+      guard array.shape.count == array.declared.rank, array.shape.allSatisfy({ $0 >= 0 }) else {
         throw DLCError(
           .binding, "array '\(array.name)' has shape \(array.shape), '\(array.declared)' is wanted")
       }

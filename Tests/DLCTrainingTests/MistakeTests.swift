@@ -1,5 +1,9 @@
 import DLCAutodiff
+import DLCCompiler
+import DLCFormats
 import DLCGraph
+import DLCReference
+import DLCRuntime
 import DLCTensor
 import DLCTraining
 import Testing
@@ -512,6 +516,11 @@ private let control = [
       [g.matrix()], condition: { g, _ in g.constant(1, .bool) }, body: { _, _ in [] })
     g.output("y", loop[0])
   },
+  Mistake("bound", "must be positive, not -3") { g in
+    let loop = g.whileLoop(
+      [g.input("x")], bound: -3, condition: { g, _ in g.constant(0, .bool) }, body: { $1 })
+    g.output("y", loop[0])
+  },
   Mistake("derivative without a bound", "without a bound") { g in
     let x = g.input("x")
     let loop = g.whileLoop(
@@ -735,6 +744,36 @@ private let sizes = [
         #expect(left?.operation == right?.operation, "pair \(index)")
         g.output("y\(index)", a)
       }
+    }
+  }
+
+  /// A tensor that could not be made is refused by whatever is given it, with its own line.
+  @Test func tensorsKnowWhatIsWrongWithThem() throws {
+    let line = #line + 1
+    let bad = Tensor([2, 3], [Float(1), 2])
+    #expect(bad.count == 0 && bad.doubles == [] && bad.problem != nil)
+    var module = Module("m")
+    try module.function("f") { g in g.output("y", g.parameter("w", [2, 3]) + g.input("x")) }
+    let executable = try Compiler().compile(module)
+    let function = try #require(module.function("f"))
+    var results = [bad]
+    let uses: [() throws -> Void] = [
+      { try module.setValue(bad, of: "w") }, { try executable.setState(["w": bad]) },
+      { _ = try executable.run(["x": bad]) }, { try Npz.write([("a", bad)], to: "/dev/null") },
+      { try Safetensors.write([("a", bad)], to: "/dev/null") },
+      {
+        try executable.initializeState(seed: 1)
+        try executable.run(["x": Tensor([], [Float(1)])], into: &results)
+      },
+      {
+        _ = try Interpreter().run(
+          module, function: function, inputs: ["x": bad],
+          states: ["w": Tensor(zeros: .float32, [2, 3])], dimensions: [:])
+      },
+    ]
+    for (number, use) in uses.enumerated() {
+      let error = try #require(throws: DLCError.self, "use \(number)") { try use() }
+      #expect("\(error)".contains("MistakeTests.swift:\(line)"), "use \(number): \(error)")
     }
   }
 
