@@ -91,7 +91,9 @@ let package = Package(
     tests("DLCGraph", ["DLCTensor", "DLCTestSupport", "DLCReference"]),
     tests("DLCAutodiff", ["DLCTensor", "DLCGraph", "DLCReference"]),
     tests("DLCPasses", ["DLCTensor", "DLCGraph", "DLCReference", "DLCTestSupport"]),
-    tests("DLCLowering", ["DLCTensor", "DLCGraph", "DLCKernel", "DLCProgram", "DLCTestSupport"]),
+    tests(
+      "DLCLowering",
+      ["DLCTensor", "DLCGraph", "DLCPasses", "DLCKernel", "DLCProgram", "DLCTestSupport"]),
     tests("DLCCodegen", ["DLCTensor", "DLCKernel", "CMachine"]),
     tests("DLCRuntime", ["DLCTensor", "DLCProgram"]),
     tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCZoo"]),

@@ -117,8 +117,9 @@ extension Module {
   /// The values that the module stores, where they have the bound type.
   func storedValues(_ ports: [StatePort]) throws(DLCError) -> [String: Tensor] {
     var values: [String: Tensor] = [:]
+    let stored = Dictionary(states.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
     for port in ports {
-      guard let value = state(port.name)?.value else { continue }
+      guard let value = stored[port.name] ?? nil else { continue }
       guard value.dataType == port.type, value.shape == port.shape else {
         throw DLCError(
           .binding,

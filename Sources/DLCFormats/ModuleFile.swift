@@ -264,13 +264,16 @@ public enum ModuleFile {
         remedy: "it was made by '\(text(m.producer).prefix(64))': use that version or newer")
     }
     var module = Module(text(m.name))
+    var dimensions: [(name: String, size: Int)] = []
+    var names: Set<String> = []
     for dimension in each(m.n_dimensions, m.dimensions) {
       let name = text(dimension.name)
-      guard module.dimensions.allSatisfy({ $0.name != name }) else {
+      guard names.insert(name).inserted else {
         throw DLCError(.format, "dimension '\(name.prefix(64))' is declared twice")
       }
-      module.dimension(name, default: Int(dimension.default_size))
+      dimensions.append((name, Int(dimension.default_size)))
     }
+    module.addDimensions(dimensions)
     var external: [String] = []
     for state in each(m.n_states, m.states) {
       let name = text(state.name)

@@ -75,9 +75,23 @@ public struct Module: Hashable, Sendable {
 
   /// Declares a named dimension with the size that it has when nothing binds it.
   public mutating func dimension(_ name: String, default size: Int) {
-    dimensions.removeAll { $0.name == name }
-    dimensions.append((name, size))
-    dimensions.sort { $0.name < $1.name }
+    var (low, high) = (0, dimensions.count)
+    // Files and texts list them in order.
+    if let last = dimensions.last, last.name < name { low = high }
+    while low < high {
+      let middle = (low + high) / 2
+      if dimensions[middle].name < name { low = middle + 1 } else { high = middle }
+    }
+    if low < dimensions.count, dimensions[low].name == name {
+      dimensions[low].size = size
+    } else {
+      dimensions.insert((name, size), at: low)
+    }
+  }
+
+  /// Declares named dimensions, none of which is there yet.
+  package mutating func addDimensions(_ list: [(name: String, size: Int)]) {
+    dimensions = (dimensions + list).sorted { $0.name < $1.name }
   }
 
   package mutating func add(_ state: State) { states.append(state) }
@@ -109,8 +123,9 @@ public struct Module: Hashable, Sendable {
     explicit: [String: Int] = [:], arrays: [(name: String, declared: TensorType, shape: [Int])] = []
   ) throws(DLCError) -> [String: Int] {
     var sizes = explicit
+    let declared = Set(dimensions.map(\.name))
     for (name, size) in explicit {
-      guard dimensions.contains(where: { $0.name == name }) else {
+      guard declared.contains(name) else {
         throw DLCError(
           .binding, "module '\(self.name)' has no dimension '\(name)'",
           remedy: Spelling.remedy(for: name, among: dimensions.map(\.name)))

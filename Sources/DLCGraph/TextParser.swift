@@ -326,12 +326,15 @@ private struct TextParser {
   mutating func module() throws(DLCError) -> Module {
     try expect("module")
     var module = Module(try string())
+    var dimensions: [(name: String, size: Int)] = []
+    var names: Set<String> = []
     try expect("{")
     while !take("}") {
       if take("dimension") {
         let name = try word()
+        guard names.insert(name).inserted else { throw failure("'\(name)' is declared twice") }
         try expect("=")
-        module.dimension(name, default: try integer())
+        dimensions.append((name, try integer()))
       } else if take("state") {
         let name = try string()
         try expect(":")
@@ -359,6 +362,7 @@ private struct TextParser {
         module.add(Function(name, try graph()))
       }
     }
+    module.addDimensions(dimensions)
     return module
   }
 }

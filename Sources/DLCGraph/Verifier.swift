@@ -86,7 +86,7 @@ extension Module {
       if dimension.size < 0 || dimension.size > TensorType.maximumElementCount {
         report("dimension-size", "default size \(dimension.size) is out of range", dimension.name)
       }
-      if dimensions[..<index].contains(where: { $0.name == dimension.name }) {
+      if index > 0, dimensions[index - 1].name == dimension.name {
         report("dimension-name", "dimension '\(dimension.name)' is declared twice", "dimensions")
       }
     }

@@ -13,6 +13,7 @@ enum AssemblyLowering {
     }
     let sizes = graph.sizes(node.results[0])
     var calls: [KernelCall] = []
+    var parts: [KernelCall] = []
     func call(
       _ source: ValueID, _ domain: [Int], offset: [Int],
       _ place: @escaping ([IndexExpression]) -> IndexExpression
@@ -30,7 +31,7 @@ enum AssemblyLowering {
       made.kernel.parameters[last].count = max(graph.type(node.results[0]).elementCount, 1)
       made.kernel = Lowering.named(made.kernel, "assembly", graph.type(source).dataType, target)
       made.inPlace = []
-      calls.append(made)
+      parts.append(made)
     }
     if let fill {
       // A scalar at every place: the domain has coordinates, the value has none.
@@ -43,6 +44,17 @@ enum AssemblyLowering {
       call(node.operands[piece.operand], piece.counts, offset: piece.sourceStart) { c in
         linearize(c.indices.map { c[$0] * piece.strides[$0] + piece.start[$0] }, sizes)
       }
+    }
+    // Boxes do not meet: several of them are parts of one kernel.
+    for start in stride(from: 0, to: parts.count, by: Lowering.mergeLimit) {
+      let group = Array(parts[start..<min(start + Lowering.mergeLimit, parts.count)])
+      if group.count == 1 || !group.allSatisfy(\.kernel.locals.isEmpty) {
+        calls += group
+        continue
+      }
+      let (kernel, bindings) = Lowering.merged(
+        group.map { ($0.kernel, $0.bindings) }, "assembly", target)
+      calls.append(KernelCall(kernel: kernel, bindings: bindings, inPlace: []))
     }
     return LoweredRegion(calls: calls, temporaries: [])
   }

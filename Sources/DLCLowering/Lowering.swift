@@ -37,6 +37,30 @@ package enum Lowering {
     }
   }
 
+  /// How many kernels become parts of one at most: each part is code that LLVM sees at once.
+  static let mergeLimit = 24
+
+  /// One kernel that does the work of several which are independent of each other, and its arguments:
+  /// what is passed to several of them is passed once.
+  static func merged<Argument: Hashable>(
+    _ parts: [(kernel: Kernel, arguments: [Argument])], _ structure: String, _ target: Target
+  ) -> (kernel: Kernel, arguments: [Argument]) {
+    var (arguments, parameters, places) = ([Argument](), [Parameter](), [[Int]]())
+    for part in parts {
+      places.append(
+        zip(part.arguments, part.kernel.parameters).map { argument, parameter in
+          for (index, known) in arguments.enumerated()
+          where known == argument && parameters[index] == parameter { return index }
+          arguments.append(argument)
+          parameters.append(parameter)
+          return arguments.count - 1
+        })
+    }
+    let kernel = Kernel.merged(parts.map(\.kernel), parameters: parameters, places: places)
+    let type = parameters.first { $0.isOutput }!.type
+    return (named(kernel, structure, type, target), arguments)
+  }
+
   /// Independent chains that hide latency without spilling registers.
   static func unroll(cost: Int) -> Int { cost <= 6 ? 4 : cost <= 14 ? 2 : 1 }
 

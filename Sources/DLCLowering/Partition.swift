@@ -57,14 +57,16 @@ package struct Partition {
 
   /// The nodes that need a value's elements, looking through views.
   private func consumers(_ value: ValueID) -> (nodes: [NodeID], escapes: Bool) {
-    var (nodes, escapes) = ([NodeID](), ports[value] != nil)
-    for user in users[value.index] {
-      if case .view = graph.structure(graph[user]) {
-        let inner = consumers(graph[user].results[0])
-        nodes += inner.nodes
-        escapes = escapes || inner.escapes || ports[graph[user].results[0]] != nil
-      } else {
-        nodes.append(user)
+    var (nodes, escapes) = ([NodeID](), false)
+    var pending = [value]
+    while let next = pending.popLast() {
+      escapes = escapes || ports[next] != nil
+      for user in users[next.index] {
+        if case .view = graph.structure(graph[user]) {
+          pending.append(graph[user].results[0])
+        } else {
+          nodes.append(user)
+        }
       }
     }
     return (nodes, escapes)
@@ -238,20 +240,28 @@ package struct Partition {
         producer[output.value] = index
       }
     }
-    var (done, result) = (Set<Int>(), [Region]())
+    var (begun, result) = (Set<Int>(), [Region]())
     func visit(_ index: Int) {
-      guard done.insert(index).inserted else { return }
-      for value in RequestTracer(graph, regions[index]!).loads {
-        if let source = producer[value] { visit(source) }
+      // Regions that are begun, each with the ones that it still waits for.
+      var open: [(region: Int, sources: [Int])] = []
+      func begin(_ index: Int) {
+        guard begun.insert(index).inserted else { return }
+        let loads = RequestTracer(graph, regions[index]!).loads
+        open.append((index, loads.compactMap { producer[$0] }.reversed()))
       }
-      result.append(regions[index]!)
+      begin(index)
+      while let last = open.indices.last {
+        if let source = open[last].sources.popLast() {
+          begin(source)
+        } else {
+          result.append(regions[open[last].region]!)
+          open.removeLast()
+        }
+      }
     }
     // Early nodes first, so that the order follows the graph where it is free.
-    let keys = regions.indices.sorted { a, b in
-      func first(_ i: Int) -> Int { regions[i]!.members.map(\.index).min() ?? Int.max }
-      return (first(a), a) < (first(b), b)
-    }
-    keys.forEach(visit)
+    let first = regions.map { $0!.members.map(\.index).min() ?? Int.max }
+    regions.indices.sorted { (first[$0], $0) < (first[$1], $1) }.forEach(visit)
     return result
   }
 }

@@ -65,10 +65,9 @@ package struct ProgramAssembly {
   ) -> AssembledProgram {
     var scope = Scope(graph: graph)
     program.states = states
-    for (index, state) in states.enumerated()
-    where graph.updates.contains(where: { $0.name == state.name }) {
-      program.states[index].isUpdated = true
-    }
+    let position = Dictionary(
+      uniqueKeysWithValues: states.enumerated().map { ($0.element.name, $0.offset) })
+    for update in graph.updates { program.states[position[update.name]!].isUpdated = true }
     for (argument, value) in zip(graph.arguments, graph.argumentValues) {
       let type = graph.type(value)
       switch argument.kind {
@@ -77,8 +76,8 @@ package struct ProgramAssembly {
         program.inputs.append(Port(argument.name, id))
         scope.bufferOf[.value(value)] = id
       case .state:
-        let position = states.firstIndex { $0.name == argument.name }!
-        scope.bufferOf[.value(value)] = buffer(type.dataType, type.sizes, .state(position))
+        scope.bufferOf[.value(value)] = buffer(
+          type.dataType, type.sizes, .state(position[argument.name]!))
       case .captured: preconditionFailure("functions capture nothing")
       }
     }
@@ -90,9 +89,8 @@ package struct ProgramAssembly {
     }
     for (index, update) in graph.updates.enumerated() {
       let type = graph.type(update.value)
-      let position = states.firstIndex { $0.name == update.name }!
       scope.bufferOf[.port(.update(index))] = buffer(
-        type.dataType, type.sizes, .nextState(position))
+        type.dataType, type.sizes, .nextState(position[update.name]!))
     }
     addRegions(lowered, &scope)
     prepare(&scope.instructions)

@@ -6,7 +6,7 @@ extension ProgramAssembly {
   /// Steps whose results nobody in the graph reads, such as the updates of parameters, can all run at
   /// the end: they become sections of a few kernels.
   mutating func mergeLast(_ scope: inout Scope) {
-    let limit = 24
+    let limit = Lowering.mergeLimit
     let storage = currentStorage()
     var readers: [BufferID: Set<StorageMap.Part>] = [:]
     var writers: [BufferID: Int] = [:]
@@ -49,25 +49,9 @@ extension ProgramAssembly {
   }
 
   private mutating func merged(_ group: [Int]) -> Instruction {
-    var (buffers, parameters, places) = ([BufferID](), [Parameter](), [[Int]]())
-    for index in group {
-      let step = program.steps[index]
-      var list: [Int] = []
-      for (id, parameter) in zip(step.buffers, kernels[step.kernel.index].parameters) {
-        if let known = buffers.firstIndex(of: id), parameters[known] == parameter {
-          list.append(known)
-        } else {
-          list.append(buffers.count)
-          buffers.append(id)
-          parameters.append(parameter)
-        }
-      }
-      places.append(list)
-    }
-    let all = group.map { kernels[program.steps[$0].kernel.index] }
-    let type = all[0].parameters.first { $0.isOutput }!.type
-    let kernel = Lowering.named(
-      Kernel.merged(all, parameters: parameters, places: places), "merged", type, target)
+    let (kernel, buffers) = Lowering.merged(
+      group.map { (kernels[program.steps[$0].kernel.index], program.steps[$0].buffers) }, "merged",
+      target)
     return add(kernel, buffers, Draft(inPlace: group.flatMap { drafts[$0].inPlace }, isMap: false))
   }
 }

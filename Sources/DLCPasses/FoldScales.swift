@@ -14,7 +14,7 @@ package struct FoldScales: Pass {
   }
 
   /// The one axis that an invariant per-channel factor varies along, and the vector itself.
-  private static func channelFactor(_ c: RewriteContext, _ value: ValueID) -> (
+  private static func channelFactor(_ c: inout RewriteContext, _ value: ValueID) -> (
     axis: Int, vector: ValueID
   )? {
     guard case (.broadcast(let b), let x)? = c.operation(value), b.axes.count == 1,
@@ -25,7 +25,7 @@ package struct FoldScales: Pass {
   }
 
   /// The product under a scale: its weights, and the weight axis that makes the result's axis.
-  private static func weights(_ c: RewriteContext, _ value: ValueID, axis: Int) -> (
+  private static func weights(_ c: inout RewriteContext, _ value: ValueID, axis: Int) -> (
     operands: [ValueID], operation: Operation, weightAxis: Int
   )? {
     guard let (operation, operands) = c.operation(value), c.isInvariant(operands.last ?? value)
@@ -42,8 +42,8 @@ package struct FoldScales: Pass {
     }
   }
 
-  private static func isScalable(_ c: RewriteContext, _ value: ValueID, axis: Int) -> Bool {
-    weights(c, value, axis: axis) != nil
+  private static func isScalable(_ c: inout RewriteContext, _ value: ValueID, axis: Int) -> Bool {
+    weights(&c, value, axis: axis) != nil
   }
 
   package static let rules: [RewriteRule] = [
@@ -52,8 +52,8 @@ package struct FoldScales: Pass {
       else { return nil }
       let orders = b.function == .multiply ? [(0, 1), (1, 0)] : [(0, 1)]
       for (product, factor) in orders {
-        guard let (axis, vector) = channelFactor(c, node.operands[factor]),
-          let (operands, operation, weightAxis) = weights(c, node.operands[product], axis: axis)
+        guard let (axis, vector) = channelFactor(&c, node.operands[factor]),
+          let (operands, operation, weightAxis) = weights(&c, node.operands[product], axis: axis)
         else { continue }
         let weight = operands[1]
         let spread = try c.add(
@@ -67,11 +67,11 @@ package struct FoldScales: Pass {
     RewriteRule("scale-before-shift") { (c, node) throws(DLCError) in
       guard case .binary(let b) = node.operation, b.function == .multiply else { return nil }
       for (sum, factor) in [(0, 1), (1, 0)] {
-        guard let (axis, vector) = channelFactor(c, node.operands[factor]),
+        guard let (axis, vector) = channelFactor(&c, node.operands[factor]),
           case (.binary(let inner), let terms)? = c.operation(node.operands[sum]),
           inner.function == .add || inner.function == .subtract,
-          isScalable(c, terms[0], axis: axis),
-          let (shiftAxis, shift) = channelFactor(c, terms[1]), shiftAxis == axis
+          isScalable(&c, terms[0], axis: axis),
+          let (shiftAxis, shift) = channelFactor(&c, terms[1]), shiftAxis == axis
         else { continue }
         let scaled = try c.binary(.multiply, terms[0], node.operands[factor])
         let moved = try c.binary(.multiply, shift, vector)

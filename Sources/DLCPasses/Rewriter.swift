@@ -21,6 +21,8 @@ package struct RewriteContext {
   fileprivate var name = ""
   fileprivate var location = ""
   private let updated: Set<String>
+  /// For each value looked at so far whether it is invariant; values only come at the end.
+  private var invariance: [Bool] = []
 
   fileprivate init(_ graph: Graph, updated: Set<String>) {
     self.graph = graph
@@ -52,14 +54,18 @@ package struct RewriteContext {
 
   /// The number that a value is everywhere, seen through broadcasts and reshapes.
   package func splat(_ value: ValueID) -> ScalarConstant? {
-    guard let (operation, operands) = operation(value) else { return nil }
-    switch operation {
-    case .constant(let c):
-      guard c.value.count == 1 else { return nil }
-      return c.value.dataType.isFloat ? .float(c.value.doubles[0]) : .integer(c.value.integers[0])
-    case .broadcast, .reshape, .transpose: return splat(operands[0])
-    default: return nil
+    var value = value
+    while let (operation, operands) = operation(value) {
+      switch operation {
+      case .constant(let c):
+        guard c.value.count == 1 else { return nil }
+        return c.value.dataType.isFloat
+          ? .float(c.value.doubles[0]) : .integer(c.value.integers[0])
+      case .broadcast, .reshape, .transpose: value = operands[0]
+      default: return nil
+      }
     }
+    return nil
   }
 
   package func isSplat(_ value: ValueID, _ number: Double) -> Bool {
@@ -71,20 +77,21 @@ package struct RewriteContext {
   }
 
   /// Whether a value depends only on constants and on state that the function leaves alone.
-  package func isInvariant(_ value: ValueID) -> Bool {
-    var pending = [value]
-    var seen: Set<ValueID> = []
-    while let next = pending.popLast() {
-      guard seen.insert(next).inserted else { continue }
+  package mutating func isInvariant(_ value: ValueID) -> Bool {
+    while invariance.count <= value.index {
+      let next = ValueID(invariance.count)
       if let (operation, operands) = operation(next) {
-        if case .randomBits = operation { return false }
-        pending += operands
+        if case .randomBits = operation {
+          invariance.append(false)
+        } else {
+          invariance.append(operands.allSatisfy { invariance[$0.index] })
+        }
       } else {
         let argument = graph.arguments[next.index]
-        if argument.kind == .input || updated.contains(argument.name) { return false }
+        invariance.append(argument.kind != .input && !updated.contains(argument.name))
       }
     }
-    return true
+    return invariance[value.index]
   }
 }
 

@@ -56,10 +56,12 @@ package struct SimplifyControl: Pass {
     let scans = graph.nodeIDs.filter {
       if case .scan = graph[$0].operation { true } else { false }
     }
-    for early in scans {
-      for late in scans where late.index > early.index && isCovered(graph[early], by: graph[late]) {
-        let known = best[early].map { graph[$0].results.count } ?? 0
-        if graph[late].results.count > known { best[early] = late }
+    for alike in Dictionary(grouping: scans, by: { graph[$0].operands }).values {
+      for (position, early) in alike.enumerated() {
+        for late in alike[(position + 1)...] where isCovered(graph[early], by: graph[late]) {
+          let known = best[early].map { graph[$0].results.count } ?? 0
+          if graph[late].results.count > known { best[early] = late }
+        }
       }
     }
     if best.isEmpty { return graph }
@@ -140,6 +142,7 @@ package struct SimplifyControl: Pass {
     -> (Graph, [Int])
   {
     let live = live(graph, keep)
+    let always = Set(always)
     var (out, map, arguments) = (Graph(), [ValueID: ValueID](), [Int]())
     for (index, value) in graph.argumentValues.enumerated()
     where always.contains(index) || live.contains(value) {

@@ -38,7 +38,7 @@ package struct Liveness: Sendable {
 
     mutating func append(_ next: Effect) {
       used.formUnion(next.used)
-      exposed.formUnion(next.exposed.subtracting(defined))
+      for root in next.exposed where !defined.contains(root) { exposed.insert(root) }
       defined.formUnion(next.defined)
     }
   }
