@@ -15,12 +15,15 @@ package struct Partition {
   private var regionOf: [NodeID: Int] = [:]
   private var users: [[NodeID]]
   private var ports: [ValueID: [GraphPort]] = [:]
+  /// Of each node; what has many operands has a long one.
+  private let structures: [IterationStructure]
 
   private static let memberLimit = 96
 
   private init(_ graph: Graph, _ target: Target) {
     self.graph = graph
     self.target = target
+    structures = graph.nodes.map { graph.structure($0) }
     users = [[NodeID]](repeating: [], count: graph.types.count)
     for id in graph.nodeIDs {
       for operand in graph[id].operands { users[operand.index].append(id) }
@@ -62,7 +65,7 @@ package struct Partition {
     while let next = pending.popLast() {
       escapes = escapes || ports[next] != nil
       for user in users[next.index] {
-        if case .view = graph.structure(graph[user]) {
+        if case .view = structures[user.index] {
           pending.append(graph[user].results[0])
         } else {
           nodes.append(user)
@@ -75,7 +78,7 @@ package struct Partition {
   private mutating func place(_ id: NodeID) {
     let node = graph[id]
     guard let value = node.results.first else { return }
-    switch graph.structure(node) {
+    switch structures[id.index] {
     case .view, .constant, .iota: return
     case .scatter, .dynamicUpdate, .prefix, .routine: openAlone(id, .routine(id))
     case .control: openAlone(id, .control(id))
@@ -135,7 +138,7 @@ package struct Partition {
       case .contraction(user), .convolution(user), .routine(user), .control(user): return nil
       default: break
       }
-      switch graph.structure(graph[user]) {
+      switch structures[user.index] {
       case .window, .argWindow, .contraction, .convolution: return nil
       // What is sliced at positions that data give must be in memory; the positions need not be.
       case .gather, .dynamicSlice:
@@ -221,7 +224,7 @@ package struct Partition {
   }
 
   private func isMap(_ id: NodeID) -> Bool {
-    switch graph.structure(graph[id]) {
+    switch structures[id.index] {
     case .map, .randomBits: true
     default: false
     }

@@ -67,11 +67,11 @@ import Testing
   /// One concatenation of many operands.
   static func concatenation(_ n: Int) throws -> Graph {
     var graph = Graph()
-    var parts: [ValueID] = []
-    for index in 0..<n {
-      let x = graph.addArgument(Argument(.input, "x\(index)", TensorType(.float32, [3])))
-      parts.append(try add(&graph, .unary(Unary(.tanh)), [x]))
+    let inputs = (0..<n).map {
+      graph.addArgument(Argument(.input, "x\($0)", TensorType(.float32, [3])))
     }
+    var parts: [ValueID] = []
+    for x in inputs { parts.append(try add(&graph, .unary(Unary(.tanh)), [x])) }
     let y = try add(&graph, .concatenate(Concatenate(axis: 0)), parts)
     graph.results = [NamedValue("y", y)]
     return graph
