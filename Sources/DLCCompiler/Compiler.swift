@@ -73,7 +73,8 @@ public struct Compiler: Sendable {
   /// The forms that lowering relies on, whichever passes were left out.
   private func legalize(_ graph: Graph) throws(DLCError) -> Graph {
     var manager = PassManager([
-      SimplifyControl(), WidenHalfProducts(), MakePaddingExplicit(), MaterializeOperands(),
+      SimplifyControl(), FoldEmpty(), WidenHalfProducts(), MakePaddingExplicit(),
+      MaterializeOperands(),
     ])
     return try manager.run(graph)
   }

@@ -38,12 +38,9 @@ package struct ArgWindow: Operator {
     }
     var shape: [Dimension] = []
     for axis in 0..<x.rank {
-      let room = x.shape[axis] - Dimension((g.window[axis] - 1) * g.dilation[axis] + 1)
-      if let room = room.constant {
-        try require(
-          room >= 0, "window-size", "a window of \(g.window) does not fit into axis \(axis) of \(x)"
-        )
-      }
+      let extent = (g.window[axis] - 1) * g.dilation[axis] + 1
+      try requireWindow(extent, fits: x.shape[axis], axis, x)
+      let room = x.shape[axis] - Dimension(extent)
       shape.append(room / Dimension(g.strides[axis]) + 1)
     }
     return [TensorType(.int32, shape)]

@@ -154,6 +154,8 @@ package struct Gather: Operator {
       if axes.collapsedAxes.contains(axis) || axes.operandBatchAxes.contains(axis) {
         try require(size == 1, "slice-sizes", "axis \(axis) is left out but has slices of \(size)")
       }
+      // Batch axes follow those of the indices, element by element: they may have none.
+      if axes.operandBatchAxes.contains(axis) { continue }
       if let size = size.constant, let whole = x.shape[axis].constant {
         try require(
           size >= 0 && size <= whole, "slice-sizes", "slices of \(size) exceed axis \(axis) of \(x)"

@@ -42,14 +42,10 @@ package struct ReduceWindow: Operator {
       "window, strides and dilation must be positive")
     var shape: [Dimension] = []
     for axis in 0..<x.rank {
-      let room =
-        x.shape[axis] + Dimension(g.paddingLow[axis] + g.paddingHigh[axis])
-        - Dimension((g.window[axis] - 1) * g.dilation[axis] + 1)
-      if let room = room.constant, room < 0 {
-        throw DLCError(
-          .type,
-          "a window of \(g.window[axis]) does not fit into axis \(axis) of \(x) (window-size)")
-      }
+      let padded = x.shape[axis] + Dimension(g.paddingLow[axis] + g.paddingHigh[axis])
+      let extent = (g.window[axis] - 1) * g.dilation[axis] + 1
+      try requireWindow(extent, fits: padded, axis, x)
+      let room = padded - Dimension(extent)
       shape.append(room / Dimension(g.strides[axis]) + 1)
     }
     return [TensorType(x.dataType, shape)]

@@ -43,3 +43,13 @@ func requireArguments(_ arguments: [Argument], _ operands: [TensorType], _ label
 func regionSample(_ types: [TensorType], _ body: (FunctionBuilder, [Value]) -> [Value]) -> Graph {
   FunctionBuilder().region(types, body).graph!
 }
+
+/// A window along an axis must not be longer than the axis, padding included. An axis without elements
+/// has no windows of one element.
+func requireWindow(_ extent: Int, fits padded: Dimension, _ axis: Int, _ x: TensorType)
+  throws(DLCError)
+{
+  guard let size = padded.constant, size < extent, size != 0 || extent != 1 else { return }
+  throw DLCError(
+    .type, "a window of \(extent) does not fit into axis \(axis) of \(x) (window-size)")
+}
