@@ -25,6 +25,9 @@ struct Root: ParsableCommand {
     } catch let error as DLCError {
       complain("dlc: error: \(error)")
       exit(error.code == .usage ? 64 : error.code == .check ? 2 : 1)
+    } catch let code as ExitCode {
+      // The command has said why.
+      exit(code.rawValue)
     } catch {
       let code = Root.exitCode(for: error)
       let text = Root.fullMessage(for: error)

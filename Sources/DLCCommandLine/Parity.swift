@@ -58,8 +58,10 @@ extension ZooCommand {
         var got: [Double] = []
         for _ in losses.indices {
           got.append(
-            try executable.run(inputs, threads: threads).first { $0.name == "loss" }!.value.doubles[
-              0])
+            // The last phase's.
+            try executable.run(inputs, threads: threads).last {
+              $0.name == "loss" || $0.name.hasSuffix(".loss")
+            }!.value.doubles[0])
         }
         if profile {
           let times = try executable.profile(inputs, threads: threads)

@@ -1,8 +1,6 @@
 import ArgumentParser
-import DLCCompiler
 import DLCFormats
 import DLCGraph
-import DLCRuntime
 import DLCTensor
 import DLCTraining
 import Foundation
@@ -13,6 +11,8 @@ struct Train: ParsableCommand {
     discussion: """
       The function 'loss' (or --function) takes a batch of each array, by name, and gives the scalar 'loss';
       its other scalar outputs are metrics. An int64 input 'seed' gets a seed of its own in every step.
+      Validation measures 'loss_evaluation', if the model has it, over every row.
+      Ctrl-C and SIGTERM end the run after the step in progress, with a checkpoint and exit status 130 or 143.
       """)
 
   @OptionGroup var model: ModelOptions
@@ -22,46 +22,91 @@ struct Train: ParsableCommand {
   @Option(
     help: "One of \(Optimizer.named.map(\.name).joined(separator: ", ")).")
   var optimizer = "adam"
-  @Option(help: "The learning rate.") var lr = 1e-3
+  @Option(parsing: .unconditional, help: "The learning rate.") var lr = 1e-3
   @Option(
     help:
       "constant, cosine, warmup (a tenth of the steps, then cosine), step (a tenth every third), onecycle."
   )
   var schedule = "constant"
-  @Option(help: "Passes over the data.") var epochs = 5
-  @Option(help: "Examples in a step.") var batch = 64
+  @Option(parsing: .unconditional, help: "Passes over the data.") var epochs = 5
+  @Option(parsing: .unconditional, help: "Examples in a step.") var batch = 64
+  @Option(
+    help: "What becomes of the examples that an epoch's whole batches leave: drop or use.")
+  var lastBatch = "drop"
   @Option(help: "The seed of initialisers, of the order and of noise.") var seed: UInt64 = 0
   @Option(help: "Weights to begin with (.safetensors).") var params: String?
-  @Option(name: .shortAndLong, help: "Where the trained weights go (.safetensors).") var output:
-    String?
+  @Option(
+    name: .shortAndLong,
+    help: "Where the trained weights go (.safetensors); with --average the averaged ones.")
+  var output: String?
+  @Option(help: "Where the weights of the last step go, which --average leaves out of --output.")
+  var outputCurrent: String?
   @Option(help: "A directory for checkpoints.") var checkpoint: String?
-  @Option(help: "Steps between checkpoints, besides those at the end of an epoch.")
+  @Option(
+    parsing: .unconditional,
+    help: "Steps between checkpoints, besides those at the end of an epoch.")
   var checkpointEvery = 1000
-  @Option(help: "How many checkpoints are kept.") var keep = 3
-  @Flag(help: "Continue from the newest checkpoint.") var resume = false
+  @Option(parsing: .unconditional, help: "How many checkpoints are kept.") var keep = 3
+  @Flag(
+    help: "Continue from the newest checkpoint; rate, schedule, epochs and data may be others.")
+  var resume = false
+  @Flag(help: "Begin anew where the directory of checkpoints holds another run, and remove that.")
+  var overwrite = false
   @Option(help: "A file that metrics are added to, one JSON object in a line.") var log: String?
-  @Option(help: "Scale all gradients together down to this norm.") var clipNorm: Double?
-  @Option(help: "Move every gradient element into plus or minus this.") var clipValue: Double?
-  @Option(help: "Decoupled weight decay.") var weightDecay = 0.0
-  @Option(help: "Parts of a batch that are computed one after the other.") var accumulate = 1
-  @Option(help: "Keep a moving average of the weights with this decay.") var average: Double?
+  @Option(parsing: .unconditional, help: "Scale all gradients together down to this norm.")
+  var clipNorm: Double?
+  @Option(parsing: .unconditional, help: "Move every gradient element into plus or minus this.")
+  var clipValue: Double?
+  @Option(parsing: .unconditional, help: "Decoupled weight decay.") var weightDecay = 0.0
+  @Option(parsing: .unconditional, help: "Parts of a batch that are computed one after the other.")
+  var accumulate = 1
+  @Option(
+    parsing: .unconditional,
+    help: "Keep a moving average of the weights with this decay, at least 0 and less than 1.")
+  var average: Double?
   @Flag(inversion: .prefixedNo, help: "Another order of the examples in every epoch.")
   var shuffle = true
-  @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
+  @Option(parsing: .unconditional, help: "Worker threads; results do not depend on it.")
+  var threads: Int?
   @Flag(help: "Print the result as JSON.") var json = false
 
   func validate() throws {
-    if epochs < 1 || batch < 1 || accumulate < 1 || keep < 1 || checkpointEvery < 1 {
-      throw ValidationError("counts must be positive")
+    for (name, value) in [
+      ("epochs", epochs), ("batch", batch), ("accumulate", accumulate), ("keep", keep),
+      ("checkpoint-every", checkpointEvery),
+    ] where value < 1 {
+      throw ValidationError("--\(name) is \(value): it must be positive")
+    }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads must be between 1 and 1024")
     }
     if batch % accumulate != 0 { throw ValidationError("--accumulate must divide --batch") }
+    for (name, value) in [("lr", lr), ("clip-norm", clipNorm), ("clip-value", clipValue)] {
+      if let value, !(value > 0 && value.isFinite) {
+        throw ValidationError("--\(name) is \(value): it must be a positive number")
+      }
+    }
+    if !(weightDecay >= 0 && weightDecay.isFinite) {
+      throw ValidationError("--weight-decay is \(weightDecay): it must be a number from 0 on")
+    }
+    if let average, !(average >= 0 && average < 1) {
+      throw ValidationError("--average is \(average): it must be at least 0 and less than 1")
+    }
     if !Optimizer.named.contains(where: { $0.name == optimizer }) {
       throw ValidationError("there is no optimizer '\(optimizer)'")
     }
     if !["constant", "cosine", "warmup", "step", "onecycle"].contains(schedule) {
       throw ValidationError("there is no schedule '\(schedule)'")
     }
+    if Trainer.LastBatch(rawValue: lastBatch) == nil {
+      throw ValidationError("--last-batch is drop or use, not '\(lastBatch)'")
+    }
     if resume && checkpoint == nil { throw ValidationError("--resume needs --checkpoint") }
+    if overwrite && checkpoint == nil { throw ValidationError("--overwrite needs --checkpoint") }
+    if resume && overwrite { throw ValidationError("--resume and --overwrite exclude each other") }
+    if outputCurrent != nil && average == nil {
+      throw ValidationError("--output-current needs --average: without it --output has these weights")
+    }
   }
 
   private func rule(totalSteps: Int) -> UpdateRule {
@@ -84,77 +129,146 @@ struct Train: ParsableCommand {
     return rule
   }
 
-  func run() throws {
-    var module = try LoadedModel(model.model).module
-    let name = model.function ?? "loss"
-    let arrays = Dictionary(
-      try Npz.read(data).map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
-    guard let function = module.function(name) else {
-      throw DLCError(
-        .graph, "module '\(module.name)' has no function '\(name)'",
-        remedy:
-          "it has \(module.functions.map(\.name).joined(separator: ", ")): choose one with --function"
-      )
+  private var options: Trainer.Options {
+    get throws {
+      var options = Trainer.Options(batch: batch, epochs: epochs, seed: seed)
+      options.threads = threads
+      options.shuffles = shuffle
+      options.lastBatch = Trainer.LastBatch(rawValue: lastBatch)!
+      options.dimensions = try model.sizes
+      options.checkpoints = checkpoint
+      options.checkpointSteps = checkpointEvery
+      options.keep = keep
+      options.overwritesCheckpoints = overwrite
+      options.isStopped = { Interruption.isRequested }
+      return options
     }
+  }
+
+  /// The arrays of a file that a function takes; the others are named and left out.
+  private func arrays(_ path: String, for function: Function) throws -> [String: Tensor] {
+    let known = Set(function.inputs.map(\.name)).subtracting([TrainingStep.seedName])
+    var (used, others): ([String: Tensor], [String]) = ([:], [])
+    for (name, value) in try Npz.read(path) {
+      if known.contains(name) { used[name] = value } else { others.append("'\(name)'") }
+    }
+    if !others.isEmpty {
+      note("\(path): ignored, because no input has the name: \(others.joined(separator: ", "))")
+    }
+    return used
+  }
+
+  func run() throws {
+    Interruption.install()
+    var module = try LoadedModel(model.model).module
+    let function = try module.trainable(model.function ?? "loss")
+    try requireNoContradiction(function)
+    let arrays = try arrays(data, for: function)
     if let params {
       for (name, value) in try Safetensors.read(params) { try module.setValue(value, of: name) }
     }
-    let examples = function.inputs.first.flatMap { arrays[$0.name]?.shape.first } ?? 0
-    let total = max(1, examples / batch) * epochs
-    let step = try TrainingStep(module, phases: [Phase(name, rule: rule(totalSteps: total))])
-    var options = Trainer.Options(batch: batch, epochs: epochs, seed: seed)
-    options.threads = threads
-    options.shuffles = shuffle
-    options.dimensions = try model.sizes
-    options.checkpoints = checkpoint
-    options.checkpointSteps = checkpointEvery
-    options.keep = keep
-    var trainer = try Trainer(
-      step,
-      data: arrays.filter { key, _ in
-        function.inputs.contains { $0.name == key }
-      }, options: options)
-    if resume, try trainer.resume() { note("resumed at step \(trainer.position.step)") }
-    let validator = try validation.map { path throws(DLCError) in
-      try Validator(module, function, path, batch: batch, sizes: options.dimensions)
+    let options = try options
+    let examples = function.inputs.first { $0.name != TrainingStep.seedName }
+      .flatMap { arrays[$0.name]?.shape.first } ?? 0
+    let total = try options.totalSteps(examples)
+    let step = try TrainingStep(
+      module, phases: [Phase(function.name, rule: rule(totalSteps: total))])
+    if !resume { try Trainer.requireFree(options) }
+    try requireNoInterruption()
+    let trainer = try Trainer(step, data: arrays, options: options)
+    try requireNoInterruption()
+    if resume, try trainer.resume() {
+      note("resumed at step \(trainer.position.step)")
+      for change in trainer.changes { note("since then: \(change)") }
     }
+    let validator = try validation.map { path in
+      let evaluated = step.evaluationFunctions[0]
+      let evaluator = try Evaluator(
+        step, data: try self.arrays(path, for: evaluated), batch: batch,
+        dimensions: options.dimensions)
+      for text in evaluator.notes { note(text) }
+      return evaluator
+    }
+    try requireNoInterruption()
     let bar = ProgressBar()
     let start = ContinuousClock.now
     var last: [(name: String, value: Double)] = []
-    let training = trainer
-    try trainer.run { (p) throws(DLCError) in
-      last = p.metrics
-      var record = p.metrics
-      if p.isEpochEnd, let validator {
-        // The run holds the state in the loop that `training` shares.
-        record += try validator.run(training.modelState, threads: threads)
-        last = record
-      }
-      try write(p, record)
-      bar.show(p, record)
-      return true
-    }
-    if let output {
-      let values = trainer.modelState.sorted { $0.key < $1.key }
-      try Safetensors.write(values.map { ($0.key, $0.value) }, to: output)
-    }
-    let seconds = milliseconds(ContinuousClock.now - start) / 1e3
-    if json {
-      let fields = last.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
-      print(
-        "{\"steps\": \(trainer.position.step), \"seconds\": \(fixed(seconds, 3)), \(fields.joined(separator: ", "))}"
-      )
+    if trainer.isDone {
+      note("nothing is left to do: the run has \(trainer.position.epoch) of \(epochs) epochs")
     } else {
-      let text = last.map { "\($0.name) \(fixed($0.value, 6))" }.joined(separator: "  ")
-      print("\(trainer.position.step) steps in \(fixed(seconds, 1)) s  \(text)")
+      try trainer.run { (p) throws(DLCError) in
+        var record = p.metrics
+        if p.isEpochEnd, let validator {
+          record += try validator.run(trainer.averagedState, threads: threads).map {
+            ("validation_\($0.name)", $0.value)
+          }
+        }
+        last = record
+        try write(p, record)
+        bar.show(p, record)
+        return true
+      }
+    }
+    let stop = trainer.isDone ? nil : Interruption.signal
+    if stop == nil { try save(trainer) }
+    report(trainer, last, (ContinuousClock.now - start) / .seconds(1), stop?.name)
+    if let stop {
+      note(
+        "stopped by \(stop.name) after step \(trainer.position.step); "
+          + (checkpoint == nil
+            ? "nothing is kept without --checkpoint"
+            : "to continue, give the same command with --resume"))
+      throw ExitCode(stop.status)
+    }
+  }
+
+  /// A size for the batch's dimension must be the batch's.
+  private func requireNoContradiction(_ function: Function) throws {
+    let first = function.inputs.first { $0.name != TrainingStep.seedName }
+    guard let name = first?.type.shape.first?.name, let size = try model.sizes[name],
+      size != batch / accumulate
+    else { return }
+    throw DLCError(
+      .usage,
+      "--dim \(name)=\(size) contradicts --batch \(batch)"
+        + (accumulate > 1 ? " in \(accumulate) parts" : ""),
+      remedy: "'\(name)' is the batch: leave --dim \(name) out")
+  }
+
+  /// Ends the command before the first step, when it was interrupted.
+  private func requireNoInterruption() throws {
+    guard let stop = Interruption.signal else { return }
+    note("stopped by \(stop.name) before the first step")
+    throw ExitCode(stop.status)
+  }
+
+  private func save(_ trainer: Trainer) throws {
+    func write(_ state: [String: Tensor], _ path: String?) throws {
+      guard let path else { return }
+      try Safetensors.write(state.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, to: path)
+    }
+    try write(trainer.averagedState, output)
+    try write(trainer.modelState, outputCurrent)
+  }
+
+  private func report(
+    _ trainer: Trainer, _ metrics: [(name: String, value: Double)], _ seconds: Double,
+    _ signal: String?
+  ) {
+    if json {
+      var fields = ["\"steps\": \(trainer.position.step)", "\"seconds\": \(fixed(seconds, 3))"]
+      if let signal { fields.append("\"stopped\": \(DLCFormats.json(signal))") }
+      fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
+      print("{\(fields.joined(separator: ", "))}")
+    } else {
+      let text = metrics.map { "  \($0.name) \(fixed($0.value, 6))" }.joined()
+      print("\(trainer.position.step) steps in \(fixed(seconds, 1)) s\(text)")
     }
   }
 
   private func number(_ x: Double) -> String { x.isFinite ? "\(x)" : "null" }
 
-  private func note(_ text: String) {
-    FileHandle.standardError.write(Data("dlc: \(text)\n".utf8))
-  }
+  private func note(_ text: String) { complain("dlc: \(text)") }
 
   private func write(_ p: Trainer.Progress, _ metrics: [(name: String, value: Double)])
     throws(DLCError)
@@ -165,7 +279,7 @@ struct Train: ParsableCommand {
     fields.append("\"examples_per_second\": \(fixed(p.examplesPerSecond, 1))")
     let line = Data("{\(fields.joined(separator: ", "))}\n".utf8)
     if !FileManager.default.fileExists(atPath: log) {
-      FileManager.default.createFile(atPath: log, contents: nil)
+      _ = FileManager.default.createFile(atPath: log, contents: nil)
     }
     guard let file = FileHandle(forWritingAtPath: log) else {
       throw DLCError(.file, "cannot write the log", at: log)
@@ -180,64 +294,16 @@ struct Train: ParsableCommand {
   }
 }
 
-/// The loss function on a second data set, averaged over its batches.
-private struct Validator {
-  private let executable: Executable
-  private let data: [String: Tensor]
-  private let batch: Int
-  private let count: Int
-  private let usesSeed: Bool
-
-  init(
-    _ module: Module, _ function: Function, _ path: String, batch: Int, sizes: [String: Int]
-  ) throws(DLCError) {
-    let arrays = Dictionary(
-      try Npz.read(path).map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
-    var data: [String: Tensor] = [:]
-    var shapes: [(name: String, declared: TensorType, shape: [Int])] = []
-    var count = Int.max
-    for (name, type) in function.inputs where name != TrainingStep.seedName {
-      guard let array = arrays[name] else {
-        throw DLCError(.binding, "the validation data has no array '\(name)'", at: path)
-      }
-      data[name] = array.converted(to: type.dataType)
-      count = min(count, array.shape.first ?? 0)
+extension Module {
+  /// The function that is trained.
+  fileprivate func trainable(_ name: String) throws(DLCError) -> Function {
+    guard let function = function(name) else {
+      throw DLCError(
+        .graph, "module '\(self.name)' has no function '\(name)'",
+        remedy:
+          "it has \(functions.map(\.name).joined(separator: ", ")): choose one with --function")
     }
-    let size = min(batch, count)
-    guard size >= 1 else { throw DLCError(.binding, "there are no examples", at: path) }
-    for (name, type) in function.inputs where name != TrainingStep.seedName {
-      shapes.append((name, type, [size] + data[name]!.shape.dropFirst()))
-    }
-    self.data = data
-    self.batch = size
-    self.count = count
-    usesSeed = function.inputs.contains { $0.name == TrainingStep.seedName }
-    let bound = try module.bind(explicit: sizes, arrays: shapes)
-    executable = try Compiler().load(
-      module, function: function.name, dimensions: bound, cache: .standard
-    ).executable
-  }
-
-  func run(_ state: [String: Tensor], threads: Int?) throws(DLCError) -> [(
-    name: String, value: Double
-  )] {
-    let known = Set(executable.states.map(\.name))
-    // Running statistics that validation would update are set again every time.
-    try executable.setState(state.filter { known.contains($0.key) })
-    var sums: [(name: String, value: Double)] = []
-    let batches = count / batch
-    for index in 0..<batches {
-      var inputs = data.mapValues { $0.rows(Array(index * batch..<(index + 1) * batch)) }
-      if usesSeed { inputs["seed"] = Tensor([], [Int64(index)]) }
-      let results = try executable.run(inputs, threads: threads).filter {
-        $0.value.shape.isEmpty && $0.value.dataType.isFloat
-      }
-      if sums.isEmpty { sums = results.map { ("validation_\($0.name)", 0) } }
-      for (position, result) in results.enumerated() {
-        sums[position].value += result.value.doubles[0] / Double(batches)
-      }
-    }
-    return sums
+    return function
   }
 }
 
@@ -253,19 +319,17 @@ private final class ProgressBar {
     first = begun
     let share = Double(p.step) / Double(max(p.totalSteps, 1))
     let filled = Int(share * 24)
-    let seconds = milliseconds(ContinuousClock.now - start) / 1e3
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
     let done = p.step - begun
     let left = done > 0 ? seconds / Double(done) * Double(p.totalSteps - p.step) : 0
-    let text = metrics.filter { $0.name != "learning_rate" }.map {
+    let text = metrics.filter { !$0.name.hasSuffix("learning_rate") }.map {
       "\($0.name) \(fixed($0.value, 4))"
     }
     .joined(separator: "  ")
     let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 24 - filled)
-    write(
+    let line =
       "\r\u{1B}[Kepoch \(p.epoch) [\(bar)] \(text)  \(fixed(p.examplesPerSecond, 0)) examples/s  \(fixed(left, 0)) s left"
-    )
-    if p.isEpochEnd { write("\n") }
+    let bytes = Array((p.isEpochEnd ? line + "\n" : line).utf8)
+    _ = Glibc.write(2, bytes, bytes.count)
   }
-
-  private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
 }

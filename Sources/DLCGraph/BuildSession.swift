@@ -28,7 +28,11 @@ final class BuildSession {
     case operation
   }
 
-  init(states: [State], dimensions: Set<String>?) {
+  /// Whether the function is to be trained.
+  let isTraining: Bool
+
+  init(states: [State], dimensions: Set<String>?, isTraining: Bool) {
+    self.isTraining = isTraining
     self.states = states
     self.dimensions = dimensions
   }

@@ -28,6 +28,9 @@ public final class FunctionBuilder: @unchecked Sendable {
   // Used by one thread while `Module.function` runs its closure; never shared.
   package private(set) var graph = Graph()
   private let session: BuildSession
+  /// Whether the function is to be trained: layers then drop out at random and use the statistics of the
+  /// batch. False in the function that measures (see `Module.phase`).
+  public var isTraining: Bool { session.isTraining }
   /// The builder around this one, when it builds a region.
   private let parent: FunctionBuilder?
   private var captures: [ValueID: Value] = [:]
@@ -35,8 +38,10 @@ public final class FunctionBuilder: @unchecked Sendable {
   private var capturedValues: [Value] = []
 
   /// - Parameter dimensions: the names that sizes may have; nil for any.
-  package init(states: [State] = [], dimensions: Set<String>? = nil) {
-    session = BuildSession(states: states, dimensions: dimensions)
+  package init(
+    states: [State] = [], dimensions: Set<String>? = nil, isTraining: Bool = true
+  ) {
+    session = BuildSession(states: states, dimensions: dimensions, isTraining: isTraining)
     parent = nil
   }
 
@@ -48,7 +53,7 @@ public final class FunctionBuilder: @unchecked Sendable {
   /// Continues an existing graph (autodiff and passes that add nodes).
   package init(extending graph: Graph, states: [State] = []) {
     self.graph = graph
-    session = BuildSession(states: states, dimensions: nil)
+    session = BuildSession(states: states, dimensions: nil, isTraining: true)
     parent = nil
   }
 
@@ -530,14 +535,36 @@ extension Module {
   public mutating func function(
     _ name: String, file: StaticString = #fileID, line: UInt = #line,
     _ body: (FunctionBuilder) -> Void
+  ) throws(DLCError) { try function(name, isTraining: true, "\(file):\(line)", body) }
+
+  /// Adds a function that is trained and the one that measures it, from one definition: `name`, and
+  /// `name_evaluation`, for which `body` runs again with `isTraining` false, so that dropout does
+  /// nothing and batch norm uses its running statistics.
+  /// - Throws: as `function` does; then neither is added.
+  public mutating func phase(
+    _ name: String, file: StaticString = #fileID, line: UInt = #line,
+    _ body: (FunctionBuilder) -> Void
   ) throws(DLCError) {
-    let place = "\(file):\(line)"
+    var copy = self
+    try copy.function(name, isTraining: true, "\(file):\(line)", body)
+    try copy.function(Self.evaluationName(name), isTraining: false, "\(file):\(line)", body)
+    self = copy
+  }
+
+  /// The name of the function that measures a phase.
+  package static func evaluationName(_ phase: String) -> String { "\(phase)_evaluation" }
+
+  private mutating func function(
+    _ name: String, isTraining: Bool, _ place: String, _ body: (FunctionBuilder) -> Void
+  ) throws(DLCError) {
     guard !name.isEmpty, function(name) == nil else {
       throw DLCError(
         .graph, name.isEmpty ? "a function has no name" : "function '\(name)' is there already",
         at: place)
     }
-    let builder = FunctionBuilder(states: states, dimensions: Set(dimensions.map(\.name)))
+    let builder = FunctionBuilder(
+      states: states, dimensions: Set(dimensions.map(\.name)),
+      isTraining: isTraining)
     FunctionBuilder.$underway.withValue(builder) { body(builder) }
     let graph = try builder.finish("function \(name)", place)
     let before = self

@@ -105,7 +105,10 @@ public final class Executable: Sendable {
     program.states.map { ($0.name, TensorType($0.type, sizes: $0.shape)) }
   }
 
-  /// Sets state tensors by name.
+  /// Sets state tensors by name, all of them at once: a run that updates state is waited for, so that it
+  /// neither sees some of the new values nor overwrites them at its end; runs that only read state, and
+  /// have begun, go on with the old values. The arrays are shared, not copied: what later runs make of
+  /// the state does not show in them.
   /// - Throws: `.binding` for an unknown name or a value of another type; then nothing has changed.
   public func setState(_ values: [String: Tensor]) throws(DLCError) {
     var positions: [(Int, TensorStorage)] = []
@@ -122,9 +125,27 @@ public final class Executable: Sendable {
       }
       positions.append((position, value.storage))
     }
-    store.withLock { store in
-      for (position, storage) in positions { store.values[position] = storage }
-      if !positions.isEmpty { store.prepared = nil }
+    updating.withLock { _ in
+      store.withLock { store in
+        for (position, storage) in positions { store.values[position] = storage }
+        if !positions.isEmpty { store.prepared = nil }
+      }
+    }
+  }
+
+  /// Gives all state away: afterwards there is none until it is set.
+  package func takeState() -> [String: Tensor] {
+    updating.withLock { _ in
+      store.withLock { store in
+        var result: [String: Tensor] = [:]
+        for (position, port) in program.states.enumerated() {
+          guard let value = store.values[position] else { continue }
+          result[port.name] = Tensor(dataType: port.type, shape: port.shape, storage: value)
+          store.values[position] = nil
+        }
+        store.prepared = nil
+        return result
+      }
     }
   }
 
@@ -151,9 +172,39 @@ public final class Executable: Sendable {
   }
 
   /// What preparation computed, so that it can be stored with the program.
-  package func preparedArea() throws(DLCError) -> TensorStorage { try snapshot().prepared }
+  package func preparedArea() throws(DLCError) -> TensorStorage {
+    try updating.withLock { _ throws(DLCError) in try snapshot().prepared }
+  }
 
   // MARK: Running
+
+  /// How far a run goes with the loop that carries its state, when that is not to its end.
+  package struct Extent: Sendable {
+    package var iterations: Int
+    /// Asked before every iteration: whether the loop ends there.
+    package var isStopped: (@Sendable () -> Bool)?
+
+    package init(iterations: Int, isStopped: (@Sendable () -> Bool)? = nil) {
+      self.iterations = iterations
+      self.isStopped = isStopped
+    }
+  }
+
+  /// Runs only so many iterations of the loop that carries state from the beginning of the function to
+  /// its end. What the loop stacks is then undefined from there on.
+  package func run(_ inputs: [String: Tensor], threads: Int?, extent: Extent) throws(DLCError) -> [(
+    name: String, value: Tensor
+  )] {
+    let context = try takeContext(max(1, threads ?? availableProcessors))
+    context.extent = extent
+    defer {
+      context.extent = nil
+      contexts.withLock { $0.append(context) }
+    }
+    var results = emptyResults
+    try run(inputs, into: &results, context)
+    return zip(program.outputs, results).map { ($0.name, $1) }
+  }
 
   /// Runs the function.
   /// - Parameters:
@@ -341,6 +392,9 @@ public final class Executable: Sendable {
     private let executor: Executor
     /// Seconds by step, when they are asked for.
     var times: [Double]?
+    /// How far the loop that carries the state goes.
+    var extent: Extent?
+    private let stateLoop: Int?
     // The present run.
     private var pointers: [UnsafeMutableRawPointer?]
     /// For each loop: how many iterations are done, and which slices it is at.
@@ -353,6 +407,7 @@ public final class Executable: Sendable {
       self.workers = workers
       self.instructions = instructions
       program = executable.program
+      stateLoop = program.stateLoop
       arena = try Area(arenaBytes)
       var scratch: [Area] = []
       for _ in 0..<workers { scratch.append(try Area(program.scratchBytes)) }
@@ -447,7 +502,10 @@ public final class Executable: Sendable {
     private func run(_ loop: LoopInstruction) {
       for carried in loop.carried { copy(carried.initial, carried.even) }
       var done = 0
-      while loop.count.map({ done < $0 }) ?? true {
+      let extent = loop.id == stateLoop ? extent : nil
+      let count = extent.map { min($0.iterations, loop.count ?? .max) } ?? loop.count
+      while count.map({ done < $0 }) ?? true {
+        if let isStopped = extent?.isStopped, isStopped() { break }
         iterations[loop.id] = (done, loop.reverse ? (loop.count ?? 0) - 1 - done : done)
         for argument in moving[loop.id] { arguments[argument] = pointer(bindings[argument]) }
         if let predicate = loop.predicate {
@@ -470,5 +528,22 @@ public final class Executable: Sendable {
       }
       target.copyMemory(from: source, byteCount: bytes)
     }
+  }
+}
+
+extension Program {
+  /// The loop outside all others whose carried values become the most state.
+  fileprivate var stateLoop: Int? {
+    var best: (id: Int, count: Int)?
+    for case .loop(let loop) in instructions {
+      let count = loop.carried.count {
+        switch self[$0.result].place {
+        case .state, .nextState: true
+        default: false
+        }
+      }
+      if count > best?.count ?? 0 { best = (loop.id, count) }
+    }
+    return best?.id
   }
 }

@@ -5,96 +5,146 @@ import Foundation
 /// Where a training run stands: everything that it needs to go on.
 public struct Checkpoint: Sendable {
   /// Steps taken, the epoch that is under way, and the steps of it that are done.
-  public var step: Int
-  public var epoch: Int
-  public var cursor: Int
-  public var seed: UInt64
-  /// What the run was started with; another run does not fit.
-  public var fingerprint: String
-  public var state: [String: Tensor]
+  public internal(set) var step: Int
+  public internal(set) var epoch: Int
+  public internal(set) var cursor: Int
+  public internal(set) var state: [String: Tensor]
+  /// Tells the run apart from every other; the same after it was resumed.
+  var run: String
+  /// What the run was started with.
+  var description: RunDescription
 
-  fileprivate struct Header: Codable {
+  /// What `checkpoint.json` holds.
+  struct Header: Codable {
     var format: Int
     var step: Int
     var epoch: Int
     var cursor: Int
-    var seed: UInt64
-    var fingerprint: String
+    var run: String
+    var description: RunDescription
+    /// Of `state.safetensors`.
+    var stateDigest: String
+    /// Of all the rest of the header.
     var digest: String
   }
+}
 
-  /// Writes `directory/step-N`: to a temporary name, synced, renamed; then drops all but the last `keep`.
-  /// - Throws: `.file` when that cannot be done; what was there before is then whole.
-  public func write(to directory: String, keep: Int = 3) throws(DLCError) {
-    let files = FileManager.default
-    let digits = String(step)
-    let name = "step-" + String(repeating: "0", count: max(0, 9 - digits.count)) + digits
-    let temporary = "\(directory)/.\(name).\(ProcessInfo.processInfo.processIdentifier)"
-    let final = "\(directory)/\(name)"
-    do {
-      try files.createDirectory(atPath: temporary, withIntermediateDirectories: true)
-    } catch {
-      throw DLCError(.file, "cannot create a checkpoint", at: directory)
+extension Checkpoint.Header {
+  private static let format = 2
+
+  init(_ checkpoint: Checkpoint, stateDigest: String) throws(DLCError) {
+    format = Self.format
+    step = checkpoint.step
+    epoch = checkpoint.epoch
+    cursor = checkpoint.cursor
+    run = checkpoint.run
+    description = checkpoint.description
+    self.stateDigest = stateDigest
+    digest = ""
+    digest = SHA256.hex(try encoded())
+  }
+
+  /// - Throws: `.format` when it is damaged in any way.
+  init(contentsOf path: String) throws(DLCError) {
+    let file = try MappedFile(path + "/checkpoint.json")
+    struct Version: Codable { var format: Int }
+    let data = Data(file.bytes)
+    if let version = try? JSONDecoder().decode(Version.self, from: data),
+      version.format != Self.format, version.format >= 1
+    {
+      throw DLCError(
+        .format, "the checkpoint has format \(version.format), this dlc reads \(Self.format)",
+        at: path)
     }
-    defer { try? files.removeItem(atPath: temporary) }
-    let tensors = state.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
-    let bytes = Safetensors.encode(tensors)
-    try MappedFile.write(bytes, to: temporary + "/state.safetensors")
-    let header = Header(
-      format: 1, step: step, epoch: epoch, cursor: cursor, seed: seed, fingerprint: fingerprint,
-      digest: SHA256.hex(bytes))
+    func damaged(_ what: String) -> DLCError {
+      DLCError(
+        .format, "the checkpoint is damaged: \(what)", at: path + "/checkpoint.json",
+        remedy: "remove the checkpoint to continue from the one before it")
+    }
+    do { self = try JSONDecoder().decode(Self.self, from: data) } catch {
+      throw damaged("it is not the JSON of a checkpoint")
+    }
+    guard step >= 0, step <= Int(Int32.max), epoch >= 0, epoch <= step else {
+      throw damaged("step \(step) of epoch \(epoch) cannot be")
+    }
+    let length = description.stepsPerEpoch
+    guard cursor >= 0, cursor < length, cursor <= step else {
+      throw damaged("its cursor is \(cursor) in an epoch of \(length) steps")
+    }
+    var bare = self
+    bare.digest = ""
+    guard SHA256.hex(try bare.encoded()) == digest else {
+      throw damaged("its digest does not match")
+    }
+  }
+
+  func encoded() throws(DLCError) -> [UInt8] {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
-    guard let json = try? encoder.encode(header) else {
-      throw DLCError(.file, "cannot encode a checkpoint", at: directory)
+    do { return [UInt8](try encoder.encode(self)) } catch {
+      throw DLCError(.file, "cannot encode a checkpoint")
     }
-    try MappedFile.write([UInt8](json), to: temporary + "/checkpoint.json")
-    do {
-      if files.fileExists(atPath: final) { try files.removeItem(atPath: final) }
-      try files.moveItem(atPath: temporary, toPath: final)
-    } catch {
-      throw DLCError(.file, "cannot put a checkpoint in its place", at: final)
-    }
-    let old = Self.names(directory).dropLast(max(1, keep))
-    for name in old { try? files.removeItem(atPath: "\(directory)/\(name)") }
+  }
+}
+
+extension Checkpoint {
+  /// Writes both files into a directory.
+  func write(to path: String) throws(DLCError) {
+    let tensors = state.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
+    let bytes = Safetensors.encode(tensors)
+    try MappedFile.write(bytes, to: path + "/state.safetensors")
+    let header = try Header(self, stateDigest: SHA256.hex(bytes))
+    try MappedFile.write(try header.encoded(), to: path + "/checkpoint.json")
   }
 
-  private static func names(_ directory: String) -> [String] {
-    let all = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-    return all.filter { $0.hasPrefix("step-") }.sorted()
+  /// Reads one checkpoint.
+  /// - Throws: `.file` when it cannot be read, `.format` when it is damaged.
+  public init(contentsOf path: String) throws(DLCError) {
+    try self.init(try Header(contentsOf: path), path)
   }
 
-  /// The newest checkpoint that is whole; nil when there is none.
+  private init(_ header: Header, _ path: String) throws(DLCError) {
+    let file = path + "/state.safetensors"
+    let weights = try MappedFile(file)
+    guard SHA256.hex(Array(weights.bytes)) == header.stateDigest else {
+      throw DLCError(.format, "the checkpoint is damaged: its digest does not match", at: file)
+    }
+    step = header.step
+    epoch = header.epoch
+    cursor = header.cursor
+    run = header.run
+    description = header.description
+    state = Dictionary(
+      try Safetensors.read(file).map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
+    guard state[TrainingStep.counterName]?.integers == [Int64(step)] else {
+      throw DLCError(
+        .format, "the checkpoint is damaged: its state is not of step \(step)", at: file)
+    }
+  }
+
+  /// The newest checkpoint of a directory; nil when there is none.
+  ///
+  /// Where the state of the newest is damaged or missing, the one before it is taken: its own record
+  /// says that it is an earlier step of the same run.
+  /// - Throws: `.format` when the record of a checkpoint is damaged, or no state is whole.
   public static func latest(in directory: String) throws(DLCError) -> Checkpoint? {
-    var failure: DLCError?
-    for name in names(directory).reversed() {
-      do throws(DLCError) { return try Checkpoint(contentsOf: "\(directory)/\(name)") } catch {
+    try newest(in: directory)?.checkpoint
+  }
+
+  /// The same, and why a newer one was passed over.
+  static func newest(in directory: String) throws(DLCError) -> (
+    checkpoint: Checkpoint, skipped: DLCError?
+  )? {
+    var (failure, run): (DLCError?, String?)
+    for (_, path) in CheckpointDirectory.checkpoints(in: directory).reversed() {
+      let header = try Header(contentsOf: path)
+      if let run, run != header.run { break }
+      run = header.run
+      do throws(DLCError) { return (try Checkpoint(header, path), failure) } catch {
         failure = failure ?? error
       }
     }
     if let failure { throw failure }
     return nil
-  }
-}
-
-extension Checkpoint {
-  /// Reads one checkpoint.
-  public init(contentsOf path: String) throws(DLCError) {
-    let file = try MappedFile(path + "/checkpoint.json")
-    guard let header = try? JSONDecoder().decode(Header.self, from: Data(file.bytes)),
-      header.format == 1, header.step >= 0, header.epoch >= 0, header.cursor >= 0
-    else { throw DLCError(.format, "this is no checkpoint of dlc", at: path) }
-    let weights = try MappedFile(path + "/state.safetensors")
-    guard SHA256.hex(Array(weights.bytes)) == header.digest else {
-      throw DLCError(.format, "the checkpoint is damaged: its digest does not match", at: path)
-    }
-    step = header.step
-    epoch = header.epoch
-    cursor = header.cursor
-    seed = header.seed
-    fingerprint = header.fingerprint
-    state = Dictionary(
-      try Safetensors.read(path + "/state.safetensors").map { ($0.name, $0.value) },
-      uniquingKeysWith: { a, _ in a })
   }
 }

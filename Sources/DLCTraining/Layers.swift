@@ -8,8 +8,9 @@ public struct Layers {
   /// Whether batch norm uses and updates the statistics of the batch.
   public var isTraining: Bool
 
-  public init(_ g: FunctionBuilder, training: Bool = true) {
-    self.init(g, "", training)
+  /// - Parameter training: as the builder has it, by default.
+  public init(_ g: FunctionBuilder, training: Bool? = nil) {
+    self.init(g, "", training ?? g.isTraining)
   }
 
   private init(_ g: FunctionBuilder, _ prefix: String, _ training: Bool) {

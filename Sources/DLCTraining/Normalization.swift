@@ -77,7 +77,8 @@ extension FunctionBuilder {
     }
   }
 
-  /// Zeros each element with probability `rate` and scales the others by 1 / (1 - rate).
+  /// Zeros each element with probability `rate` and scales the others by 1 / (1 - rate); where the
+  /// function is not trained (`isTraining`), `x` itself.
   /// - Parameter rate: from 0 to 1.
   public func dropout(
     _ x: Value, rate: Double, _ random: RandomStream, file: StaticString = #fileID,
@@ -88,7 +89,7 @@ extension FunctionBuilder {
         throw DLCError(.graph, "the rate of dropout is from 0 to 1, not \(rate)")
       }
       try x.needFloat("the input of dropout")
-      if rate == 0 { return x }
+      if rate == 0 || !isTraining { return x }
       return named("dropout") {
         let u = random.uniform(x.shape)
         let keep = compare(.greater_equal, u, constant(rate, like: u))

@@ -1,44 +1,22 @@
 import DLCCompiler
-import DLCFormats
 import DLCGraph
 import DLCReference
 import DLCRuntime
 public import DLCTensor
+import Foundation
 
 /// Trains a module on arrays: data in, batches in random order, state out.
 ///
 /// ```swift
 /// let step = try TrainingStep(module, phases: [Phase("loss", rule: UpdateRule(.adam(), learningRate: 1e-3))])
-/// var trainer = try Trainer(step, data: arrays, options: Trainer.Options(batch: 64, epochs: 5))
-/// try trainer.run { print($0.metrics) }
-/// let weights = trainer.state
+/// let trainer = try Trainer(step, data: arrays, options: Trainer.Options(batch: 64, epochs: 5))
+/// try trainer.run { print($0.metrics); return true }
+/// let weights = trainer.modelState
 /// ```
-public struct Trainer {
-  public struct Options: Sendable {
-    public var batch = 64
-    public var epochs = 1
-    public var seed: UInt64 = 0
-    public var threads: Int?
-    /// Sizes of named dimensions other than the batch.
-    public var dimensions: [String: Int] = [:]
-    /// A directory for checkpoints, how often they are written (in steps; at every epoch's end besides),
-    /// and how many are kept.
-    public var checkpoints: String?
-    public var checkpointSteps = 1000
-    public var keep = 3
-    /// Whether the order of the examples changes from epoch to epoch.
-    public var shuffles = true
-    /// The most steps in one call of the compiled loop.
-    public var stepsPerCall = 50
-
-    public init() {}
-    public init(batch: Int, epochs: Int, seed: UInt64 = 0) {
-      self.batch = batch
-      self.epochs = epochs
-      self.seed = seed
-    }
-  }
-
+///
+/// A trainer is one run: all references to it see the same state and position. It is used by one thread
+/// at a time.
+public final class Trainer {
   /// What a call of the loop reports: means over its steps.
   public struct Progress: Sendable {
     public var epoch: Int
@@ -50,74 +28,87 @@ public struct Trainer {
   }
 
   public let options: Options
-  private let step: TrainingStep
-  private let batchName: String
-  private let data: [String: Tensor]
-  private let examples: Int
-  private let loop: Executable
-  private let shuffle: Executable
-  private let module: Module
-  private let stepsPerCall: Int
-  private let fingerprint: String
+  /// The epochs that the run has in all. Raise it to train on after the last one.
+  public var epochs: Int
+  /// Steps taken, epochs done, and steps done of the present epoch.
   public private(set) var position: (step: Int, epoch: Int, cursor: Int) = (0, 0, 0)
+  /// What has changed since the checkpoint that the run was resumed from, in words; none of it hinders.
+  public private(set) var changes: [String] = []
 
-  public var stepsPerEpoch: Int { examples / options.batch }
+  private let step: TrainingStep
+  private let loop: TrainingLoop
+  private let data: DataSet
+  private let sizes: [String: Int]
+  /// For whole batches, and for the last smaller one; each when there is one.
+  private let whole: Executable?
+  private let rest: Executable?
+  private let restSize: Int
+  /// The one of the two that holds the state.
+  private var holder: Executable
+  private let shuffle: Executable
+  private let stepsPerCall: Int
+  private let description: RunDescription
+  /// Tells the run apart, in its checkpoints.
+  private var identity = UUID().uuidString
+  /// The step of the last checkpoint that was read or written, and all that there were then.
+  private var saved: Int?
+  private var seen: [String] = []
+
+  public let stepsPerEpoch: Int
 
   /// Compiles the training loop and initialises the state: stored values, else initialisers with the seed.
   /// - Parameter data: one array [examples, ...] for each data input of the step.
-  /// - Throws: `.binding` when an array is missing or does not fit.
+  /// - Throws: `.usage` for an option that cannot be, `.graph` when an input has no batch axis,
+  ///   `.binding` when an array is missing, belongs to no input, does not fit, or holds what is no
+  ///   position where positions are wanted (a label out of range, say).
   public init(_ step: TrainingStep, data: [String: Tensor], options: Options) throws(DLCError) {
+    try options.validate()
     self.step = step
     self.options = options
-    guard let first = step.inputs.first, let batch = first.type.shape.first?.name else {
+    epochs = options.epochs
+    let batch = try step.batchDimension()
+    let parts = step.accumulation
+    let set = try DataSet(data, for: step.inputs, "the data")
+    let (perEpoch, rest) = try options.steps(set.count)
+    for size in [options.batch, rest] where size % parts != 0 {
+      throw DLCError(.binding, "a batch of \(size) has no \(parts) equal parts")
+    }
+    if let given = options.dimensions[batch], given != options.batch / parts {
       throw DLCError(
-        .graph, "the loss has no data input with a named first axis",
-        remedy: "its inputs are \(step.inputs.map { "\($0.name) \($0.type)" })")
+        .binding,
+        "dimension '\(batch)' is given as \(given), but the batch makes it \(options.batch / parts)")
     }
-    batchName = batch
-    if let absent = step.inputs.first(where: { data[$0.name] == nil }) {
-      throw DLCError(
-        .binding, "the data has no array '\(absent.name)'",
-        remedy: data.isEmpty
-          ? "the loss takes \(step.inputs.map(\.name).joined(separator: ", "))"
-          : "it has \(data.keys.sorted().joined(separator: ", "))")
+    let loop = try step.loop(batch: batch)
+    /// Sizes of all dimensions for a batch.
+    func bind(_ size: Int) throws(DLCError) -> [String: Int] {
+      var explicit = options.dimensions
+      explicit[batch] = size / parts
+      return try step.module.bind(
+        explicit: explicit,
+        arrays: step.inputs.map {
+          ($0.name, $0.type, [size / parts] + set.arrays[$0.name]!.shape.dropFirst())
+        })
     }
-    let count = data[first.name]?.shape.first ?? 0
-    guard options.batch >= 1, count >= options.batch else {
-      throw DLCError(
-        .binding, "there are \(count) examples in '\(first.name)' for batches of \(options.batch)")
+    sizes = try bind(rest > 0 && perEpoch == 1 ? rest : options.batch)
+    for phase in step.phases {
+      try set.check(IndexUses(step.module.function(phase.function)!.graph).uses, sizes)
     }
-    examples = count
-    var converted: [String: Tensor] = [:]
-    var arrays: [(name: String, declared: TensorType, shape: [Int])] = []
-    for (name, type) in step.inputs {
-      let array = data[name]!
-      guard array.shape.count == type.rank, array.shape.first == count else {
-        throw DLCError(
-          .binding, "array '\(name)' is \(array.type): '\(type)' is wanted, with \(count) examples")
-      }
-      converted[name] = array.converted(to: type.dataType)
-      arrays.append((name, type, [options.batch / step.accumulation] + array.shape.dropFirst()))
+    func compiled(_ size: Int, _ steps: Int) throws(DLCError) -> Executable {
+      var all = try bind(size)
+      all[loop.examples] = set.count
+      all[loop.steps] = steps
+      return try Compiler().load(
+        loop.module, function: loop.name, dimensions: all, cache: .standard
+      ).executable
     }
-    guard options.batch % step.accumulation == 0 else {
-      throw DLCError(
-        .binding, "a batch of \(options.batch) has no \(step.accumulation) equal parts")
-    }
-    self.data = converted
-    var explicit = options.dimensions
-    explicit[batch] = options.batch / step.accumulation
-    let made = try step.loopFunction(batchName: batch)
-    var sizes = try made.bind(explicit: explicit, arrays: arrays)
-    sizes["examples"] = count
-    // So many steps per call that the epoch divides evenly.
-    let epoch = count / options.batch
-    stepsPerCall = (1...max(1, min(options.stepsPerCall, epoch))).last { epoch % $0 == 0 }!
-    sizes["steps"] = stepsPerCall
-    module = made
-    loop = try Compiler().load(made, function: "train", dimensions: sizes, cache: .standard)
-      .executable
+    let full = perEpoch - (rest > 0 ? 1 : 0)
+    stepsPerCall = max(1, min(options.stepsPerCall, full))
+    whole = full > 0 ? try compiled(options.batch, stepsPerCall) : nil
+    self.rest = rest > 0 ? try compiled(rest, 1) : nil
+    restSize = rest
+    holder = whole ?? self.rest!
     var orders = Module("order")
-    orders.dimension("examples", default: count)
+    orders.dimension("examples", default: set.count)
     let shuffles = options.shuffles
     try orders.function("order") { g in
       let seed = g.input("seed", .int64)
@@ -128,151 +119,269 @@ public struct Trainer {
       g.output("order", order)
     }
     shuffle = try Compiler().load(
-      orders, function: "order", dimensions: ["examples": count], cache: .standard
+      orders, function: "order", dimensions: ["examples": set.count], cache: .standard
     ).executable
-    fingerprint = SHA256.hex(
-      ModuleFile.encode(made) + Array("\(options.batch) \(options.seed) \(count) \(shuffles)".utf8))
-    try loop.initializeState(seed: options.seed)
+    stepsPerEpoch = perEpoch
+    self.loop = loop
+    self.data = set
+    description = RunDescription(
+      computation: options.checkpoints == nil ? "" : try step.computationDigest(sizes),
+      rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: shuffles,
+      lastBatch: options.lastBatch.rawValue,
+      learningRates: step.phases.map(\.rule.learningRate),
+      schedules: step.phases.map { "\($0.rule.schedule)" }, epochs: options.epochs,
+      examples: set.count, stepsPerEpoch: perEpoch,
+      data: options.checkpoints == nil ? "" : set.digest)
+    try holder.initializeState(seed: options.seed)
   }
 
+  // MARK: State
+
   /// All state: parameters, statistics, what the optimizer keeps.
-  public var state: [String: Tensor] { loop.state }
+  public var state: [String: Tensor] { holder.state }
 
   /// The parameters and statistics of the module that is trained.
   public var modelState: [String: Tensor] {
     state.filter { name, _ in step.module.state(name) != nil }
   }
 
-  public func setState(_ values: [String: Tensor]) throws(DLCError) { try loop.setState(values) }
-
-  /// Continues from the newest checkpoint, if there is one.
-  /// - Returns: whether there was.
-  /// - Throws: `.binding` when it belongs to another run.
-  public mutating func resume() throws(DLCError) -> Bool {
-    guard let directory = options.checkpoints,
-      let checkpoint = try Checkpoint.latest(in: directory)
-    else { return false }
-    guard checkpoint.fingerprint == fingerprint else {
-      throw DLCError(
-        .binding, "the checkpoint belongs to a run with another model, data or options",
-        at: directory, remedy: "start it with the same ones, or choose another directory")
+  /// The same with the moving average in the place of each parameter that has one (see
+  /// `UpdateRule.averaging`).
+  public var averagedState: [String: Tensor] {
+    let all = state
+    var result = all.filter { name, _ in step.module.state(name) != nil }
+    // Before the first step there is nothing to average.
+    if position.step == 0 { return result }
+    for name in result.keys {
+      if let average = all[TrainingStep.averageName(name)] { result[name] = average }
     }
-    try loop.setState(checkpoint.state)
+    return result
+  }
+
+  /// Sets state by name; the others keep their values.
+  /// - Throws: `.binding` for an unknown name or a value of another type.
+  public func setState(_ values: [String: Tensor]) throws(DLCError) {
+    try holder.setState(values)
+  }
+
+  /// The executable for a size of batch, with the state in it.
+  private func hold(_ executable: Executable) throws(DLCError) -> Executable {
+    if holder !== executable {
+      try executable.setState(holder.takeState())
+      holder = executable
+    }
+    return executable
+  }
+
+  // MARK: Checkpoints
+
+  /// Continues from the newest checkpoint, if there is one. The rate, the schedule, the epochs and the
+  /// data may be others than before, and `changes` says which are; with other data the epoch that was
+  /// under way begins again.
+  /// - Returns: whether there was.
+  /// - Throws: `.usage` when `options.checkpoints` is nil, `.binding` when the checkpoint belongs to
+  ///   another run, `.format` when it is damaged.
+  public func resume() throws(DLCError) -> Bool {
+    guard let directory = options.checkpoints else {
+      throw DLCError(.usage, "the run has no directory of checkpoints to resume from")
+    }
+    seen = CheckpointDirectory.checkpoints(in: directory).map { $0.path }
+    guard let (checkpoint, skipped) = try Checkpoint.newest(in: directory) else { return false }
+    let before = checkpoint.description
+    if let obstacle = description.obstacle(from: before) {
+      throw DLCError(
+        .binding, "the checkpoint belongs to another run: it has \(obstacle)",
+        at: directory, remedy: "start it as that one was, or choose another directory")
+    }
+    let wanted = Dictionary(
+      holder.states.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
+    guard checkpoint.state.count == wanted.count,
+      checkpoint.state.allSatisfy({ wanted[$0.key] == $0.value.type })
+    else {
+      throw DLCError(.format, "the checkpoint does not hold the state of this run", at: directory)
+    }
+    try holder.setState(checkpoint.state)
     position = (checkpoint.step, checkpoint.epoch, checkpoint.cursor)
+    identity = checkpoint.run
+    saved = checkpoint.step
+    changes = description.changes(from: before)
+    if before.data != description.data, position.cursor > 0 {
+      position.cursor = 0
+      changes.append("epoch \(position.epoch + 1) begins again")
+    }
+    if let skipped { changes.append("a newer checkpoint is passed over: \(skipped)") }
     return true
   }
 
-  private func save() throws(DLCError) {
-    guard let directory = options.checkpoints else { return }
-    let checkpoint = Checkpoint(
-      step: position.step, epoch: position.epoch, cursor: position.cursor, seed: options.seed,
-      fingerprint: fingerprint, state: state)
-    try checkpoint.write(to: directory, keep: options.keep)
+  /// The directory, for this run alone.
+  /// - Throws: `.file` when another run is using it, or it holds another one's checkpoints.
+  private func openCheckpoints() throws(DLCError) -> CheckpointDirectory? {
+    guard let path = options.checkpoints else { return nil }
+    let directory = try CheckpointDirectory(path)
+    if let saved {
+      guard directory.checkpoints.map({ $0.path }) == seen else {
+        throw DLCError(
+          .file, "the directory of checkpoints is in use: another run has changed it since", at: path)
+      }
+      // Damaged ones that were passed over: the run goes on before them.
+      try directory.remove(after: saved)
+    } else {
+      try Self.requireFree(options)
+      try directory.remove(after: -1)
+    }
+    return directory
   }
 
-  /// Trains until the last epoch is done.
-  /// - Parameter report: called after every call of the loop; false stops the run.
-  /// - Throws: `.check` when a loss is not finite, naming the node where that begins; state and
-  ///   checkpoints are then those before it.
-  public mutating func run(_ report: (Progress) throws(DLCError) -> Bool) throws(DLCError) {
-    let total = stepsPerEpoch * options.epochs
-    var saved = position.step
-    while position.epoch < options.epochs {
+  /// Checks that a run may begin anew in its directory of checkpoints.
+  /// - Throws: `.file` when that holds a run that is not to be overwritten.
+  package static func requireFree(_ options: Options) throws(DLCError) {
+    guard let path = options.checkpoints, !options.overwritesCheckpoints,
+      let newest = CheckpointDirectory.checkpoints(in: path).last
+    else { return }
+    throw DLCError(
+      .file, "the directory of checkpoints is in use: it holds a run, up to step \(newest.step)",
+      at: path, remedy: "resume that run, overwrite it, or choose another directory")
+  }
+
+  private func save(_ directory: CheckpointDirectory?) throws(DLCError) {
+    guard let directory, saved != position.step else { return }
+    var checkpoint = Checkpoint(
+      step: position.step, epoch: position.epoch, cursor: position.cursor, state: state,
+      run: identity, description: description)
+    checkpoint.description.epochs = epochs
+    try directory.write(checkpoint, keep: options.keep)
+    saved = position.step
+    seen = directory.checkpoints.map { $0.path }
+  }
+
+  // MARK: Running
+
+  /// Whether all epochs are done.
+  public var isDone: Bool { position.epoch >= epochs }
+
+  /// Trains until the last epoch is done. A run that was stopped goes on where it was; one that is done
+  /// goes on when `epochs` is raised.
+  /// - Parameter report: called after every call of the loop; false stops the run, with a checkpoint.
+  /// - Throws: `.usage` when the run is done already. `.file` when the directory of checkpoints is in
+  ///   use by another run, or holds one. `.check` when the loss of a phase is not finite, naming the
+  ///   node where that begins; state and checkpoints are then those before the call.
+  public func run(_ report: (Progress) throws(DLCError) -> Bool) throws(DLCError) {
+    guard !isDone else {
+      throw DLCError(
+        .usage, "the run is done: \(position.epoch) of \(epochs) epochs",
+        remedy: "raise the trainer's 'epochs' to train on")
+    }
+    var all = options
+    all.epochs = epochs
+    _ = try all.steps(data.count)
+    let directory = try openCheckpoints()
+    // So that another run can follow at once.
+    defer { withExtendedLifetime(directory) {} }
+    while !isDone {
       let order = try shuffle.run(
         [
           "seed": Tensor([], [Int64(bitPattern: options.seed)]),
           "epoch": Tensor([], [Int32(position.epoch + 1)]),
         ], threads: options.threads)[0].value
       let rows = order.integers.map { Int32($0) }
-      while position.cursor < stepsPerEpoch {
+      var isEnd = false
+      while !isEnd {
         let start = ContinuousClock.now
-        let from = position.cursor * options.batch
-        let chosen = Array(rows[from..<from + stepsPerCall * options.batch])
-        var inputs = data
-        inputs["order"] = Tensor([stepsPerCall, options.batch], chosen)
-        inputs["seed"] = Tensor([], [Int64(bitPattern: options.seed)])
-        let before = state
-        let results = try loop.run(inputs, threads: options.threads)
-        if let bad = results[0].value.doubles.firstIndex(where: { !$0.isFinite }) {
-          try loop.setState(before)
-          try explain(bad, before, chosen)
-        }
-        position.step += stepsPerCall
-        position.cursor += stepsPerCall
-        let isEnd = position.cursor == stepsPerEpoch
-        let passed = ContinuousClock.now - start
-        let seconds =
-          Double(passed.components.seconds) + Double(passed.components.attoseconds) * 1e-18
-        let progress = Progress(
-          epoch: position.epoch + 1, step: position.step, totalSteps: total,
-          metrics: results.map { name, value in
-            (name, value.doubles.reduce(0, +) / Double(value.count))
-          }, examplesPerSecond: Double(stepsPerCall * options.batch) / max(seconds, 1e-9),
-          isEpochEnd: isEnd)
+        let (metrics, steps, examples) = try advance(rows)
+        isEnd = position.cursor == stepsPerEpoch
         if isEnd { position = (position.step, position.epoch + 1, 0) }
-        if isEnd || position.step - saved >= options.checkpointSteps {
-          try save()
-          saved = position.step
+        let isStopped = options.isStopped?() ?? false
+        if isEnd || isStopped || position.step - (saved ?? 0) >= options.checkpointSteps {
+          try save(directory)
         }
-        if try !report(progress) { return }
-        if isEnd { break }
+        if steps > 0 {
+          let seconds = (ContinuousClock.now - start) / .seconds(1)
+          let left = (epochs - position.epoch) * stepsPerEpoch - position.cursor
+          let progress = Progress(
+            epoch: position.epoch + (isEnd ? 0 : 1), step: position.step,
+            totalSteps: position.step + left, metrics: metrics,
+            examplesPerSecond: Double(examples) / max(seconds, 1e-9), isEpochEnd: isEnd)
+          if try !report(progress) { return try save(directory) }
+        }
+        if isStopped { return }
       }
     }
   }
 
+  /// One call of the loop: as many steps as the epoch, the next checkpoint and the size of a call allow.
+  /// - Returns: means of the metrics, how many steps were taken, and of how many examples.
+  private func advance(_ rows: [Int32]) throws(DLCError) -> (
+    metrics: [(name: String, value: Double)], steps: Int, examples: Int
+  ) {
+    let isRest = restSize > 0 && position.cursor == stepsPerEpoch - 1
+    let executable = try hold(isRest ? rest! : whole!)
+    let size = isRest ? restSize : options.batch
+    let room = stepsPerEpoch - (restSize > 0 ? 1 : 0) - position.cursor
+    let untilSaved =
+      options.checkpoints == nil
+      ? Int.max : max(1, options.checkpointSteps - (position.step - (saved ?? 0)))
+    let count = isRest ? 1 : min(stepsPerCall, room, untilSaved)
+    let from = position.cursor * options.batch
+    let chosen = Array(rows[from..<from + count * size])
+    var inputs = data.arrays
+    let capacity = isRest ? 1 : stepsPerCall
+    // Rows of steps that are not taken: any that exist.
+    inputs[loop.order] = Tensor(
+      [capacity, size], chosen + [Int32](repeating: 0, count: (capacity - count) * size))
+    inputs[loop.seed] = Tensor([], [Int64(bitPattern: options.seed)])
+    let before = state
+    let results = try executable.run(
+      inputs, threads: options.threads,
+      extent: Executable.Extent(iterations: count, isStopped: options.isStopped))
+    let counter = executable.state[TrainingStep.counterName]!.integers[0]
+    let steps = Int(counter) - position.step
+    var bad: Int?
+    for (result, metric) in zip(results, step.reports) where metric.isLoss {
+      let index = result.value.doubles.prefix(steps).firstIndex { !$0.isFinite }
+      bad = [bad, index].compactMap(\.self).min()
+    }
+    if let bad {
+      try executable.setState(before)
+      try explain(bad, before, chosen, size)
+    }
+    position.step += steps
+    position.cursor += steps
+    let metrics = results.map { name, value in
+      (name, value.doubles.prefix(steps).reduce(0, +) / Double(max(steps, 1)))
+    }
+    return (metrics, steps, steps * size)
+  }
+
   /// Repeats the steps up to the bad one and finds the first node whose result is not finite.
-  private func explain(_ bad: Int, _ before: [String: Tensor], _ chosen: [Int32]) throws(DLCError)
-    -> Never
-  {
-    let single = try step.stepFunction("step")
-    let compiler = Compiler()
+  private func explain(
+    _ bad: Int, _ before: [String: Tensor], _ chosen: [Int32], _ size: Int
+  ) throws(DLCError) -> Never {
+    let single = try step.single()
     var arrays: [(name: String, declared: TensorType, shape: [Int])] = []
     for (name, type) in step.inputs {
       arrays.append(
-        (name, type, [options.batch / step.accumulation] + data[name]!.shape.dropFirst()))
+        (name, type, [size / step.accumulation] + data.arrays[name]!.shape.dropFirst()))
     }
     let sizes = try single.bind(explicit: options.dimensions, arrays: arrays)
-    let executable = try compiler.compile(single, function: "step", dimensions: sizes)
+    let function = single.functions[0]
+    let executable = try Compiler().compile(single, function: function.name, dimensions: sizes)
     try executable.setState(before)
     func batch(_ index: Int) -> [String: Tensor] {
-      let rows = chosen[index * options.batch..<(index + 1) * options.batch]
+      let rows = chosen[index * size..<(index + 1) * size]
       var inputs: [String: Tensor] = [:]
-      for (name, _) in step.inputs { inputs[name] = data[name]!.rows(rows.map { Int($0) }) }
-      if step.usesSeed { inputs["seed"] = Tensor([], [Int64(bitPattern: options.seed)]) }
+      for (name, _) in step.inputs { inputs[name] = data.arrays[name]!.rows(rows.map { Int($0) }) }
+      if step.usesSeed {
+        inputs[TrainingStep.seedName] = Tensor([], [Int64(bitPattern: options.seed)])
+      }
       return inputs
     }
     for index in 0..<bad { _ = try executable.run(batch(index), threads: options.threads) }
     let place =
       try Interpreter().firstNonFinite(
-        single.function("step")!, inputs: batch(bad), states: executable.state, dimensions: sizes)
+        function, inputs: batch(bad), states: executable.state, dimensions: sizes)
       ?? "no single node"
     throw DLCError(
       .check, "the loss is not finite in step \(position.step + bad + 1): it begins at \(place)",
       remedy: "a smaller learning rate or gradient clipping may help")
-  }
-}
-
-extension Tensor {
-  /// The rows of the first axis with these numbers.
-  package func rows(_ numbers: [Int]) -> Tensor {
-    let inner = shape.dropFirst().reduce(1, *) * dataType.byteCount
-    var result = Tensor(zeros: dataType, [numbers.count] + shape.dropFirst())
-    withUnsafeBytes { source in
-      result.withUnsafeMutableBytes { target in
-        for (index, number) in numbers.enumerated() where inner > 0 {
-          target.baseAddress!.advanced(by: index * inner).copyMemory(
-            from: source.baseAddress!.advanced(by: number * inner), byteCount: inner)
-        }
-      }
-    }
-    return result
-  }
-
-  /// The same numbers in another element type.
-  package func converted(to type: DataType) -> Tensor {
-    if type == dataType { return self }
-    return type.isFloat
-      ? Tensor(type, shape, rounding: doubles)
-      : Tensor(type, shape, truncating: dataType.isFloat ? doubles.map { Int64($0) } : integers)
   }
 }

@@ -51,15 +51,20 @@ public struct Phase: Sendable {
     case replace
   }
   public var function: String
+  /// The function that measures the phase on data that it is not trained on; nil: the one that
+  /// `Module.phase` made with the other, or that other itself.
+  public var evaluation: String?
   public var kind: Kind
   /// The parameters that move are those whose names begin so.
   public var prefix: String
   public var rule: UpdateRule
 
   public init(
-    _ function: String, _ kind: Kind = .minimize, prefix: String = "", rule: UpdateRule
+    _ function: String, _ kind: Kind = .minimize, evaluation: String? = nil, prefix: String = "",
+    rule: UpdateRule
   ) {
     self.function = function
+    self.evaluation = evaluation
     self.kind = kind
     self.prefix = prefix
     self.rule = rule
@@ -75,30 +80,37 @@ public struct TrainingStep {
   public private(set) var states: [State]
   /// Names and types of the data inputs of all phases; `seed` is not among them.
   public private(set) var inputs: [(name: String, type: TensorType)] = []
-  /// What a step reports: `loss`, the phase functions' other scalar results, `learning_rate`.
-  public private(set) var metrics: [String] = []
+  /// What a step reports, in order: of each phase the scalar results of its function and the learning
+  /// rate. A name that several phases have gets the function's name before it, as `generator.loss`.
+  public var metrics: [String] { reports.map(\.name) }
   /// The input that a step fills with a seed of its own, when a phase declares it.
   public static let seedName = "seed"
   static let counterName = "optimizer/step"
 
-  /// - Throws: `.graph` when a phase's function is missing or has no scalar `loss`.
+  /// One number that a step reports.
+  struct Report {
+    var name: String
+    var phase: Int
+    /// The function's result; nil for the learning rate.
+    var output: String?
+    var isLoss: Bool { output == "loss" }
+  }
+  private(set) var reports: [Report] = []
+
+  /// - Throws: `.graph` when there is no phase, a phase's function is missing, has no scalar `loss`, or
+  ///   has no parameter whose name begins with the phase's prefix; `.usage` when a number of a rule
+  ///   cannot be.
   public init(_ module: Module, phases: [Phase]) throws(DLCError) {
     self.module = module
     self.phases = phases
     states = []
+    guard !phases.isEmpty else {
+      throw DLCError(.graph, "a training step without phases", remedy: "give it the loss's function")
+    }
     var read: Set<String> = []
     for phase in phases {
-      guard let function = module.function(phase.function) else {
-        throw DLCError(
-          .graph, "module '\(module.name)' has no function '\(phase.function)'",
-          remedy: "training needs a function with the output 'loss'")
-      }
-      guard let loss = function.outputs.first(where: { $0.name == "loss" }),
-        loss.type.rank == 0, loss.type.dataType.isFloat
-      else {
-        throw DLCError(
-          .graph, "function '\(phase.function)' has no floating-point scalar output 'loss'")
-      }
+      let function = try module.lossFunction(phase.function)
+      if let name = phase.evaluation { _ = try module.lossFunction(name) }
       read.formUnion(function.stateNames)
       read.formUnion(function.graph.updates.map(\.name))
       for (name, type) in function.inputs where name != Self.seedName {
@@ -110,33 +122,82 @@ public struct TrainingStep {
           inputs.append((name, type))
         }
       }
-      for (name, type) in function.outputs
-      where type.rank == 0 && type.dataType.isFloat && !metrics.contains(name)
-        && !name.hasPrefix("d_")
-      { metrics.append(name) }
+      try validate(phase, function)
     }
-    metrics.append("learning_rate")
-    states = module.states.filter { read.contains($0.name) }
+    reports = Self.reports(phases.map { module.function($0.function)!.metrics }, phases)
+    var kept: [State] = []
     for phase in phases where phase.kind != .replace {
       for parameter in parameters(phase) {
         for slot in phase.rule.optimizer.slots(parameter.type.shape) {
-          states.append(
+          kept.append(
             State(
               name: Self.slotName(parameter.name, slot.name),
               type: TensorType(parameter.type.dataType, slot.shape), initializer: .zeros,
               isParameter: false))
         }
         if phase.rule.averaging != nil {
-          states.append(
+          kept.append(
             State(
-              name: "average/\(parameter.name)", type: parameter.type, initializer: .zeros,
+              name: Self.averageName(parameter.name), type: parameter.type, initializer: .zeros,
               isParameter: false))
         }
       }
     }
-    states.append(
+    kept.append(
       State(
         name: Self.counterName, type: TensorType(.int32), initializer: .zeros, isParameter: false))
+    try requireDistinct(kept)
+    states = module.states.filter { read.contains($0.name) } + kept
+  }
+
+  /// What the phases report, given the metrics of each.
+  private static func reports(_ metrics: [[String]], _ phases: [Phase]) -> [Report] {
+    var reports: [Report] = []
+    let names = zip(metrics, phases).map { list, phase in
+      list + (phase.kind == .replace ? [] : [rateName(list)])
+    }
+    for (index, phase) in phases.enumerated() {
+      let function =
+        phases.filter { $0.function == phase.function }.count > 1
+        ? "\(phase.function).\(index + 1)" : phase.function
+      for (position, name) in names[index].enumerated() {
+        let isShared = names.filter { $0.contains(name) }.count > 1
+        reports.append(
+          Report(
+            name: isShared ? "\(function).\(name)" : name, phase: index,
+            output: position < metrics[index].count ? name : nil))
+      }
+    }
+    return reports
+  }
+
+  /// `learning_rate`, unless a result has the name.
+  private static func rateName(_ taken: [String]) -> String {
+    var name = "learning_rate"
+    while taken.contains(name) { name += "_" }
+    return name
+  }
+
+  /// The functions that measure the phases.
+  package var evaluationFunctions: [Function] { evaluations.map(\.function) }
+
+  /// The functions that measure the phases, what their results are called, and whether they are other
+  /// functions than those that are trained.
+  var evaluations: [(
+    function: Function, names: [(output: String, metric: String)], isSeparate: Bool
+  )] {
+    let functions = phases.map { phase in
+      phase.evaluation.flatMap { module.function($0) }
+        ?? module.function(Module.evaluationName(phase.function)) ?? module.function(phase.function)!
+    }
+    let reports = Self.reports(functions.map(\.metrics), phases)
+    return phases.indices.map { index in
+      let own = reports.filter { $0.phase == index && $0.output != nil }
+      return (
+        functions[index], own.map { ($0.output!, $0.name) },
+        functions[index].name != phases[index].function
+      )
+    }
   }
 
   /// How many parts a batch has.
@@ -150,12 +211,14 @@ public struct TrainingStep {
     return TensorType(type.dataType, [first * Dimension(accumulation)] + type.shape.dropFirst())
   }
 
+  static func averageName(_ parameter: String) -> String { "average/\(parameter)" }
+
   static func slotName(_ parameter: String, _ slot: String) -> String {
     "optimizer/\(parameter)/\(slot)"
   }
 
   /// The parameters that a phase moves.
-  private func parameters(_ phase: Phase) -> [State] {
+  func parameters(_ phase: Phase) -> [State] {
     let read = module.function(phase.function)!.stateNames
     return module.states.filter {
       $0.isParameter && read.contains($0.name) && $0.name.hasPrefix(phase.prefix)
@@ -169,6 +232,11 @@ public struct TrainingStep {
   public func stepFunction(_ name: String = "train_step") throws(DLCError) -> Module {
     var result = module
     for state in states where result.state(state.name) == nil { result.add(state) }
+    return try adding(name, to: result)
+  }
+
+  private func adding(_ name: String, to module: Module) throws(DLCError) -> Module {
+    var result = module
     try result.function(name) { g in
       var data: [String: Value] = [:]
       for (name, type) in inputs {
@@ -190,29 +258,51 @@ public struct TrainingStep {
     }
   }
 
-  /// The module with a function that takes `steps` steps in one call: inputs are whole data sets
-  /// [examples, ...], `order` [steps, batch] int32 with the rows of each step, and `seed`; outputs are
-  /// the metrics of every step, [steps].
-  public func loopFunction(_ name: String = "train", batchName: String) throws(DLCError) -> Module {
-    var result = module
-    result.dimension("examples", default: 1024)
-    result.dimension("steps", default: 1)
-    for state in states where result.state(state.name) == nil { result.add(state) }
-    for (name, type) in inputs {
-      guard type.shape.first == Dimension(stringLiteral: batchName) else {
-        throw DLCError(
-          .graph, "input '\(name)' is \(type): its first axis is not the batch '\(batchName)'")
-      }
+  /// The module's dimensions and all state of a step, without functions.
+  private var frame: Module {
+    var result = Module(module.name)
+    for dimension in module.dimensions {
+      result.dimension(dimension.name, default: dimension.size)
     }
-    let batch = Dimension(stringLiteral: batchName)
-    try result.function(name) { g in
+    for state in states { result.add(module.state(state.name) ?? state) }
+    return result
+  }
+
+  /// A module with the function of one step alone.
+  func single() throws(DLCError) -> Module { try adding("step", to: frame) }
+
+  /// The name of the dimension that all data inputs begin with.
+  /// - Throws: `.graph` when there is none.
+  func batchDimension() throws(DLCError) -> String {
+    let list = inputs.map { "\($0.name) \($0.type)" }.joined(separator: ", ")
+    guard let batch = inputs.first?.type.shape.first?.name else {
+      throw DLCError(
+        .graph, "the loss has no data input with a named first axis",
+        remedy: inputs.isEmpty ? "it has no inputs" : "its inputs are \(list)")
+    }
+    for (name, type) in inputs where type.shape.first?.name != batch {
+      throw DLCError(
+        .graph, "input '\(name)' is \(type): its first axis is not the batch '\(batch)'")
+    }
+    return batch
+  }
+
+  /// The function that takes several steps in one call.
+  /// - Parameter batch: the dimension that all inputs begin with.
+  func loop(batch: String) throws(DLCError) -> TrainingLoop {
+    var loop = TrainingLoop(frame, inputs: inputs.map(\.name))
+    let size = Dimension(name: batch) * Dimension(accumulation)
+    try loop.module.function(loop.name) { g in
       var sets: [(name: String, value: Value)] = []
       for (name, type) in inputs {
         sets.append(
-          (name, g.input(name, type.dataType, ["examples"] + type.shape.dropFirst())))
+          (
+            name,
+            g.input(name, type.dataType, [Dimension(name: loop.examples)] + type.shape.dropFirst())
+          ))
       }
-      let order = g.input("order", .int32, ["steps", batch * Dimension(accumulation)])
-      let seed = g.input(Self.seedName, .int64)
+      let order = g.input(loop.order, .int32, [Dimension(name: loop.steps), size])
+      let seed = g.input(loop.seed, .int64)
       let values = read(g)
       let names = states.map(\.name)
       let (carried, outputs) = g.scan(
@@ -227,7 +317,7 @@ public struct TrainingStep {
       for (name, value) in zip(metrics, outputs) { g.output(name, value) }
       for (name, value) in zip(names, carried) { g.update(name, value) }
     }
-    return result
+    return loop
   }
 
   private func read(_ g: FunctionBuilder) -> [String: Value] {
@@ -248,7 +338,7 @@ public struct TrainingStep {
     let one = g.constant(1, .int32)
     let t = g.binary(.add, values[Self.counterName]!, one)
     values[Self.counterName] = t
-    var report: [String: Value] = [:]
+    var report = [Value?](repeating: nil, count: reports.count)
     for (index, phase) in phases.enumerated() {
       // Every step and phase draws from a key of its own.
       let own = seed.map { seed -> Value in
@@ -259,8 +349,9 @@ public struct TrainingStep {
       }
       let rate = phase.rule.schedule.rate(g, base: phase.rule.learningRate, t)
       let outcome = run(g, phase, data, own, values, rate)
-      for (name, value) in outcome.results where metrics.contains(name) { report[name] = value }
-      report["learning_rate"] = rate
+      for (position, entry) in reports.enumerated() where entry.phase == index {
+        report[position] = entry.output.map { outcome.results[$0] } ?? rate
+      }
       for (name, value) in outcome.updates { values[name] = value }
       if phase.kind == .replace {
         for parameter in parameters(phase) {
@@ -270,7 +361,7 @@ public struct TrainingStep {
         apply(g, phase, outcome.gradients, rate, t, &values)
       }
     }
-    return metrics.map { name in (name, report[name] ?? g.constant(.nan, .float32)) }
+    return zip(metrics, report).map { ($0, $1 ?? g.constant(.nan, .float32)) }
   }
 
   private struct Outcome {
@@ -338,7 +429,7 @@ public struct TrainingStep {
     }
     let function = module.function(phase.function)!
     let statistics = function.graph.updates.map(\.name).sorted()
-    let scalars = function.outputs.filter { metrics.contains($0.name) }
+    let scalars = function.metrics
     let zeros = moved.map { g.constant(0, like: values[$0]!) }
     let (carried, outputs) = g.scan(
       carried: zeros + statistics.map { values[$0]! },
@@ -353,7 +444,7 @@ public struct TrainingStep {
       guard g.failure == nil else { return (carried, []) }
       let sums = zip(moved, carried).map { name, sum in sum + outcome.gradients[name]! }
       return (
-        sums + statistics.map { outcome.updates[$0]! }, scalars.map { outcome.results[$0.name]! }
+        sums + statistics.map { outcome.updates[$0]! }, scalars.map { outcome.results[$0]! }
       )
     }
     guard g.failure == nil else { return Outcome(results: [:], updates: [:], gradients: [:]) }
@@ -361,7 +452,7 @@ public struct TrainingStep {
     for (name, sum) in zip(moved, carried) { outcome.gradients[name] = sum / Double(count) }
     for (name, value) in zip(statistics, carried[moved.count...]) { outcome.updates[name] = value }
     for (scalar, stack) in zip(scalars, outputs) {
-      outcome.results[scalar.name] = g.mean(stack, axes: [0])
+      outcome.results[scalar] = g.mean(stack, axes: [0])
     }
     return outcome
   }
@@ -418,8 +509,8 @@ public struct TrainingStep {
       for (slot, value) in after { values[Self.slotName(name, slot)] = value }
       if let decay = rule.averaging {
         let old = g.select(
-          g.broadcast(isFirst, to: theta.shape), next, values["average/\(name)"]!)
-        values["average/\(name)"] = old * decay + next * (1 - decay)
+          g.broadcast(isFirst, to: theta.shape), next, values[Self.averageName(name)]!)
+        values[Self.averageName(name)] = old * decay + next * (1 - decay)
       }
       values[name] = next
     }

@@ -1,0 +1,178 @@
+import DLCGraph
+import DLCTensor
+
+/// The arrays that a step is fed from, one row for each example: complete, in the types that the inputs
+/// have, and with every element that is used as a position inside its bounds.
+struct DataSet {
+  let arrays: [String: Tensor]
+  /// How many examples there are.
+  let count: Int
+
+  /// - Parameter what: what the arrays are called in messages.
+  /// - Throws: `.binding` when an array is missing, belongs to no input, or does not fit its input.
+  init(
+    _ given: [String: Tensor], for inputs: [(name: String, type: TensorType)], _ what: String
+  ) throws(DLCError) {
+    let names = inputs.map(\.name).joined(separator: ", ")
+    if let absent = inputs.first(where: { given[$0.name] == nil }) {
+      throw DLCError(
+        .binding, "\(what) has no array '\(absent.name)'",
+        remedy: given.isEmpty
+          ? "the inputs are \(names)" : "it has \(given.keys.sorted().joined(separator: ", "))")
+    }
+    let known = Set(inputs.map(\.name))
+    if let extra = given.keys.filter({ !known.contains($0) }).min() {
+      throw DLCError(
+        .binding, "\(what) has an array '\(extra)', which belongs to no input",
+        remedy: "the inputs are \(names)")
+    }
+    guard let first = inputs.first, let count = given[first.name]?.shape.first, count > 0 else {
+      throw DLCError(.binding, "\(what) has no examples")
+    }
+    var arrays: [String: Tensor] = [:]
+    for (name, type) in inputs {
+      let array = given[name]!
+      guard array.shape.count == type.rank, array.shape.first == count else {
+        throw DLCError(
+          .binding,
+          "array '\(name)' is \(array.type): \(type) is wanted, with \(count) examples as '\(first.name)' has"
+        )
+      }
+      arrays[name] = try array.checkedConversion(to: type.dataType, name)
+    }
+    self.arrays = arrays
+    self.count = count
+  }
+
+  /// Throws `.binding` for the first element that is used as a position and is none.
+  func check(_ uses: [IndexUse], _ sizes: [String: Int]) throws(DLCError) {
+    var seen: Set<String> = []
+    for use in uses {
+      guard let array = arrays[use.input] else { continue }
+      var limit = 0
+      for dimension in use.limits { limit = max(limit, try dimension.evaluate(sizes)) }
+      // The same array is often used against the same size in several places.
+      let key = "\(use.input) \(limit) \(use.parts.sorted { $0.key < $1.key })"
+      if !seen.insert(key).inserted { continue }
+      let isUsed = try membership(use, array.shape, sizes)
+      if let bad = array.firstOutside(limit, isUsed) {
+        throw DLCError(
+          .binding,
+          "element \(array.coordinate(bad)) of '\(use.input)' is \(array.text(bad)), which is "
+            + (array.isWhole(bad) ? "outside" : "not a whole number in") + " 0..<\(limit)",
+          at: use.place, remedy: "'\(use.input)' is used as positions among \(limit)")
+      }
+    }
+  }
+
+  /// Whether the element with a number is one that is used; nil when all are.
+  private func membership(_ use: IndexUse, _ shape: [Int], _ sizes: [String: Int])
+    throws(DLCError) -> ((Int) -> Bool)?
+  {
+    var tests: [(stride: Int, size: Int, used: Set<Int>)] = []
+    // Parts of the batch are taken from every batch, so that all rows are used.
+    for (axis, part) in use.parts where axis > 0 && axis < shape.count {
+      let start = try part.start.evaluate(sizes)
+      let limit = try part.limit.evaluate(sizes)
+      let inner = shape[(axis + 1)...].reduce(1, *)
+      tests.append(
+        (inner, shape[axis], Set(stride(from: start, to: max(start, limit), by: part.stride))))
+    }
+    if tests.isEmpty { return nil }
+    return { index in tests.allSatisfy { $0.used.contains(index / $0.stride % $0.size) } }
+  }
+}
+
+extension Tensor {
+  /// The first element that is used and is no whole number in 0..<limit.
+  fileprivate func firstOutside(_ limit: Int, _ isUsed: ((Int) -> Bool)?) -> Int? {
+    func first<T>(_ values: [T], _ isInside: (T) -> Bool) -> Int? {
+      values.indices.first { !isInside(values[$0]) && (isUsed?($0) ?? true) }
+    }
+    return dataType.isFloat
+      ? first(doubles) { $0 >= 0 && $0 < Double(limit) && $0 == $0.rounded() }
+      : first(integers) { $0 >= 0 && $0 < limit }
+  }
+
+  fileprivate func isWhole(_ index: Int) -> Bool {
+    guard dataType.isFloat else { return true }
+    let value = doubles[index]
+    return value == value.rounded()
+  }
+
+  /// An element in words.
+  fileprivate func text(_ index: Int) -> String {
+    if dataType.isFloat { return "\(doubles[index])" }
+    let value = integers[index]
+    return dataType == .uint64 ? "\(UInt64(bitPattern: value))" : "\(value)"
+  }
+
+  /// Where an element is.
+  fileprivate func coordinate(_ index: Int) -> String {
+    var (rest, places) = (index, [Int]())
+    for size in shape.reversed() {
+      places.insert(rest % max(size, 1), at: 0)
+      rest /= max(size, 1)
+    }
+    return "[\(places.map(String.init).joined(separator: ", "))]"
+  }
+
+  /// The same numbers in another element type: rounded to a floating-point one, exact in an integer one.
+  /// - Throws: `.binding` naming the first element that an integer type does not hold.
+  func checkedConversion(to type: DataType, _ name: String) throws(DLCError) -> Tensor {
+    if type == dataType { return self }
+    if type.isFloat { return Tensor(type, shape, rounding: doubles) }
+    func bad(_ index: Int, _ what: String) -> DLCError {
+      DLCError(
+        .binding, "element \(coordinate(index)) of '\(name)' is \(text(index)), which is \(what)",
+        remedy: "the input is \(type)")
+    }
+    let (low, high) = type.integerRange
+    var result: [Int64] = []
+    result.reserveCapacity(count)
+    if dataType.isFloat {
+      for (index, value) in doubles.enumerated() {
+        guard value.isFinite, value == value.rounded() else { throw bad(index, "not a whole number") }
+        guard let whole = Int128(exactly: value), whole >= low, whole <= high else {
+          throw bad(index, "outside \(type)")
+        }
+        result.append(Int64(truncatingIfNeeded: whole))
+      }
+    } else {
+      let isWide = dataType == .uint64
+      for (index, value) in integers.enumerated() {
+        let whole = isWide ? Int128(UInt64(bitPattern: value)) : Int128(value)
+        guard whole >= low, whole <= high else { throw bad(index, "outside \(type)") }
+        result.append(value)
+      }
+    }
+    return Tensor(type, shape, truncating: result)
+  }
+
+  /// The rows of the first axis with these numbers.
+  func rows(_ numbers: [Int]) -> Tensor {
+    let inner = shape.dropFirst().reduce(1, *) * dataType.byteCount
+    var result = Tensor(zeros: dataType, [numbers.count] + shape.dropFirst())
+    withUnsafeBytes { source in
+      result.withUnsafeMutableBytes { target in
+        for (index, number) in numbers.enumerated() where inner > 0 {
+          target.baseAddress!.advanced(by: index * inner).copyMemory(
+            from: source.baseAddress!.advanced(by: number * inner), byteCount: inner)
+        }
+      }
+    }
+    return result
+  }
+}
+
+extension DataType {
+  /// The numbers that an integer type holds; 0 and 1 for bool.
+  fileprivate var integerRange: (low: Int128, high: Int128) {
+    let bits = Int128(1) << Int128(byteCount * 8)
+    return switch self {
+    case .bool: (0, 1)
+    case .uint8, .uint16, .uint32, .uint64: (0, bits - 1)
+    default: (-bits / 2, bits / 2 - 1)
+    }
+  }
+}

@@ -1,0 +1,111 @@
+import DLCCompiler
+import DLCGraph
+import DLCRuntime
+public import DLCTensor
+
+/// Measures a training step's phases on arrays that they are not trained on.
+///
+/// Every row counts once, the last smaller part of the data too. Each phase is measured by its
+/// evaluation function, where the module has one: without dropout and with running statistics (see
+/// `Module.phase`).
+public final class Evaluator {
+  /// A phase's function, compiled for whole batches and for the last smaller one.
+  private struct Measure {
+    var inputs: [String]
+    var usesSeed: Bool
+    var names: [(output: String, metric: String)]
+    var whole: Executable?
+    var rest: Executable?
+  }
+
+  private let measures: [Measure]
+  private let data: DataSet
+  private let batch: Int
+  /// What keeps the numbers from being what they seem: phases that are measured as they are trained.
+  public let notes: [String]
+
+  /// Compiles what is measured.
+  /// - Parameters:
+  ///   - data: one array [rows, ...] for each data input of the phases.
+  ///   - batch: how many rows are measured in one run; the metrics are their means.
+  ///   - dimensions: sizes of named dimensions other than the batch.
+  /// - Throws: `.binding` when an array is missing, does not fit, or holds what is no position where
+  ///   positions are wanted.
+  public init(
+    _ step: TrainingStep, data: [String: Tensor], batch: Int, dimensions: [String: Int] = [:]
+  ) throws(DLCError) {
+    guard batch >= 1 else {
+      throw DLCError(.usage, "a batch of \(batch) examples: it must be positive")
+    }
+    let functions = step.evaluations
+    var inputs: [(name: String, type: TensorType)] = []
+    for (function, _, _) in functions {
+      for input in function.inputs
+      where input.name != TrainingStep.seedName && !inputs.contains(where: { $0.name == input.name })
+      { inputs.append(input) }
+    }
+    let set = try DataSet(data, for: inputs, "the validation data")
+    let size = min(batch, set.count)
+    var (measures, notes) = ([Measure](), [String]())
+    for (function, names, isSeparate) in functions {
+      let own = function.inputs.filter { $0.name != TrainingStep.seedName }
+      func sizes(_ rows: Int) throws(DLCError) -> [String: Int] {
+        try step.module.bind(
+          explicit: dimensions,
+          arrays: own.map { ($0.name, $0.type, [rows] + set.arrays[$0.name]!.shape.dropFirst()) })
+      }
+      try set.check(IndexUses(function.graph).uses, try sizes(size))
+      func compiled(_ rows: Int) throws(DLCError) -> Executable {
+        try Compiler().load(
+          step.module, function: function.name, dimensions: try sizes(rows), cache: .standard
+        ).executable
+      }
+      let usesSeed = function.inputs.contains { $0.name == TrainingStep.seedName }
+      if !isSeparate && (usesSeed || !function.graph.updates.isEmpty) {
+        notes.append(
+          "'\(function.name)' has no evaluation function: it is measured as it is trained, "
+            + (usesSeed ? "with random numbers" : "with statistics of the batch"))
+      }
+      measures.append(
+        Measure(
+          inputs: own.map(\.name), usesSeed: usesSeed, names: names,
+          whole: set.count >= size ? try compiled(size) : nil,
+          rest: set.count % size > 0 ? try compiled(set.count % size) : nil))
+    }
+    self.measures = measures
+    self.notes = notes
+    self.data = set
+    self.batch = size
+  }
+
+  /// The metrics of the phases under a state: means over the rows.
+  /// - Parameter state: values of the module's state; names that no phase reads are ignored.
+  /// - Throws: `.binding` when a value is missing or does not fit.
+  public func run(_ state: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(
+    name: String, value: Double
+  )] {
+    var metrics: [(name: String, value: Double)] = []
+    for measure in measures {
+      var sums = measure.names.map { (name: $0.metric, value: 0.0) }
+      for start in stride(from: 0, to: data.count, by: batch) {
+        let rows = Array(start..<min(start + batch, data.count))
+        guard let executable = rows.count == batch ? measure.whole : measure.rest else { continue }
+        let known = Set(executable.states.map(\.name))
+        // Statistics that a run updates start from the given ones every time.
+        try executable.setState(state.filter { known.contains($0.key) })
+        var inputs: [String: Tensor] = [:]
+        for name in measure.inputs { inputs[name] = data.arrays[name]!.rows(rows) }
+        if measure.usesSeed {
+          inputs[TrainingStep.seedName] = Tensor([], [Int64(start / batch)])
+        }
+        let results = try executable.run(inputs, threads: threads)
+        for (index, name) in measure.names.enumerated() {
+          guard let value = results.first(where: { $0.name == name.output })?.value else { continue }
+          sums[index].value += value.doubles[0] * Double(rows.count) / Double(data.count)
+        }
+      }
+      metrics += sums
+    }
+    return metrics
+  }
+}

@@ -1,0 +1,86 @@
+public import DLCTensor
+
+extension Trainer {
+  public struct Options: Sendable {
+    /// Examples in a step.
+    public var batch = 64
+    /// Passes over the data that the run has in all.
+    public var epochs = 1
+    /// The seed of initialisers, of the order of the examples, and of noise.
+    public var seed: UInt64 = 0
+    /// Worker threads; results do not depend on it.
+    public var threads: Int?
+    /// Sizes of named dimensions other than the batch.
+    public var dimensions: [String: Int] = [:]
+    /// A directory for checkpoints, how often they are written (in steps; at every epoch's end and where
+    /// the run stops besides), and how many of this run are kept.
+    public var checkpoints: String?
+    public var checkpointSteps = 1000
+    public var keep = 3
+    /// Whether a run that begins anew removes the checkpoints of another one from its directory; else
+    /// it is refused there.
+    public var overwritesCheckpoints = false
+    /// Whether the order of the examples changes from epoch to epoch.
+    public var shuffles = true
+    /// What becomes of the examples that are left when an epoch does not divide into whole batches.
+    public var lastBatch = LastBatch.drop
+    /// The most steps in one call of the compiled loop.
+    public var stepsPerCall = 50
+    /// Asked after every step, from any thread: whether the run is to end there, with a checkpoint.
+    public var isStopped: (@Sendable () -> Bool)?
+
+    public init() {}
+    public init(batch: Int, epochs: Int, seed: UInt64 = 0) {
+      self.batch = batch
+      self.epochs = epochs
+      self.seed = seed
+    }
+  }
+
+  /// What becomes of the last, smaller batch of an epoch.
+  public enum LastBatch: String, Sendable, CaseIterable {
+    /// Its examples have no step in this epoch; in random order they are others in the next one.
+    case drop
+    /// It is a step like the others, compiled for its size.
+    case use
+  }
+}
+
+extension Trainer.Options {
+  /// - Throws: `.usage` for a value that cannot be.
+  func validate() throws(DLCError) {
+    for (name, value) in [
+      ("batch", batch), ("epochs", epochs), ("stepsPerCall", stepsPerCall),
+      ("checkpointSteps", checkpointSteps), ("keep", keep), ("threads", threads ?? 1),
+    ] where value < 1 {
+      throw DLCError(.usage, "the training option '\(name)' is \(value): it must be positive")
+    }
+    if let threads, threads > 1024 {
+      throw DLCError(.usage, "the training option 'threads' is \(threads): at most 1024 are used")
+    }
+  }
+
+  /// The steps of an epoch over so many examples, and the size of its last, smaller batch; 0 for none.
+  func steps(_ examples: Int) throws(DLCError) -> (perEpoch: Int, rest: Int) {
+    let rest = lastBatch == .use ? examples % batch : 0
+    let steps = examples / batch + (rest > 0 ? 1 : 0)
+    guard steps > 0 else {
+      throw DLCError(
+        .binding, "there are \(examples) examples for batches of \(batch)",
+        remedy: "use smaller batches, or the last smaller batch too")
+    }
+    // The step counter is an int32.
+    let (all, overflow) = steps.multipliedReportingOverflow(by: epochs)
+    guard !overflow, all <= Int(Int32.max) else {
+      throw DLCError(
+        .usage, "\(epochs) epochs of \(steps) steps are too many: a run has at most \(Int32.max) steps")
+    }
+    return (steps, rest)
+  }
+
+  /// The steps of a whole run over so many examples.
+  /// - Throws: `.binding` when there are too few for a step, `.usage` when the steps are too many.
+  package func totalSteps(_ examples: Int) throws(DLCError) -> Int {
+    try steps(examples).perEpoch * epochs
+  }
+}
