@@ -11,7 +11,8 @@ import Synchronization
 enum Interruption {
   private static let received = Atomic<Int32>(0)
 
-  /// Notes the signals from now on. One that was ignored before (under `nohup`) stays so.
+  /// Notes the signals from now on. One that was ignored before (under `nohup`) stays so; one that was
+  /// blocked is not, because threads of pools, which block all signals, hand that on to what they start.
   static func install() {
     // The handler must find it initialised.
     _ = received.load(ordering: .relaxed)
@@ -24,6 +25,10 @@ enum Interruption {
       }
       action.sa_flags = SA_RESTART
       sigaction(signal, &action, nil)
+      var set = sigset_t()
+      sigemptyset(&set)
+      sigaddset(&set, signal)
+      pthread_sigmask(SIG_UNBLOCK, &set, nil)
     }
   }
 

@@ -145,15 +145,17 @@ struct Train: ParsableCommand {
     }
   }
 
-  /// The arrays of a file that a function takes; the others are named and left out.
-  private func arrays(_ path: String, for function: Function) throws -> [String: Tensor] {
+  /// The arrays of a file that a function takes; the others are left out, and named in the notes.
+  private func arrays(_ path: String, for function: Function, _ notes: inout [String]) throws
+    -> [String: Tensor]
+  {
     let known = Set(function.inputs.map(\.name)).subtracting([TrainingStep.seedName])
     var (used, others): ([String: Tensor], [String]) = ([:], [])
     for (name, value) in try Npz.read(path) {
       if known.contains(name) { used[name] = value } else { others.append("'\(name)'") }
     }
     if !others.isEmpty {
-      note("\(path): ignored, because no input has the name: \(others.joined(separator: ", "))")
+      notes.append("\(path): ignored, because no input has the name: \(others.joined(separator: ", "))")
     }
     return used
   }
@@ -163,7 +165,9 @@ struct Train: ParsableCommand {
     var module = try LoadedModel(model.model).module
     let function = try module.trainable(model.function ?? "loss")
     try requireNoContradiction(function)
-    let arrays = try arrays(data, for: function)
+    // Said when nothing can be wrong any more.
+    var notes: [String] = []
+    let arrays = try arrays(data, for: function, &notes)
     if let params {
       for (name, value) in try Safetensors.read(params) { try module.setValue(value, of: name) }
     }
@@ -178,17 +182,18 @@ struct Train: ParsableCommand {
     let trainer = try Trainer(step, data: arrays, options: options)
     try requireNoInterruption()
     if resume, try trainer.resume() {
-      note("resumed at step \(trainer.position.step)")
-      for change in trainer.changes { note("since then: \(change)") }
+      notes.append("resumed at step \(trainer.position.step)")
+      notes += trainer.changes.map { "since then: \($0)" }
     }
     let validator = try validation.map { path in
       let evaluated = step.evaluationFunctions[0]
       let evaluator = try Evaluator(
-        step, data: try self.arrays(path, for: evaluated), batch: batch,
+        step, data: try self.arrays(path, for: evaluated, &notes), batch: batch,
         dimensions: options.dimensions)
-      for text in evaluator.notes { note(text) }
+      notes += evaluator.notes
       return evaluator
     }
+    for text in notes { note(text) }
     try requireNoInterruption()
     let bar = ProgressBar()
     let start = ContinuousClock.now

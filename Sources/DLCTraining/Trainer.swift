@@ -244,7 +244,7 @@ public final class Trainer {
   }
 
   private func save(_ directory: CheckpointDirectory?) throws(DLCError) {
-    guard let directory, saved != position.step else { return }
+    guard let directory, saved ?? 0 != position.step else { return }
     var checkpoint = Checkpoint(
       step: position.step, epoch: position.epoch, cursor: position.cursor, state: state,
       run: identity, description: description)

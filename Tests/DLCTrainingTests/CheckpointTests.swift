@@ -107,6 +107,8 @@ import Testing
         try files.createDirectory(atPath: "\(folder)/\(name)", withIntermediateDirectories: true)
         files.createFile(atPath: "\(folder)/\(name)/state.safetensors", contents: Data([1]))
       }
+      // The lock of a run that was killed is nobody's.
+      files.createFile(atPath: "\(folder)/.lock", contents: nil)
       let trainer = try TrainerTests.trainer(0.01, checkpoints: folder, epochs: 2) { $0.keep = 1 }
       try trainer.run { _ in true }
       #expect(Self.names(folder) == (foreign + ["step-000000020"]).sorted())
