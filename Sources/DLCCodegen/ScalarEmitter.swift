@@ -219,7 +219,8 @@ struct ScalarEmitter {
     return text.make("i1", a.lanes, "icmp \(predicate) \(a.text), \(b.name)")
   }
 
-  /// Half floats are float in registers, so that conversion to them rounds through their storage.
+  /// Every conversion rounds once. Half floats are float in registers, so that conversion to them goes
+  /// through their storage.
   private mutating func convert(_ x: Operand, _ type: DataType, _ target: DataType) -> Operand {
     let n = x.lanes
     let to = Operand(name: "", type: target.llvmType, lanes: n)
@@ -228,9 +229,10 @@ struct ScalarEmitter {
     }
     switch (type.isFloat, target.isFloat) {
     case (true, true):
-      let value =
-        x.type == to.type ? x : cast(x.type == "float" ? "fpext" : "fptrunc")
-      return target == .float16 || target == .bfloat16 ? roundThroughStorage(value, target) : value
+      if target != target.computeType {
+        return roundThroughStorage(x.type == "double" ? oddFloat(x) : x, target)
+      }
+      return x.type == to.type ? x : cast(x.type == "float" ? "fpext" : "fptrunc")
     case (true, false):
       if target == .bool {
         return text.make(
@@ -241,8 +243,14 @@ struct ScalarEmitter {
       text.declare("declare \(to.fullType) \(symbol)(\(x.fullType))")
       return text.make(to.type, n, "call \(to.fullType) \(symbol)(\(x.text))")
     case (false, true):
-      let value = cast(type.isSigned ? "sitofp" : "uitofp")
-      return target == .float16 || target == .bfloat16 ? roundThroughStorage(value, target) : value
+      let instruction = type.isSigned ? "sitofp" : "uitofp"
+      guard target != target.computeType else { return cast(instruction) }
+      if type.bitCount <= 16 { return roundThroughStorage(cast(instruction), target) }
+      // Wider integers are exact in double, once 64 bits have lost those that only break ties.
+      let exact = type.bitCount == 64 ? sticky(x, type) : x
+      let wide = Operand(name: "", type: "double", lanes: n)
+      let real = text.make("double", n, "\(instruction) \(exact.text) to \(wide.fullType)")
+      return roundThroughStorage(oddFloat(real), target)
     case (false, false):
       if target == type { return x }
       if target == .bool {
@@ -252,6 +260,44 @@ struct ScalarEmitter {
       if target.bitCount < type.bitCount { return cast("trunc") }
       return cast(type.isSigned ? "sext" : "zext")
     }
+  }
+
+  /// The float beside a double whose last bit is set, unless the double is a float: rounding it on to a
+  /// half float rounds the double once.
+  private mutating func oddFloat(_ x: Operand) -> Operand {
+    let n = x.lanes
+    func full(_ type: String) -> String { Operand(name: "", type: type, lanes: n).fullType }
+    let near = text.make("float", n, "fptrunc \(x.text) to \(full("float"))")
+    let back = text.make("double", n, "fpext \(near.text) to \(full("double"))")
+    let (size, backSize) = (text.intrinsic("fabs", [x]), text.intrinsic("fabs", [back]))
+    // Neither holds for NaN.
+    let isAbove = text.make("i1", n, "fcmp ogt \(backSize.text), \(size.name)")
+    let isInexact = text.make("i1", n, "fcmp one \(back.text), \(x.name)")
+    let bits = text.make("i32", n, "bitcast \(near.text) to \(full("i32"))")
+    let step = text.make("i32", n, "zext \(isAbove.text) to \(full("i32"))")
+    let last = text.make("i32", n, "zext \(isInexact.text) to \(full("i32"))")
+    let below = text.make("i32", n, "sub \(bits.text), \(step.name)")
+    let odd = text.make("i32", n, "or \(below.text), \(last.name)")
+    return text.make("float", n, "bitcast \(odd.text) to \(full("float"))")
+  }
+
+  /// A 64-bit integer with its 11 lowest bits as one, when it has more than a double holds: what is left
+  /// is exact in a double.
+  private mutating func sticky(_ x: Operand, _ type: DataType) -> Operand {
+    let n = x.lanes
+    let zero = FunctionText.literal("0", "i64", n)
+    let low = text.integer("and", x, 0x7ff)
+    let some = text.make("i1", n, "icmp ne \(low.text), \(zero.name)")
+    let one = text.make(
+      "i64", n, "zext \(some.text) to \(Operand(name: "", type: "i64", lanes: n).fullType)")
+    let bit = text.integer("shl", one, 11)
+    let high = text.integer("and", x, ~0x7ff)
+    let joined = text.make("i64", n, "or \(high.text), \(bit.name)")
+    // -2^53 <= x < 2^53 is exact as it is.
+    let shifted = type.isSigned ? text.integer("add", x, 1 << 53) : x
+    let limit = FunctionText.literal("\(type.isSigned ? 1 << 54 : 1 << 53)", "i64", n)
+    let small = text.make("i1", n, "icmp ult \(shifted.text), \(limit.name)")
+    return text.make("i64", n, "select \(small.text), \(x.text), \(joined.text)")
   }
 
   private mutating func roundThroughStorage(_ x: Operand, _ type: DataType) -> Operand {

@@ -6,6 +6,7 @@ import DLCProgram
 import DLCReference
 import DLCRuntime
 import DLCTensor
+import Foundation
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Runs a function on arrays.")
@@ -49,7 +50,15 @@ struct Run: ParsableCommand {
       }
     }
     if let state { try Safetensors.write(after, to: state) }
-    if let outputs { try Npz.write(results, to: outputs) } else { print(summary(results)) }
+    if let outputs {
+      for (name, value) in results where value.dataType == .bfloat16 {
+        let text = "dlc: '\(name)' is bfloat16, which NumPy has not: it is written as float32\n"
+        FileHandle.standardError.write(Data(text.utf8))
+      }
+      try Npz.write(results, to: outputs)
+    } else {
+      print(summary(results))
+    }
   }
 
   /// A program runs as it is when it was compiled for these sizes and this machine.

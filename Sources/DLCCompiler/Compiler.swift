@@ -73,7 +73,7 @@ public struct Compiler: Sendable {
   /// The forms that lowering relies on, whichever passes were left out.
   private func legalize(_ graph: Graph) throws(DLCError) -> Graph {
     var manager = PassManager([
-      SimplifyControl(), FoldEmpty(), WidenHalfProducts(), MakePaddingExplicit(),
+      SimplifyControl(), FoldEmpty(), WidenHalfFloats(), MakePaddingExplicit(),
       MaterializeOperands(),
     ])
     return try manager.run(graph)

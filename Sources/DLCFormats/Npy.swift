@@ -72,8 +72,11 @@ package enum Npy {
     return tensor
   }
 
-  /// - Throws: `.unsupported` for bfloat16, which NumPy has not.
+  /// bfloat16, which NumPy has not, is written as float32, which holds it exactly.
   package static func write(_ tensor: Tensor, name: String) throws(DLCError) -> [UInt8] {
+    if tensor.dataType == .bfloat16 {
+      return try write(Tensor(.float32, tensor.shape, rounding: tensor.doubles), name: name)
+    }
     guard let code = types.first(where: { $0.type == tensor.dataType })?.code else {
       throw DLCError(
         .unsupported, "NumPy has no \(tensor.dataType) for '\(name)'",

@@ -158,7 +158,8 @@ public enum Npz {
   }
 
   /// Writes arrays as a stored archive, atomically; the same arrays give the same bytes.
-  /// - Throws: `.unsupported` for bfloat16, `.file` when it cannot be written.
+  /// bfloat16, which NumPy has not, is written as float32, which holds it exactly.
+  /// - Throws: `.file` when it cannot be written.
   public static func write(_ arrays: [(name: String, value: Tensor)], to path: String)
     throws(DLCError)
   {

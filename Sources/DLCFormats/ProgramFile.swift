@@ -221,7 +221,7 @@ package enum ProgramFile {
         return [head] + encode(then, arena) + [mark(4)] + encode(otherwise, arena) + [mark(5)]
       case .loop(let loop):
         let head = arena.message(dlc__instruction__init) {
-          $0.kind = loop.count == nil ? 2 : 1
+          $0.kind = loop.predicate == nil ? 1 : 2
           $0.count = Int64(loop.count ?? 0)
           $0.loop = Int64(loop.id)
           $0.reverse = loop.reverse ? 1 : 0
@@ -277,7 +277,8 @@ package enum ProgramFile {
       result.append(
         .loop(
           LoopInstruction(
-            id: Int(m.loop), count: m.kind == 1 ? Int(m.count) : nil, reverse: m.reverse != 0,
+            id: Int(m.loop), count: m.kind == 2 && m.count == 0 ? nil : Int(m.count),
+            reverse: m.reverse != 0,
             predicate: m.kind == 2 ? BufferID(Int(m.predicate)) : nil, condition: first,
             carried: each(m.n_carried, m.carried).map {
               LoopInstruction.Carried(

@@ -57,7 +57,8 @@ extension FunctionBuilder {
   }
 
   /// Repeats `body` while `condition` gives a true bool scalar.
-  /// - Parameter bound: the most iterations there can be; needed for a derivative.
+  /// - Parameter bound: after so many iterations the loop stops, whatever the condition gives, in value
+  ///   and derivative alike. A loop without a bound has no derivative.
   public func whileLoop(
     _ carried: [Value], bound: Dimension? = nil, file: StaticString = #fileID, line: UInt = #line,
     condition: (_ g: FunctionBuilder, _ carried: [Value]) -> Value,

@@ -45,20 +45,21 @@ package struct ReferenceArray: Sendable {
     self[flatten(coordinate, shape)]
   }
 
-  /// Rounds to the element type: float32 and the half floats in float32 mode, integers always.
-  package func rounded(keepingDoubles: Bool) -> ReferenceArray {
+  /// Reals rounded to a floating-point type (nil: left as they are), integers to their width.
+  package func rounded(to real: DataType?) -> ReferenceArray {
     var copy = self
-    switch type {
-    case .float64: break
-    case .float32 where !keepingDoubles: copy.reals = reals.map { Double(Float($0)) }
-    case .float16 where !keepingDoubles:
-      copy.reals = reals.map { Double(Float(float16Bits: $0.float16Bits)) }
-    case .bfloat16 where !keepingDoubles:
-      copy.reals = reals.map { Double(Float(bfloat16Bits: Float($0).bfloat16Bits)) }
-    case .float32, .float16, .bfloat16: break
-    default: copy.integers = integers.map { wrap($0, type) }
+    if !type.isFloat {
+      copy.integers = integers.map { wrap($0, type) }
+    } else if let real, real != .float64 {
+      copy.reals = reals.map { real.rounded($0) }
     }
     return copy
+  }
+
+  /// An element as a position along an axis: beyond every axis where it is beyond an Int.
+  package func position(_ index: Int) -> Int {
+    type == .uint64
+      ? Int(clamping: UInt64(bitPattern: integers[index])) : Int(integers[index])
   }
 }
 

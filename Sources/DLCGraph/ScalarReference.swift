@@ -175,8 +175,14 @@ package enum ScalarReference {
       if a >= Double(range.upperBound) { return .integer(range.upperBound) }
       return .integer(Int64(a))
     case .integer(let a):
-      if target.isFloat {
+      if target == .float64 {
         return .float(type == .uint64 ? Double(UInt64(bitPattern: a)) : Double(a))
+      }
+      // Who rounds this to the type then has rounded once.
+      if target.isFloat {
+        return .float(
+          type == .uint64
+            ? Double(roundingToOdd: UInt64(bitPattern: a)) : Double(roundingToOdd: a))
       }
       return .integer(wrap(a, target))
     }

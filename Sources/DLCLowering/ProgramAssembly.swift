@@ -270,7 +270,8 @@ package struct ProgramAssembly {
       let carried = Array(operands[..<loop.carried])
       let tested = operands[loop.carried..<loop.condition.arguments.count]
       let captured = operands[loop.condition.arguments.count...]
-      addLoop(node, loop.carried, carried, results, count: nil, reverse: false, &scope) {
+      let bound = loop.bound.constant.flatMap { $0 == 0 ? nil : $0 }
+      addLoop(node, loop.carried, carried, results, count: bound, reverse: false, &scope) {
         a, now, next in
         let predicate = a.buffer(.bool, [], .arena(0))
         let condition = a.assemble(loop.condition, now + tested, [predicate])

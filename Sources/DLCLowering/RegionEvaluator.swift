@@ -235,15 +235,24 @@ struct RegionEvaluator {
     for scope in scopes.reversed() { if let known = scope.bindings[key] { return known } }
     let raw = evaluate(value, at)
     let home = deepest(scopeIndex(resolvedCoordinate(value, at)), [raw])
-    let type = graph.type(value).dataType
-    let wide =
-      type == .int64 ? raw : define(.apply(.convert(.int64), type, [raw]), in: home)
+    let wide = signed(raw, graph.type(value).dataType, in: home)
     let variable = variable(extent)
     scopes[home].statements.append(.bind(variable, wide))
     scopes[home].variables.insert(variable)
     let position = IndexExpression(variable)
     scopes[home].bindings[key] = position
     return position
+  }
+
+  /// An index as int64; what is beyond it is beyond every axis.
+  mutating func signed(_ index: ScalarID, _ type: DataType, in home: Int) -> ScalarID {
+    if type == .int64 { return index }
+    var small = index
+    if type == .uint64 {
+      let limit = define(.constant(.integer(.max), type), in: 0)
+      small = define(.apply(.binary(.minimum), type, [index, limit]), in: home)
+    }
+    return define(.apply(.convert(.int64), type, [small]), in: home)
   }
 
   private func resolvedCoordinate(_ value: ValueID, _ at: [IndexExpression]) -> [IndexExpression] {

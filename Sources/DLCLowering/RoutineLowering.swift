@@ -226,7 +226,7 @@ struct RoutineWriter {
       for (component, axis) in g.axes.startAxes.enumerated() {
         let raw = w.e.evaluate(
           w.node.operands[1], g.axes.indexPlace(coordinate, component, indices))
-        let wide = w.type(1) == .int64 ? raw : w.apply(.convert(.int64), w.type(1), raw)
+        let wide = w.e.signed(raw, w.type(1), in: w.e.scopes.count - 1)
         let room = to[axis] - g.sliceSizes[axis]
         let low = w.apply(.compare(.greater_equal), .int64, wide, w.number(0, .int64))
         let high = w.apply(.compare(.less_equal), .int64, wide, w.number(Double(room), .int64))

@@ -85,7 +85,9 @@ package struct Canonicalize: Pass {
       return node.operands[0]
     },
     RewriteRule("identity-convert") { (c, node) throws(DLCError) in
-      guard case .convert(let v) = node.operation, c.type(node.operands[0]).dataType == v.target
+      // Of a half float that was computed, it is the rounding.
+      guard case .convert(let v) = node.operation, c.type(node.operands[0]).dataType == v.target,
+        v.target == v.target.computeType
       else { return nil }
       return node.operands[0]
     },

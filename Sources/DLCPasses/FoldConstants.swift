@@ -35,8 +35,12 @@ package struct FoldConstants: Pass {
         default: break
         }
       }
-      let value = node.operation.definition.evaluate(operands, types)[0].rounded(
-        keepingDoubles: false)
+      let type = types[0].dataType
+      // Half floats are not rounded between operations: only a conversion gives one that is stored.
+      if type != type.computeType {
+        guard case .convert = node.operation else { return nil }
+      }
+      let value = node.operation.definition.evaluate(operands, types)[0].rounded(to: type)
       return try c.add(.constant(Constant(value.tensor)), [])
     }
     return try graph.rewritten([rule], &budget)

@@ -9,6 +9,9 @@ package protocol Pass: Sendable {
   )
 }
 
+/// A pass that changes the graphs inside together with what surrounds them: it is not run on them alone.
+package protocol FunctionPass: Pass {}
+
 /// Runs passes: prints, verifies, times and counts, so that no pass does.
 package struct PassManager: Sendable {
   package struct Report: Sendable {
@@ -30,10 +33,11 @@ package struct PassManager: Sendable {
 
   package init(_ passes: [any Pass]) { self.passes = passes }
 
-  /// Runs a pass on the graphs inside first.
+  /// Runs a pass on the graphs inside first, unless it sees to them itself.
   private func apply(_ pass: any Pass, _ graph: Graph, _ budget: inout RewriteBudget)
     throws(DLCError) -> (graph: Graph, counts: [String: Int])
   {
+    if pass is any FunctionPass { return try pass.run(graph, &budget) }
     var total: [String: Int] = [:]
     let outer = try graph.mappingRegions { (region) throws(DLCError) in
       let (result, counts) = try apply(pass, region, &budget)

@@ -5,6 +5,7 @@ import DLCTensor
 package enum StandardPasses {
   package static let all: [any Pass] = [
     SimplifyControl(),
+    WidenHalfFloats(),
     Canonicalize(),
     FoldConstants(),
     SimplifyAlgebra(),
@@ -13,7 +14,6 @@ package enum StandardPasses {
     Canonicalize(),
     FoldConstants(),
     SimplifyAlgebra(),
-    WidenHalfProducts(),
     MakePaddingExplicit(),
     ExpandThinProducts(),
     Canonicalize(),
@@ -26,8 +26,7 @@ package enum StandardPasses {
   /// The tables of rewrite rules, for the test that each of them has a golden test.
   package static let ruleTables: [(pass: String, rules: [RewriteRule])] = [
     ("canonicalize", Canonicalize.rules), ("simplify-algebra", SimplifyAlgebra.rules),
-    ("fold-scales", FoldScales.rules), ("widen-half-products", WidenHalfProducts.rules),
-    ("make-padding-explicit", MakePaddingExplicit.rules),
+    ("fold-scales", FoldScales.rules), ("make-padding-explicit", MakePaddingExplicit.rules),
     ("expand-thin-products", ExpandThinProducts.rules),
   ]
 

@@ -102,7 +102,7 @@ package struct LoopInstruction: Hashable, Sendable {
   }
   /// The loop's number, by which buffer places name it.
   package var id: Int
-  /// How many iterations; nil: while the predicate holds.
+  /// How many iterations, at most where there is a predicate; nil: while the predicate holds.
   package var count: Int?
   /// Slices are taken from the last to the first.
   package var reverse: Bool

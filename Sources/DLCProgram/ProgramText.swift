@@ -37,8 +37,10 @@ extension Program {
           + ["\(indent)} else {"] + lines(otherwise, indent + "  ") + ["\(indent)}"]
       case .loop(let loop):
         let how =
-          loop.count.map { "\($0) times\(loop.reverse ? " from the last slice" : "")" }
-          ?? "while b\(loop.predicate?.index ?? -1)"
+          [
+            loop.count.map { "\($0) times\(loop.reverse ? " from the last slice" : "")" },
+            loop.predicate.map { "while b\($0.index)" },
+          ].compactMap { $0 }.joined(separator: " ")
         var result = ["\(indent)loop \(loop.id) \(how) {"]
         for carried in loop.carried {
           result.append(

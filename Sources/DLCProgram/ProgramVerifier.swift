@@ -76,7 +76,8 @@ extension Program {
             try check(count >= 0 && count <= limit, "a loop has an impossible count")
             try check(counts[loop.id] == nil, "two loops have one number")
             counts[loop.id] = count
-          } else {
+          }
+          if loop.predicate != nil || loop.count == nil {
             guard let predicate = loop.predicate, buffers.indices.contains(predicate.index),
               self[predicate].type == .bool, self[predicate].byteCount == 1
             else { throw DLCError(.format, "the program is damaged: a loop has no predicate") }

@@ -5,7 +5,8 @@ public import DLCTensor
 public struct Interpreter: Sendable {
   /// In which arithmetic floating-point values live.
   public enum Precision: Sendable {
-    /// Each result is rounded to its element type.
+    /// Each result is rounded to the type that its elements are computed in: half floats to float32,
+    /// and once more where they are stored.
     case declared
     /// Every floating-point value is a double, whatever its declared type.
     case float64
@@ -31,7 +32,7 @@ public struct Interpreter: Sendable {
     for node in graph.nodes {
       let operands = node.operands.map { values[$0]! }
       let results = evaluate(node.operation, operands, node.results.map { graph.type($0) }).map {
-        $0.rounded(keepingDoubles: precision == .float64)
+        $0.rounded(to: arithmetic(node.operation, $0.type))
       }
       for (id, result) in zip(node.results, results) { values[id] = result }
       if !visit(node, operands, results) { break }
@@ -41,6 +42,14 @@ public struct Interpreter: Sendable {
       }
     }
     return values
+  }
+
+  /// The type that a result is rounded to; nil: none. Half floats are carried in float32, rounded where
+  /// a conversion says so, and where they leave the function.
+  private func arithmetic(_ operation: Operation, _ type: DataType) -> DataType? {
+    if precision == .float64 { return nil }
+    if case .convert = operation { return type }
+    return type.computeType
   }
 
   /// The first node whose result is not finite though its operands are, in words.
@@ -85,10 +94,13 @@ public struct Interpreter: Sendable {
         : apply(cond.otherwise, operands[(1 + count)...])
     case .whileLoop(let loop):
       var carried = Array(operands[..<loop.carried])
+      // A bound of 0 is none.
+      var left = loop.bound.constant.flatMap { $0 == 0 ? nil : $0 } ?? Int.max
       let tested = operands[loop.carried..<loop.condition.arguments.count]
       let captured = operands[loop.condition.arguments.count...]
-      while apply(loop.condition, carried + tested)[0].integers[0] != 0 {
+      while left > 0, apply(loop.condition, carried + tested)[0].integers[0] != 0 {
         carried = apply(loop.body, carried + captured)
+        left -= 1
       }
       return carried
     case .scan(let scan):

@@ -199,7 +199,7 @@ public struct Tensor: Sendable {
         storage.bytes.storeBytes(of: value.float16Bits, toByteOffset: index * 2, as: UInt16.self)
       default:
         storage.bytes.storeBytes(
-          of: Float(value).bfloat16Bits, toByteOffset: index * 2, as: UInt16.self)
+          of: value.bfloat16Bits, toByteOffset: index * 2, as: UInt16.self)
       }
     }
   }

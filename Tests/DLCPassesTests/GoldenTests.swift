@@ -37,7 +37,7 @@ import Testing
     try Self.expectEqual(graph, clean)
     // What lowering relies on is no optional rewrite; all else stops at the limit.
     var none = RewriteBudget(0)
-    let isRequired = passName == "make-padding-explicit" || passName == "widen-half-products"
+    let isRequired = passName == "make-padding-explicit"
     #expect(try pass.run(graph, &none).counts.isEmpty != isRequired)
   }
 

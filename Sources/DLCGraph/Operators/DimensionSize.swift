@@ -30,7 +30,10 @@ package struct DimensionSize: Operator {
   private var value: Tensor { Tensor(splat: Double(size.constant ?? 0), dataType, []) }
 
   package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
-    [ReferenceArray(value)]
+    var out = ReferenceArray(value)
+    // Of a half float the interpreter decides when it is rounded.
+    if dataType.isFloat { out.reals = [Double(size.constant ?? 0)] }
+    return [out]
   }
 
   package var derivative: Derivative { .zero }

@@ -39,7 +39,7 @@ package struct DynamicSlice: Operator {
     let x = operands[0]
     var out = ReferenceArray(x.type, results[0].sizes)
     let start = x.shape.indices.map {
-      min(max(Int(operands[$0 + 1].integers[0]), 0), x.shape[$0] - out.shape[$0])
+      min(max(operands[$0 + 1].position(0), 0), x.shape[$0] - out.shape[$0])
     }
     for index in 0..<out.count {
       out[index] = x[at: zip(start, unflatten(index, out.shape)).map { $0 + $1 }]

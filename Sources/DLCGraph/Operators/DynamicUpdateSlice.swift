@@ -29,7 +29,7 @@ package struct DynamicUpdateSlice: Operator {
     var out = operands[0]
     let update = operands[1]
     let start = out.shape.indices.map {
-      min(max(Int(operands[$0 + 2].integers[0]), 0), out.shape[$0] - update.shape[$0])
+      min(max(operands[$0 + 2].position(0), 0), out.shape[$0] - update.shape[$0])
     }
     for index in 0..<update.count {
       let place = zip(start, unflatten(index, update.shape)).map { $0 + $1 }

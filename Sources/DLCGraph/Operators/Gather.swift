@@ -111,7 +111,7 @@ package struct IndexAttributes: Hashable, Sendable {
     for (component, axis) in startAxes.enumerated() {
       var place = batch
       if vectorAxis < indices.shape.count { place.insert(component, at: vectorAxis) }
-      start[axis] = Int(indices.integers[flatten(place, indices.shape)])
+      start[axis] = indices.position(flatten(place, indices.shape))
     }
     let order = batchAxes(indices.shape.count)
     for (axis, from) in zip(operandBatchAxes, indicesBatchAxes) {
@@ -228,12 +228,18 @@ extension FunctionBuilder {
   package func clampedIndices(
     _ indices: Value, _ axes: IndexAttributes, _ shape: [Dimension], _ sizes: [Dimension]
   ) -> Value {
+    let indices = wideIndices(indices)
     let limits = indexLimits(indices, axes, shape, sizes)
     let zero = constant(0, like: indices)
     return minimum(maximum(indices, zero), limits)
   }
 
-  /// The largest position of each index component, in the shape of the indices.
+  /// Indices in a type that holds the size of every axis.
+  package func wideIndices(_ indices: Value) -> Value {
+    indices.dataType == .uint64 ? indices : convert(indices, .int64)
+  }
+
+  /// The largest position of each index component, in the shape of the indices, which are wide.
   package func indexLimits(
     _ indices: Value, _ axes: IndexAttributes, _ shape: [Dimension], _ sizes: [Dimension]
   ) -> Value {

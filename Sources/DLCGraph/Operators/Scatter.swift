@@ -85,10 +85,10 @@ package struct Scatter: Operator {
         g.add(.gather(Gather(axes, sliceSizes: sizes)), [source, indices])
       }
       // Slices that were left out get nothing.
-      let limits = g.indexLimits(indices, axes, x.shape, sizes)
-      let zero = g.constant(0, like: indices)
-      var inside =
-        g.compare(.greater_equal, indices, zero) & g.compare(.less_equal, indices, limits)
+      let wide = g.wideIndices(indices)
+      let limits = g.indexLimits(wide, axes, x.shape, sizes)
+      let zero = g.constant(0, like: wide)
+      var inside = g.compare(.greater_equal, wide, zero) & g.compare(.less_equal, wide, limits)
       if axes.vectorAxis < indices.rank {
         inside = g.reduce(.and, inside, axes: [axes.vectorAxis])
       }

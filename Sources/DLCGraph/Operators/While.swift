@@ -1,12 +1,13 @@
 package import DLCTensor
 
-/// Repeats a graph while another one gives true. Operands: the carried values, what the condition
-/// captures, what the body captures.
+/// Repeats a graph while another one gives true, at most `bound` times. Operands: the carried values, what
+/// the condition captures, what the body captures.
 package struct While: Operator {
   package var condition: Graph
   package var body: Graph
   package var carried: Int
-  /// The most iterations that there can be, which makes the loop differentiable; 0: not known.
+  /// After so many iterations the loop stops whatever the condition gives, in value and derivative
+  /// alike; only a bounded loop has a derivative. 0: no bound.
   package var bound: Dimension
   package init(condition: Graph, body: Graph, carried: Int, bound: Dimension = 0) {
     self.condition = condition
