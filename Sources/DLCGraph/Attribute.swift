@@ -60,6 +60,10 @@ package struct AttributeReader {
   package mutating func flag(_ name: String) throws(DLCError) -> Bool {
     try take(name, "true or false") { if case .flag(let v) = $0 { v } else { nil } }
   }
+  /// A flag that is left out where it is `other`.
+  package mutating func flag(_ name: String, otherwise other: Bool) throws(DLCError) -> Bool {
+    remaining[name] == nil ? other : try flag(name)
+  }
   package mutating func dimension(_ name: String) throws(DLCError) -> Dimension {
     let list = try dimensions(name)
     guard list.count == 1 else {

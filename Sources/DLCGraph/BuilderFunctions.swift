@@ -170,9 +170,7 @@ extension FunctionBuilder {
     line: UInt = #line
   ) -> Value {
     enter(file, line, [key, counter]) { _ in
-      let bits = randomBits(key: key, counter: counter, shape)
-      let upper = binary(.shift_right_logical, bits, constant(8, like: bits))
-      return convert(upper, .float32) * 0x1p-24
+      uniform(bits: randomBits(key: key, counter: counter, shape))
     }
   }
 }

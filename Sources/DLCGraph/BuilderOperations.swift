@@ -38,7 +38,8 @@ extension TensorType {
 /// One method per operation, with checked shapes and nothing implicit but the broadcast of
 /// operands in `add`, `multiply` and the like (NumPy's rule).
 extension FunctionBuilder {
-  /// A scalar, or a tensor in which every element is `number`, which an integer type must hold exactly.
+  /// A scalar, or a tensor in which every element is `number`, which an integer type must hold exactly and
+  /// which a half float type rounds no sooner than it rounds results.
   public func constant(
     _ number: Double, _ type: DataType = .float32, _ shape: [Dimension] = [],
     file: StaticString = #fileID, line: UInt = #line
@@ -48,7 +49,14 @@ extension FunctionBuilder {
         throw DLCError(
           .type, "\(number) is no \(type)", remedy: "convert the other operand, or round the number")
       }
-      let scalar = add(.constant(Constant(Tensor(splat: number, type, []))), [])
+      let stored = Tensor(splat: number, type, [])
+      let scalar: Value
+      if type == type.computeType || stored.doubles[0] == number || number.isNaN {
+        scalar = add(.constant(Constant(stored)), [])
+      } else {
+        // A number that half floats lack is carried in float32, as all that is computed with it.
+        scalar = carry(constant(number, type.computeType), type)
+      }
       return shape.isEmpty ? scalar : broadcast(scalar, to: shape)
     }
   }
@@ -166,6 +174,12 @@ extension FunctionBuilder {
     _ x: Value, _ type: DataType, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ in x.dataType == type ? x : add(.convert(Convert(type)), [x]) }
+  }
+
+  /// A float32 value in a half float type, not rounded before it leaves the function; other types stay.
+  package func carry(_ x: Value, _ type: DataType) -> Value {
+    x.dataType == type
+      ? x : add(.convert(Convert(type, rounds: type == type.computeType)), [x])
   }
 
   /// The elements in row-major order in another shape of as many.

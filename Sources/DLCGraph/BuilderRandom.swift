@@ -55,41 +55,39 @@ public final class RandomStream {
     builder.enter(file, line, [key]) { g in g.uniform(key: key, counter: counter(), shape) }
   }
 
-  /// Standard normal float32 (Box and Muller 1958; magnitudes up to 5.7).
+  /// Standard normal float32 (Box and Muller 1958; magnitudes up to 5.8).
   public func normal(
     _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    builder.enter(file, line, [key]) { g in
-      // 1 - u lies in (0, 1].
-      let first = g.binary(.subtract, g.constant(1, .float32), uniform(shape))
-      let second = uniform(shape)
-      let radius = g.sqrt(g.log(first) * -2.0)
-      return radius * g.cosine(second * (2 * Double.pi))
-    }
+    builder.enter(file, line, [key]) { g in g.normal(bits: bits(shape), bits(shape)) }
   }
 
-  /// bool, true with the probability given for each element.
+  /// bool, true with the probability given for each element, as float32: always for 1, never for 0.
   public func bernoulli(
     _ probability: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     builder.enter(file, line, [key, probability]) { g throws(DLCError) in
       try probability.needFloat("a probability")
-      let u = g.convert(uniform(probability.shape), probability.dataType)
-      return g.compare(.less, u, probability)
+      return g.bernoulli(bits: bits(probability.shape), probability)
     }
   }
 
-  /// int32 draws from softmax(logits) over the last axis, by the Gumbel-max rule.
+  /// Standard Gumbel float32: from -2.8 to 16.6.
+  public func gumbel(
+    _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
+  ) -> Value {
+    builder.enter(file, line, [key]) { g in g.gumbel(bits: bits(shape)) }
+  }
+
+  /// int32 draws from softmax(logits) over the last axis, by the Gumbel-max rule, in float32. What has the
+  /// logit -inf is never drawn; where all have, the first is.
   public func categorical(
     _ logits: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     builder.enter(file, line, [key, logits]) { g throws(DLCError) in
       try logits.needFloat("what is drawn from")
       try logits.need(rank: 1, "what is drawn from")
-      let u = g.convert(uniform(logits.shape), logits.dataType)
-      // u in [0, 1): moved off 0 by half a step.
-      let noise = -g.log(-g.log(u + 0x1p-25))
-      return g.argmax(logits + noise, axis: -1)
+      return g.categorical(bits: bits(logits.shape), logits)
     }
   }
 
@@ -102,5 +100,41 @@ public final class RandomStream {
       let number = g.iota(.int32, [count], axis: 0)
       return g.sort([high, low, number], axis: 0, keys: 2)[2]
     }
+  }
+}
+
+/// Random numbers made of uint32 words, each in float32 and of the upper 24 bits of a word.
+extension FunctionBuilder {
+  private func upper(_ bits: Value) -> Value {
+    binary(.shift_right_logical, bits, constant(8, .uint32))
+  }
+
+  /// Multiples of 2^-24 in [0, 1).
+  package func uniform(bits: Value) -> Value { convert(upper(bits), .float32) * 0x1p-24 }
+
+  package func normal(bits first: Value, _ second: Value) -> Value {
+    // 1 - u lies in (0, 1].
+    let radius = sqrt(log(1 - uniform(bits: first)) * -2.0)
+    return radius * cosine(uniform(bits: second) * (2 * Double.pi))
+  }
+
+  /// -ln(-ln u), u odd multiples of 2^-24: neither 0 nor 1, and each a float32.
+  package func gumbel(bits: Value) -> Value {
+    let odd = binary(.or, upper(bits), constant(1, .uint32))
+    return -log(-log(convert(odd, .float32) * 0x1p-24))
+  }
+
+  package func bernoulli(bits: Value, _ probability: Value) -> Value {
+    // Numbers below 1 in float32 may round to 1 in a narrower type.
+    compare(.less, uniform(bits: bits), convert(probability, .float32))
+  }
+
+  package func categorical(bits: Value, _ logits: Value) -> Value {
+    let axis = logits.rank - 1
+    // Relative to the largest, so that large logits leave room for the noise.
+    let peak = max(logits, axes: [axis])
+    let finite = select(unary(.is_finite, peak), peak, constant(0, like: peak))
+    let relative = convert(logits - restore(finite, axes: [axis], to: logits.shape), .float32)
+    return argmax(relative + gumbel(bits: bits), axis: axis)
   }
 }

@@ -38,7 +38,7 @@ package struct FoldConstants: Pass {
       let type = types[0].dataType
       // Half floats are not rounded between operations: only a conversion gives one that is stored.
       if type != type.computeType {
-        guard case .convert = node.operation else { return nil }
+        guard case .convert(let convert) = node.operation, convert.rounds else { return nil }
       }
       let value = node.operation.definition.evaluate(operands, types)[0].rounded(to: type)
       return try c.add(.constant(Constant(value.tensor)), [])

@@ -111,6 +111,8 @@ private struct Widening {
       stored[to] = known
     } else if let known = wide[from], convert.target == .float32 {
       stored[to] = known
+    } else if !convert.rounds {
+      wide[to] = stored[from]!
     } else {
       stored[to] = try out.append(
         node.operation, [wide[from] ?? stored[from]!], name: node.name, location: node.location)[0]

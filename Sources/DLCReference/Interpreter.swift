@@ -48,7 +48,7 @@ public struct Interpreter: Sendable {
   /// a conversion says so, and where they leave the function.
   private func arithmetic(_ operation: Operation, _ type: DataType) -> DataType? {
     if precision == .float64 { return nil }
-    if case .convert = operation { return type }
+    if case .convert(let convert) = operation, convert.rounds { return type }
     return type.computeType
   }
 

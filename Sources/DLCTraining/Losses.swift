@@ -1,9 +1,13 @@
 public import DLCGraph
 import DLCTensor
 
-/// Losses: scalars that training makes small.
+/// Losses: scalars that training makes small. Those of half floats are float32, and neither they nor their
+/// derivatives are rounded to half floats on the way.
 extension FunctionBuilder {
   private func all(_ x: Value) -> [Int] { Array(x.shape.indices) }
+
+  /// In the type that a loss has.
+  private func loss(_ x: Value) -> Value { convert(x, x.dataType.computeType) }
 
   /// Throws unless the target has the prediction's type, or can be broadcast to it.
   private func match(_ target: Value, _ prediction: Value) throws(DLCError) {
@@ -25,7 +29,7 @@ extension FunctionBuilder {
     enter(file, line, [prediction, target]) { _ throws(DLCError) in
       try match(target, prediction)
       let error = prediction - target
-      return mean(error * error, axes: all(error))
+      return loss(mean(error * error, axes: all(error)))
     }
   }
 
@@ -39,7 +43,7 @@ extension FunctionBuilder {
         let logs = logSoftmax(logits)
         let index = reshape(labels, labels.shape + [1])
         let chosen = gatherAlong(-1, logs, index)
-        return -mean(chosen, axes: all(chosen))
+        return loss(-mean(chosen, axes: all(chosen)))
       }
     }
   }
@@ -66,7 +70,7 @@ extension FunctionBuilder {
       try logits.need(rank: 1, "logits")
       try match(target, logits)
       let per = sum(target * logSoftmax(logits), axes: [-1])
-      return -mean(per, axes: all(per))
+      return loss(-mean(per, axes: all(per)))
     }
   }
 
@@ -79,7 +83,7 @@ extension FunctionBuilder {
       try match(target, probability)
       let p = clamp(probability, epsilon, 1 - epsilon)
       let per = target * log(p) + (1 - target) * log(1 - p)
-      return -mean(per, axes: all(per))
+      return loss(-mean(per, axes: all(per)))
     }
   }
 
@@ -90,7 +94,7 @@ extension FunctionBuilder {
   ) -> Value {
     enter(file, line, [logits, target]) { _ throws(DLCError) in
       try match(target, logits)
-      return softplus(logits) - target * logits
+      return loss(softplus(logits) - target * logits)
     }
   }
 

@@ -6,7 +6,7 @@ extension FunctionBuilder {
   private func channels(_ v: Value, _ x: Value) -> Value { broadcast(v, to: x.shape, axes: [1]) }
 
   /// Batch normalisation of x [n, c, ...] with the statistics of the batch (Ioffe and Szegedy 2015).
-  /// - Returns: the result, and mean and biased variance per channel.
+  /// - Returns: the result, and mean and biased variance per channel, of half floats as float32.
   public func batchNorm(
     _ x: Value, gamma: Value, beta: Value, epsilon: Double = 1e-5, file: StaticString = #fileID,
     line: UInt = #line
@@ -19,12 +19,16 @@ extension FunctionBuilder {
         let centred = x - channels(average, x)
         let variance = mean(centred * centred, axes: axes)
         let scale = rsqrt(variance + epsilon) * gamma
-        return (centred * channels(scale, x) + channels(beta, x), average, variance)
+        let statistics = x.dataType.computeType
+        return (
+          centred * channels(scale, x) + channels(beta, x), convert(average, statistics),
+          convert(variance, statistics)
+        )
       }
     }
   }
 
-  /// Batch normalisation with given statistics, as in inference.
+  /// Batch normalisation with given statistics, as in inference; of half floats they may be float32.
   public func batchNorm(
     _ x: Value, gamma: Value, beta: Value, mean: Value, variance: Value, epsilon: Double = 1e-5,
     file: StaticString = #fileID, line: UInt = #line
@@ -32,6 +36,7 @@ extension FunctionBuilder {
     enter(file, line, [x, gamma, beta, mean, variance]) { _ throws(DLCError) in
       try x.need(rank: 2, "the input of a batch norm")
       return named("batch_norm") {
+        let (mean, variance) = (carry(mean, x.dataType), carry(variance, x.dataType))
         let scale = rsqrt(variance + epsilon) * gamma
         return x * channels(scale, x) + channels(beta - mean * scale, x)
       }
@@ -77,8 +82,8 @@ extension FunctionBuilder {
     }
   }
 
-  /// Zeros each element with probability `rate` and scales the others by 1 / (1 - rate); where the
-  /// function is not trained (`isTraining`), `x` itself.
+  /// Zeros each element with probability `rate` and scales the others by 1 / (1 - rate); with rate 1 all is
+  /// zero, and so are the derivatives. Where the function is not trained (`isTraining`), `x` itself.
   /// - Parameter rate: from 0 to 1.
   public func dropout(
     _ x: Value, rate: Double, _ random: RandomStream, file: StaticString = #fileID,
@@ -90,6 +95,7 @@ extension FunctionBuilder {
       }
       try x.needFloat("the input of dropout")
       if rate == 0 || !isTraining { return x }
+      if rate == 1 { return constant(0, like: x) }
       return named("dropout") {
         let u = random.uniform(x.shape)
         let keep = compare(.greater_equal, u, constant(rate, like: u))

@@ -80,7 +80,7 @@ public indirect enum Optimizer: Hashable, Sendable {
     }
   }
 
-  /// Where the gradient is taken, when that is not the parameter itself.
+  /// Where the gradient is taken, when that is not the parameter itself; in the parameter's type.
   public func probe(
     _ theta: Value, _ slots: [String: Value], lr: Value, file: StaticString = #fileID,
     line: UInt = #line
@@ -89,7 +89,8 @@ public indirect enum Optimizer: Hashable, Sendable {
     case .nesterov(let beta):
       theta.builder.enter(file, line, [theta, lr]) { g throws(DLCError) in
         let slots = try complete(slots, theta)
-        return theta - lr * beta * slots["v"]!
+        func wide(_ x: Value) -> Value { g.convert(x, theta.dataType.computeType) }
+        return g.carry(wide(theta) - wide(lr) * beta * wide(slots["v"]!), theta.dataType)
       }
     case .lookahead(let inner, _, _): inner.probe(theta, slots, lr: lr, file: file, line: line)
     default: nil
@@ -112,10 +113,11 @@ public indirect enum Optimizer: Hashable, Sendable {
     return given
   }
 
-  /// One step.
+  /// One step. A parameter of half floats, its gradient and its slots, which may be float32, are computed
+  /// with in float32; what is given back is rounded once, each to its own type.
   /// - Parameters:
   ///   - slots: what the rule keeps, by the names of `slots`.
-  ///   - lr: a scalar.
+  ///   - lr: a floating-point scalar.
   ///   - t: the step from 1, an int32 scalar.
   /// - Returns: the next parameter, and the next values of the slots.
   public func step(
@@ -130,11 +132,18 @@ public indirect enum Optimizer: Hashable, Sendable {
       guard d.type == theta.type else {
         throw DLCError(.graph, "the gradient of a parameter \(theta.type) is \(d.type)")
       }
-      return try step(g, theta, d, try complete(slots, theta), lr, t)
+      let kept = try complete(slots, theta)
+      func wide(_ x: Value) -> Value { g.convert(x, theta.dataType.computeType) }
+      let (next, after) = try advance(
+        g, wide(theta), wide(d), kept.mapValues(wide), wide(lr), t)
+      var stored: [String: Value] = [:]
+      for (name, value) in after { stored[name] = g.convert(value, kept[name]!.dataType) }
+      return (g.convert(next, theta.dataType), stored)
     }
   }
 
-  private func step(
+  /// One step of values of one type.
+  private func advance(
     _ g: FunctionBuilder, _ theta: Value, _ d: Value, _ slots: [String: Value], _ lr: Value,
     _ t: Value
   ) throws(DLCError) -> (theta: Value, slots: [String: Value]) {
@@ -218,7 +227,7 @@ public indirect enum Optimizer: Hashable, Sendable {
       return (theta - lr * d / root, ["r": r, "c": c])
     case .lookahead(let inner, let k, let alpha):
       guard k >= 1 else { throw DLCError(.graph, "lookahead follows every \(k)-th step") }
-      var (fast, next) = inner.step(theta, gradient: d, slots, lr: lr, t: t)
+      var (fast, next) = try inner.advance(g, theta, d, slots, lr, t)
       let slow = slots["slow"]!
       let turn = g.binary(.remainder, t, g.constant(Double(k), like: t))
       let isTurn = g.compare(.equal, turn, g.constant(0, like: t))

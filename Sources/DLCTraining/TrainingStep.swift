@@ -20,6 +20,8 @@ public struct UpdateRule: Hashable, Sendable {
   public var accumulation = 1
   /// Keeps `average/<name>`, an exponential moving average of each parameter with this decay.
   public var averaging: Double?
+  /// The type of what is kept for parameters of half floats: moments and averages. nil: float32.
+  public var halfStateType: DataType?
   /// Parameters whose names begin alike, with factors for their rate and decay.
   public var groups: [Group] = []
 
@@ -37,6 +39,11 @@ public struct UpdateRule: Hashable, Sendable {
   public init(_ optimizer: Optimizer, learningRate: Double) {
     self.optimizer = optimizer
     self.learningRate = learningRate
+  }
+
+  /// The type of what is kept for a parameter.
+  func stateType(_ parameter: DataType) -> DataType {
+    parameter == parameter.computeType ? parameter : halfStateType ?? parameter.computeType
   }
 }
 
@@ -132,14 +139,17 @@ public struct TrainingStep {
           kept.append(
             State(
               name: Self.slotName(parameter.name, slot.name),
-              type: TensorType(parameter.type.dataType, slot.shape), initializer: .zeros,
+              type: TensorType(phase.rule.stateType(parameter.type.dataType), slot.shape),
+              initializer: .zeros,
               isParameter: false))
         }
         if phase.rule.averaging != nil {
           kept.append(
             State(
-              name: Self.averageName(parameter.name), type: parameter.type, initializer: .zeros,
-              isParameter: false))
+              name: Self.averageName(parameter.name),
+              type: TensorType(
+                phase.rule.stateType(parameter.type.dataType), parameter.type.shape),
+              initializer: .zeros, isParameter: false))
         }
       }
     }
@@ -352,16 +362,23 @@ public struct TrainingStep {
       for (position, entry) in reports.enumerated() where entry.phase == index {
         report[position] = entry.output.map { outcome.results[$0] } ?? rate
       }
-      for (name, value) in outcome.updates { values[name] = value }
+      // State is rounded in every step, in a loop of many as in one alone.
+      func stored(_ x: Value) -> Value {
+        g.convert(g.convert(x, x.dataType.computeType), x.dataType)
+      }
+      for (name, value) in outcome.updates { values[name] = stored(value) }
       if phase.kind == .replace {
         for parameter in parameters(phase) {
-          if let value = outcome.results[parameter.name] { values[parameter.name] = value }
+          if let value = outcome.results[parameter.name] { values[parameter.name] = stored(value) }
         }
       } else {
         apply(g, phase, outcome.gradients, rate, t, &values)
       }
     }
-    return zip(metrics, report).map { ($0, $1 ?? g.constant(.nan, .float32)) }
+    return zip(metrics, report).map { name, value in
+      let value = value ?? g.constant(.nan, .float32)
+      return (name, g.convert(value, value.dataType.computeType))
+    }
   }
 
   private struct Outcome {
@@ -480,26 +497,32 @@ public struct TrainingStep {
     let names = parameters(phase).map(\.name)
     var scale: Value?
     if let limit = rule.clipNorm {
-      var total = g.constant(0, .float32)
+      let type: DataType =
+        names.contains { gradients[$0]!.dataType == .float64 } ? .float64 : .float32
+      var total = g.constant(0, type)
       for name in names {
-        let d = gradients[name]!
-        total = total + g.convert(g.sum(d * d, axes: Array(d.shape.indices)), .float32)
+        let d = g.convert(gradients[name]!, type)
+        total = total + g.sum(d * d, axes: Array(d.shape.indices))
       }
       let norm = g.sqrt(total)
-      scale = g.minimum(g.constant(1, .float32), g.constant(limit, .float32) / (norm + 1e-12))
+      scale = g.minimum(g.constant(1, type), g.constant(limit, type) / (norm + 1e-12))
     }
     let isFirst = g.compare(.equal, t, g.constant(1, .int32))
     for name in names {
-      let theta = values[name]!
+      // Parameters of half floats move in float32 and are rounded once.
+      let stored = values[name]!
+      let type = stored.dataType.computeType
+      let theta = g.convert(stored, type)
       let group = group(phase, name)
-      var d = gradients[name]!
+      var d = g.convert(gradients[name]!, type)
       if let scale { d = d * g.convert(scale, d.dataType) }
       if let limit = rule.clipValue { d = g.clamp(d, -limit, limit) }
       if rule.coupledDecay != 0 { d = d + theta * (rule.coupledDecay * group.decayFactor) }
       var slots = slotValues(phase, name, values)
       for slot in rule.optimizer.slots(theta.shape) where slot.startsAsParameter {
+        let kept = slots[slot.name]!
         slots[slot.name] = g.select(
-          g.broadcast(isFirst, to: theta.shape), theta, slots[slot.name]!)
+          g.broadcast(isFirst, to: theta.shape), g.convert(theta, kept.dataType), kept)
       }
       let lr = g.convert(rate, theta.dataType) * group.rateFactor
       var (next, after) = rule.optimizer.step(theta, gradient: d, slots, lr: lr, t: t)
@@ -508,11 +531,12 @@ public struct TrainingStep {
       }
       for (slot, value) in after { values[Self.slotName(name, slot)] = value }
       if let decay = rule.averaging {
+        let kept = values[Self.averageName(name)]!
         let old = g.select(
-          g.broadcast(isFirst, to: theta.shape), next, values[Self.averageName(name)]!)
-        values[Self.averageName(name)] = old * decay + next * (1 - decay)
+          g.broadcast(isFirst, to: theta.shape), next, g.convert(kept, type))
+        values[Self.averageName(name)] = g.convert(old * decay + next * (1 - decay), kept.dataType)
       }
-      values[name] = next
+      values[name] = g.convert(next, stored.dataType)
     }
   }
 }

@@ -59,11 +59,14 @@ package struct Binary: Operator {
         let first = g.compare(.less_equal, a, b)
         return [g.select(first, d, zero), g.select(first, zero, d)]
       case .power:
+        // At base 0 the slope of exponent 0 is 0 b^1, which is 0 for every order, not 0 times 1/0; and
+        // 0^b stays 0 as b moves, for every b above 0.
         let one = g.constant(1, like: d)
-        let db = g.select(
-          g.compare(.equal, a, zero), zero,
-          d * y * g.log(g.select(g.compare(.equal, a, zero), one, a)))
-        return [d * b * g.power(a, b - one), db]
+        let isZero = g.compare(.equal, a, zero)
+        let isConstant = isZero & g.compare(.equal, b, zero)
+        let da = d * b * g.power(a, g.select(isConstant, one, b - one))
+        let stays = isZero & g.compare(.greater_equal, b, zero)
+        return [da, g.select(stays, zero, d * y * g.log(g.select(stays, one, a)))]
       case .remainder:
         let whole = g.binary(.divide, a, b)
         let truncated = g.sign(whole) * g.unary(.floor, g.abs(whole))

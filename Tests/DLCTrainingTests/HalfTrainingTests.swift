@@ -1,0 +1,234 @@
+import DLCAutodiff
+import DLCCompiler
+import DLCGraph
+import DLCReference
+import DLCRuntime
+import DLCTensor
+import DLCTestSupport
+import DLCTraining
+import Testing
+
+/// Functions, losses and training of half floats against the same in double precision.
+@Suite struct HalfTrainingTests {
+  static let types: [DataType] = [.float16, .bfloat16]
+
+  /// One unit in the last place of 1.
+  static func unit(_ type: DataType) -> Double { type == .float16 ? 0x1p-10 : 0x1p-7 }
+
+  struct Sample: Sendable {
+    var name: String
+    var shapes: [[Dimension]]
+    var range: ClosedRange<Double>
+    var body: @Sendable (FunctionBuilder, [Value]) -> Value
+    init(
+      _ name: String, _ shapes: [[Dimension]], _ range: ClosedRange<Double> = -4...4,
+      _ body: @escaping @Sendable (FunctionBuilder, [Value]) -> Value
+    ) {
+      self.name = name
+      self.shapes = shapes
+      self.range = range
+      self.body = body
+    }
+  }
+
+  /// Functions whose intermediate numbers or constants half floats do not hold.
+  static let samples: [Sample] = [
+    Sample("gelu", [[40]]) { $0.gelu($1[0]) },
+    Sample("gelu tanh", [[40]], -60...60) { $0.geluTanh($1[0]) },
+    Sample("softplus", [[40]], -20...20) { $0.softplus($1[0]) },
+    Sample("mish", [[40]], -9...9) { $0.mish($1[0]) },
+    Sample("selu", [[40]]) { $0.selu($1[0]) },
+    Sample("hard sigmoid", [[40]]) { $0.hardSigmoid($1[0]) },
+    Sample("softmax", [[3, 500]], -9...9) { $0.softmax($1[0]) },
+    Sample("log softmax", [[3, 500]], -9...9) { $0.logSoftmax($1[0]) },
+    Sample("log sum exp", [[3, 500]], -9...9) { $0.logSumExp($1[0]) },
+    Sample("layer norm", [[3, 200], [200], [200]], -400...400) {
+      $0.layerNorm($1[0], $1[1], $1[2])
+    },
+    Sample("layer norm of little", [[3, 200], [200], [200]], -1e-4...1e-4) {
+      $0.layerNorm($1[0], $1[1] * 1e4, $1[2] * 1e4, epsilon: 1e-8)
+    },
+    Sample("rms norm", [[3, 200], [200]], -400...400) { $0.rmsNorm($1[0], gamma: $1[1]) },
+    Sample("group norm", [[2, 4, 9], [4], [4]], -400...400) {
+      $0.groupNorm($1[0], groups: 2, gamma: $1[1], beta: $1[2])
+    },
+    Sample("batch norm", [[20, 4, 5], [4], [4]], -400...400) {
+      $0.batchNorm($1[0], gamma: $1[1], beta: $1[2]).y
+    },
+    Sample("batch norm in inference", [[20, 4], [4], [4], [4]], 0.5...300) {
+      $0.batchNorm($1[0], gamma: $1[1], beta: $1[2], mean: $1[3], variance: $1[3], epsilon: 1e-8)
+    },
+    Sample("attention", [[2, 9, 64], [2, 9, 64], [2, 9, 8]]) {
+      $0.attention($1[0], $1[1], $1[2], causal: true)
+    },
+    Sample("cosine", [[3, 300], [3, 300]], 100...200) { g, x in
+      func dot(_ a: Value, _ b: Value) -> Value { g.sum(a * b, axes: [1]) }
+      return dot(x[0], x[1]) / (g.sqrt(dot(x[0], x[0]) * dot(x[1], x[1])) + 1e-8)
+    },
+    Sample("variance", [[5000]], -300...300) { g, x in
+      let centred = x[0] - g.broadcast(g.mean(x[0], axes: [0]), to: [5000])
+      return g.sqrt(g.mean(centred * centred, axes: [0]))
+    },
+    Sample("average of windows", [[1, 1, 40, 40]], 3000...4000) {
+      $0.averagePool($1[0], window: [20, 20])
+    },
+    Sample("mean squared error", [[3000], [3000]], -300...300) {
+      $0.meanSquaredError($1[0], $1[1]) * 1e-4
+    },
+    Sample("cross-entropy", [[300, 40], [300, 40]], 0.01...9) {
+      $0.softmaxCrossEntropy($1[0], probabilities: $0.softmax($1[1]))
+    },
+    Sample("binary cross-entropy", [[300], [300]], 0...1) {
+      $0.binaryCrossEntropy($1[0], $1[1])
+    },
+    Sample("binary cross-entropy of certainty", [[300], [300]], 1...1) {
+      $0.binaryCrossEntropy($1[0], $1[1] * 0, epsilon: 0x1p-14)
+    },
+    Sample("binary cross-entropy of logits", [[300], [300]], -30...30) {
+      $0.binaryCrossEntropy(logits: $1[0], $0.logistic($1[1]))
+    },
+    Sample("Kullback-Leibler divergence", [[300], [300]], -3...3) { g, x in
+      g.mean((g.exponential(x[1]) + x[0] * x[0] - 1 - x[1]) * 0.5, axes: [0])
+    },
+  ]
+
+  /// Value and derivatives are those of double precision on the same numbers, rounded once.
+  @Test(arguments: types, samples.indices) func roundsOnce(_ type: DataType, _ index: Int) throws {
+    let sample = Self.samples[index]
+    func module(_ type: DataType) throws -> Module {
+      var module = Module("sample")
+      try module.function("forward") { g in
+        let x = sample.shapes.enumerated().map { g.input("x\($0.offset)", type, $0.element) }
+        let y = sample.body(g, x)
+        g.output("y", y)
+        // Elements count differently: the sum of a norm's results has no slope.
+        var total = y
+        if y.rank > 0 {
+          let weight = g.cosine(g.iota(.float32, y.shape, axis: y.rank - 1) * 1.7)
+          total = g.sum(y * g.carry(weight, y.dataType), axes: Array(y.shape.indices))
+        }
+        for (number, d) in g.gradient(of: total, by: x).enumerated() { g.output("d\(number)", d) }
+      }
+      return module
+    }
+    let arrays = Differential.arrays(
+      sample.shapes.map { TensorType(type, $0) }, range: sample.range, seed: UInt64(index))
+    func inputs(_ type: DataType) -> [String: Tensor] {
+      Dictionary(
+        uniqueKeysWithValues: arrays.enumerated().map {
+          ("x\($0.offset)", Tensor(type, $0.element.shape, rounding: $0.element.doubles))
+        })
+    }
+    let exact = try Compiler().compile(try module(.float64)).run(inputs(.float64))
+    let half = try module(type)
+    let compiled = try Compiler().compile(half).run(inputs(type), threads: 2)
+    let (reference, _) = try Interpreter().run(
+      half, function: half.functions[0], inputs: inputs(type), states: [:], dimensions: [:])
+    for (kind, list) in [("compiled", compiled), ("interpreted", reference)] {
+      for (got, want) in zip(list, exact) {
+        // Half a unit of the number, and what float32 loses where terms of the largest size cancel.
+        let largest = want.value.doubles.reduce(1e-3) { max($0, abs($1)) }
+        let tiny = type == .float16 ? 0x1p-24 : 0
+        for (a, b) in zip(got.value.doubles, want.value.doubles) {
+          let allowed = 0.51 * Self.unit(got.value.dataType) * abs(b) * 2 + 2e-5 * largest + tiny
+          #expect(abs(a - b) <= allowed, "\(kind) \(type) \(sample.name) \(got.name): \(a), not \(b)")
+        }
+      }
+    }
+  }
+
+  @Test(arguments: types) func lossesAreFloat32(_ type: DataType) throws {
+    var module = Module("losses")
+    try module.function("forward") { g in
+      let (x, y) = (g.input("x", type, [4, 3]), g.input("y", type, [4, 3]))
+      let labels = g.input("labels", .int32, [4])
+      for (name, loss) in [
+        ("squares", g.meanSquaredError(x, y)), ("classes", g.softmaxCrossEntropy(x, labels)),
+        ("distribution", g.softmaxCrossEntropy(x, probabilities: y)),
+        ("probability", g.binaryCrossEntropy(x, y)), ("logit", g.binaryCrossEntropy(logits: x, y)),
+      ] { g.output(name, loss) }
+    }
+    for output in module.functions[0].outputs { #expect(output.type.dataType == .float32) }
+  }
+
+  static func step(_ type: DataType, _ rule: UpdateRule, _ scale: Double) throws -> TrainingStep {
+    var module = Module("model")
+    try module.function("loss") { g in
+      let x = g.input("x", type, [8, 3])
+      let w = g.parameter("w", [2, 3], .uniform(0.5, 1), type)
+      g.output("loss", g.meanSquaredError(g.linear(x, w) * scale, g.constant(0, type, [8, 2])))
+    }
+    return try TrainingStep(module, phases: [Phase("loss", rule: rule)])
+  }
+
+  /// Every rule: what it keeps is float32, a gradient of zero moves nothing, and the steps are those of a
+  /// float32 parameter up to the rounding of the parameter.
+  @Test(arguments: types, Optimizer.named.indices)
+  func rulesComputeInFloat32(_ type: DataType, _ index: Int) throws {
+    let (name, optimizer) = Optimizer.named[index]
+    var rule = UpdateRule(optimizer, learningRate: 0.01)
+    rule.averaging = 0.9
+    func run(_ type: DataType, _ scale: Double, _ count: Int) throws -> [String: Tensor] {
+      let step = try Self.step(type, rule, scale)
+      for state in step.states where state.name.contains("/w") {
+        #expect(state.type.dataType == .float32, "\(name) \(state.name)")
+      }
+      let executable = try Compiler().compile(try step.stepFunction(), function: "train_step")
+      try executable.initializeState(seed: 1)
+      let start = Tensor(type, [2, 3], rounding: [0.5, 0.75, 1, 0.625, 0.875, 0.5])
+      try executable.setState(["w": start])
+      let x = Tensor(type, [8, 3], rounding: (0..<24).map { Double($0 % 5) * 0.25 - 0.25 })
+      for _ in 0..<count {
+        let results = try executable.run(["x": x])
+        #expect(results.allSatisfy { $0.value.dataType == .float32 && $0.value.doubles[0].isFinite })
+      }
+      return executable.state
+    }
+    let still = try run(type, 0, 2)
+    // Lookahead and decay aside, no gradient is no step; LAMB and the like divide by nothing.
+    if name != "adamw" {
+      #expect(still["w"]!.doubles == [0.5, 0.75, 1, 0.625, 0.875, 0.5], "\(name)")
+    }
+    let (half, single) = (try run(type, 1, 3), try run(.float32, 1, 3))
+    for (state, value) in single {
+      for (a, b) in zip(half[state]!.doubles, value.doubles) {
+        #expect(
+          abs(a - b) <= 4 * Self.unit(type) * max(1e-3, abs(b), state == "w" ? 1 : 0.1),
+          "\(name) \(state): \(a), not \(b)")
+      }
+    }
+  }
+
+  @Test func stateIsHalfWhereAsked() throws {
+    var rule = UpdateRule(.adam(), learningRate: 0.01)
+    rule.halfStateType = .bfloat16
+    rule.averaging = 0.9
+    let step = try Self.step(.float16, rule, 1)
+    for state in step.states where state.name.contains("/w") {
+      #expect(state.type.dataType == .bfloat16)
+    }
+    let executable = try Compiler().compile(try step.stepFunction(), function: "train_step")
+    try executable.initializeState(seed: 1)
+    let x = Tensor(.float16, [8, 3], rounding: [Double](repeating: 0.5, count: 24))
+    #expect(try executable.run(["x": x]).allSatisfy { $0.value.doubles[0].isFinite })
+  }
+
+  /// Gradients whose norm or square no half float holds are clipped to the norm that was asked for.
+  @Test(arguments: types) func normsClip(_ type: DataType) throws {
+    var module = Module("model")
+    try module.function("loss") { g in
+      let w = g.parameter("w", [4], .constant(200), type)
+      let x = g.input("x", type, [4])
+      g.output("loss", g.sum(w * w * 1 + x * 0, axes: [0]))
+    }
+    var rule = UpdateRule(.gradientDescent, learningRate: 32)
+    rule.clipNorm = 1
+    let step = try TrainingStep(module, phases: [Phase("loss", rule: rule)])
+    let executable = try Compiler().compile(try step.stepFunction(), function: "train_step")
+    try executable.initializeState(seed: 0)
+    let results = try executable.run(["x": Tensor(zeros: type, [4])])
+    // The loss is 160,000, the gradient four times 400.
+    #expect(results.first { $0.name == "loss" }!.value.doubles == [160_000])
+    #expect(executable.state["w"]!.doubles == [184, 184, 184, 184])
+  }
+}
