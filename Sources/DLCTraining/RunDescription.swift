@@ -102,6 +102,7 @@ extension UpdateRule {
     if let clipNorm { parts.append("norm clipped to \(clipNorm)") }
     if accumulation != 1 { parts.append("\(accumulation) parts") }
     if let averaging { parts.append("averages \(averaging)") }
+    if let halfStateType { parts.append("state of half floats in \(halfStateType)") }
     for group in groups {
       parts.append("'\(group.prefix)' rate \(group.rateFactor) decay \(group.decayFactor)")
     }

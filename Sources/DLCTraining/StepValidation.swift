@@ -130,6 +130,11 @@ extension UpdateRule {
         averaging >= 0 && averaging < 1, "the decay of the averages", averaging,
         "at least 0 and less than 1")
     }
+    if let halfStateType, !halfStateType.isFloat {
+      throw DLCError(
+        .usage, "what is kept for half floats is \(halfStateType): it must be floating-point",
+        at: place)
+    }
     try require(accumulation >= 1, "the accumulation", Double(accumulation), "positive")
     for group in groups {
       try require(

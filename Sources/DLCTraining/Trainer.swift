@@ -146,14 +146,17 @@ public final class Trainer {
   }
 
   /// The same with the moving average in the place of each parameter that has one (see
-  /// `UpdateRule.averaging`).
+  /// `UpdateRule.averaging`), rounded to the parameter's type.
   public var averagedState: [String: Tensor] {
     let all = state
     var result = all.filter { name, _ in step.module.state(name) != nil }
     // Before the first step there is nothing to average.
     if position.step == 0 { return result }
-    for name in result.keys {
-      if let average = all[TrainingStep.averageName(name)] { result[name] = average }
+    for (name, parameter) in result {
+      guard let average = all[TrainingStep.averageName(name)] else { continue }
+      result[name] =
+        average.dataType == parameter.dataType
+        ? average : Tensor(parameter.dataType, average.shape, rounding: average.doubles)
     }
     return result
   }
