@@ -14,7 +14,7 @@ struct FloatMath {
   }
 
   var integerType: String { type == "double" ? "i64" : "i32" }
-  private var hasFMA: Bool { text.target.features.contains("+fma") || text.target.isa == "neon" }
+  var hasFMA: Bool { text.target.hasMultiplyAdd }
 
   func number(_ value: Double) -> Operand {
     FunctionText.literal(FunctionText.floating(value, type), type, lanes)
@@ -229,7 +229,8 @@ struct FloatMath {
     let bounded = select(compare("ogt", size, 10), number(10), size)
     let e = exponential(add(bounded, bounded))
     let far = sub(number(1), div(number(2), add(e, 1)))
-    return select(compare("olt", size, 0.625), near, copySign(far, x))
+    // The product with a zero of z has lost the sign of x.
+    return copySign(select(compare("olt", size, 0.625), near, far), x)
   }
 
   /// 1 / (1 + e^-x), from e^-|x| so that nothing overflows. Error: 3 ulp.
@@ -268,47 +269,9 @@ struct FloatMath {
     let double = type == "double"
     let size = magnitude(x)
     let near = mul(x, polynomial(mul(x, x), double ? Self.erfDouble : Self.erfFloat))
-    let far = copySign(sub(number(1), erfcOfPositive(size)), x)
-    let value = select(compare("olt", size, 1), near, far)
+    let far = sub(number(1), erfcOfPositive(size))
+    let value = copySign(select(compare("olt", size, 1), near, far), x)
     return select(compare("uno", x, x), x, value)
-  }
-
-  /// Sine and cosine of a double: reduction by three parts of pi/2 (fdlibm), exact up to about
-  /// |x| = 1e6, then fdlibm's kernels. Error: 1 ulp there; beyond, the reduction loses bits.
-  mutating func sineCosine(_ x: Operand, cosine: Bool) -> Operand {
-    let (whole, n) = round(mul(x, 0.63661977236758134308))
-    let r1 = fma(whole, -1.57079632673412561417e+00, x)
-    let r2 = fma(whole, -6.07710050630396597660e-11, r1)
-    let r = fma(whole, -2.02226624879595063154e-21, r2)
-    let z = mul(r, r)
-    let s = fma(
-      mul(
-        polynomial(
-          z,
-          [
-            -1.66666666666666324348e-01, 8.33333333332248946124e-03, -1.98412698298579493134e-04,
-            2.75573137070700676789e-06, -2.50507602534068634195e-08, 1.58969099521155010221e-10,
-          ]), z), r, r)
-    let tail = mul(
-      mul(z, z),
-      polynomial(
-        z,
-        [
-          4.16666666666666019037e-02, -1.38888888888741095749e-03, 2.48015872894767294178e-05,
-          -2.75573143513906633035e-07, 2.08757232129817482790e-09, -1.13596475577881948265e-11,
-        ]))
-    let halved = mul(z, 0.5)
-    let w = sub(number(1), halved)
-    let c = add(w, add(sub(sub(number(1), w), halved), tail))
-    let quadrant = cosine ? binary("add", n, integer(1)) : n
-    let odd = text.make(
-      "i1", lanes,
-      "trunc \(quadrant.text) to \(Operand(name: "", type: "i1", lanes: lanes).fullType)")
-    let value = select(odd, c, s)
-    let two = binary("and", quadrant, integer(2))
-    let flip = text.make("i1", lanes, "icmp ne \(two.text), \(integer(0).name)")
-    let signed = select(flip, negate(value), value)
-    return select(compare("oeq", magnitude(x), .infinity), number(.nan), signed)
   }
 
   /// The cube root of a double: e^(ln|x| / 3) and one Newton step. Error: 1 ulp.
@@ -376,18 +339,6 @@ struct FloatMath {
       turned)
     let value = copySign(mirrored, y)
     return select(compare("uno", x, y), add(x, y), value)
-  }
-
-  /// a - b trunc(a / b), exact while the quotient is below 2^53.
-  mutating func remainder(_ a: Operand, _ b: Operand) -> Operand {
-    let (x, y) = (magnitude(a), magnitude(b))
-    let q = text.intrinsic("trunc", [div(x, y)])
-    let r = fma(negate(q), y, x)
-    let up = select(compare("olt", r, 0), add(r, y), r)
-    let down = select(compare("oge", up, y), sub(up, y), up)
-    let bounded = select(compare("oeq", y, .infinity), x, down)
-    let valid = select(compare("oeq", x, .infinity), number(.nan), bounded)
-    return select(compare("uno", a, b), add(a, b), copySign(valid, a))
   }
 
   /// Coefficients of (e^r - 1 - r) / r^2: Taylor's for double, a minimax fit (Cephes) for float.

@@ -17,6 +17,8 @@ package final class FunctionText {
   package private(set) var lines: [String] = []
   private var counter = 0
   private var declarations: Set<String> = []
+  private var definitions: Set<String> = []
+  private var hasUnlikely = false
   /// The block that instructions now go to: what a phi names as its predecessor.
   package private(set) var block = "entry"
   package let target: Target
@@ -51,6 +53,15 @@ package final class FunctionText {
 
   package func declare(_ text: String) { declarations.insert(text) }
 
+  /// Adds functions and constants of the module's own.
+  package func define(_ text: String) { definitions.insert(text) }
+
+  /// What marks the first target of a branch as rare: registers are kept for the other one.
+  package var unlikely: String {
+    hasUnlikely = true
+    return ", !prof !9"
+  }
+
   /// Calls an intrinsic that is overloaded on the type of its first operand.
   package func intrinsic(_ name: String, _ arguments: [Operand]) -> Operand {
     let first = arguments[0]
@@ -60,6 +71,14 @@ package final class FunctionText {
     return make(
       first.type, first.lanes,
       "call \(first.fullType) \(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
+  }
+
+  /// a b + c, rounded once where the target has the instruction: the step of every product, wherever it
+  /// is computed.
+  package func multiplyAdd(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
+    if target.hasMultiplyAdd { return intrinsic("fma", [a, b, c]) }
+    let product = make(a.type, a.lanes, "fmul \(a.text), \(b.name)")
+    return make(a.type, a.lanes, "fadd \(product.text), \(c.name)")
   }
 
   package static func mangle(_ operand: Operand) -> String {
@@ -142,7 +161,8 @@ package final class FunctionText {
   /// The module: all functions, then the declarations.
   package var moduleText: String {
     "target triple = \"\(target.triple)\"\n\n" + lines.joined(separator: "\n") + "\n\n"
-      + declarations.sorted().joined(separator: "\n")
+      + (declarations.sorted() + definitions.sorted()).joined(separator: "\n")
+      + (hasUnlikely ? "\n\n!9 = !{!\"branch_weights\", i32 1, i32 1000000}" : "")
       + "\n\nattributes #0 = { nounwind willreturn mustprogress \"no-builtins\" }\n"
   }
 }

@@ -57,16 +57,14 @@ struct ScalarEmitter {
     case .sqrt: return text.intrinsic("sqrt", [x])
     case .rsqrt:
       let root = text.intrinsic("sqrt", [x])
-      return math(x) { $0.div($0.number(1), root) }
+      let one = FunctionText.literal(FunctionText.floating(1, x.type), x.type, x.lanes)
+      return text.make(x.type, x.lanes, "fdiv \(one.text), \(root.name)")
     case .cbrt: return inDouble([x]) { $0.cubeRoot($1[0]) }
     case .tanh: return math(x) { $0.tanh(x) }
     case .logistic: return math(x) { $0.logistic(x) }
     case .sine: return inDouble([x]) { $0.sineCosine($1[0], cosine: false) }
     case .cosine: return inDouble([x]) { $0.sineCosine($1[0], cosine: true) }
-    case .tan:
-      return inDouble([x]) {
-        $0.div($0.sineCosine($1[0], cosine: false), $0.sineCosine($1[0], cosine: true))
-      }
+    case .tan: return inDouble([x]) { $0.tangent($1[0]) }
     case .erf: return math(x) { $0.erf(x) }
     case .erfc: return math(x) { $0.erfc(x) }
     case .is_finite: return math(x) { $0.compare("olt", $0.magnitude(x), .infinity) }

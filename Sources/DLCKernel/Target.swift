@@ -26,6 +26,9 @@ package struct Target: Hashable, Sendable {
   /// The register tile of contractions: rows, and columns in vectors.
   package var tile: (rows: Int, vectors: Int) { registerCount >= 32 ? (12, 2) : (6, 2) }
 
+  /// Whether a b + c is one instruction.
+  package var hasMultiplyAdd: Bool { features.contains("+fma") || isa == "neon" }
+
   package func panelWidth(_ type: DataType) -> Int { tile.vectors * vectorBytes / type.byteCount }
 
   /// The short name of the instruction set, for kernel names.
