@@ -4,18 +4,21 @@ import DLCTensor
 /// Writes a kernel as LLVM text: `void name(ptr buffers, i64 tile, ptr scratch)`.
 package struct KernelEmitter {
   let kernel: Kernel
-  private let text: FunctionText
-  private var values: [ScalarID: Operand] = [:]
-  private var variables: [LoopVariable: String] = [:]
+  let text: FunctionText
+  var values: [ScalarID: Operand] = [:]
+  var variables: [LoopVariable: String] = [:]
   /// Bound variables whose value differs from lane to lane.
   private var laneBound: [LoopVariable: Operand] = [:]
-  private var pointers: [Memory: String] = [:]
-  private var vector: VectorContext?
+  var pointers: [Memory: String] = [:]
+  var vector: VectorContext?
   /// The microkernels that the kernel calls.
-  package private(set) var microkernels: Set<Microkernel> = []
+  package internal(set) var microkernels: Set<Microkernel> = []
+
+  /// Loads whose values are known, element by element of the loop that is unrolled around them.
+  var transposed: [ScalarID: Operand] = [:]
 
   /// Inside a vector loop: its variable (lane 0), the lanes, and how many are active when not all.
-  private struct VectorContext {
+  struct VectorContext {
     var variable: LoopVariable
     var lanes: Int
     var mask: Operand?
@@ -99,7 +102,7 @@ package struct KernelEmitter {
   // MARK: Indices
 
   /// The value of an index expression, as an i64; `replace` overrides variables (for single lanes).
-  private mutating func index(_ e: IndexExpression, _ replace: [LoopVariable: String] = [:])
+  mutating func index(_ e: IndexExpression, _ replace: [LoopVariable: String] = [:])
     -> String
   {
     var sum: String?
@@ -126,7 +129,7 @@ package struct KernelEmitter {
     return e.constant == 0 ? sum : text.make("i64", 0, "add nsw i64 \(sum), \(e.constant)").name
   }
 
-  private mutating func address(_ memory: Memory, _ index: String, _ type: DataType) -> String {
+  mutating func address(_ memory: Memory, _ index: String, _ type: DataType) -> String {
     text.make(
       "ptr", 0, "getelementptr inbounds \(type.llvmStorage), ptr \(pointers[memory]!), i64 \(index)"
     ).name
@@ -151,12 +154,12 @@ package struct KernelEmitter {
   }
 
   /// The step from lane to lane, when it is the same everywhere.
-  private func stride(_ e: IndexExpression, _ context: VectorContext) -> Int? {
+  func stride(_ e: IndexExpression, _ context: VectorContext) -> Int? {
     if !laneBound.isEmpty && e.variables.contains(where: { laneBound[$0] != nil }) { return nil }
     return e.stride(of: context.variable)
   }
 
-  private mutating func laneIndices(_ e: IndexExpression, _ context: VectorContext) -> [String] {
+  mutating func laneIndices(_ e: IndexExpression, _ context: VectorContext) -> [String] {
     if let stride = stride(e, context), context.remaining == nil {
       let base = index(e)
       return (0..<context.lanes).map { lane in
@@ -250,14 +253,14 @@ package struct KernelEmitter {
     }
   }
 
-  private mutating func scalar<R>(_ body: (inout ScalarEmitter) -> R) -> R {
+  mutating func scalar<R>(_ body: (inout ScalarEmitter) -> R) -> R {
     var emitter = ScalarEmitter(text)
     return body(&emitter)
   }
 
   // MARK: Expressions
 
-  private func literal(_ value: ScalarConstant, _ type: DataType) -> Operand {
+  func literal(_ value: ScalarConstant, _ type: DataType) -> Operand {
     switch value {
     case .float(let v):
       Operand(name: FunctionText.floating(v, type.llvmType), type: type.llvmType, lanes: 0)
@@ -306,6 +309,11 @@ package struct KernelEmitter {
         if case .select = operation { return value }
         return emitter.fromStorage(emitter.toStorage(value, type), type)
       }
+    case .multiplyAdd(_, let ids):
+      let operands = ids.map { values[$0]! }
+      let lanes = operands.map(\.lanes).max() ?? 0
+      let aligned = operands.map { lanes == 0 ? $0 : text.splat($0, lanes) }
+      return text.multiplyAdd(aligned[0], aligned[1], aligned[2])
     case .randomBits(let e, let key, let counter):
       let position = indexOperand(e)
       return philox(position, values[key]!, values[counter]!)
@@ -350,10 +358,10 @@ package struct KernelEmitter {
 
   // MARK: Statements
 
-  private mutating func emit(_ statements: [Statement]) {
+  mutating func emit(_ statements: [Statement]) {
     for statement in statements {
       switch statement {
-      case .define(let id, let expression): values[id] = evaluate(expression)
+      case .define(let id, let expression): values[id] = transposed[id] ?? evaluate(expression)
       case .store(let memory, let e, let value, let type): store(memory, e, values[value]!, type)
       case .loop(let loop):
         if case .vector(let unroll, let width) = loop.mode {
@@ -390,341 +398,6 @@ package struct KernelEmitter {
       laneBound[variable] = nil
     } else {
       laneBound[variable] = inside
-    }
-  }
-
-  private mutating func bounds(_ extent: BlockExtent) -> (begin: String, end: String) {
-    guard let block = extent.index, extent.blockCount > 1 else { return ("0", "\(extent.total)") }
-    let begin = text.make("i64", 0, "mul nsw i64 \(variables[block]!), \(extent.size)").name
-    let next = text.make("i64", 0, "add nsw i64 \(begin), \(extent.size)").name
-    if extent.total % extent.size == 0 { return (begin, next) }
-    let inside = text.make("i1", 0, "icmp slt i64 \(next), \(extent.total)").name
-    let end = text.make("i64", 0, "select i1 \(inside), i64 \(next), i64 \(extent.total)").name
-    return (begin, end)
-  }
-
-  private func initial(_ a: Accumulator, _ lanes: Int) -> Operand {
-    let scalar = literal(a.initial, a.type)
-    return FunctionText.literal(scalar.name, scalar.type, lanes)
-  }
-
-  private mutating func emitSerial(_ loop: Loop) {
-    let lanes = vector?.lanes ?? 0
-    let start = loop.accumulators.map { initial($0, lanes) }
-    if loop.extent.index == nil, loop.extent.total <= 4 {
-      var carried = start
-      for iteration in 0..<loop.extent.total {
-        variables[loop.variable] = "\(iteration)"
-        carried = emitBody(loop, carried, lanes)
-      }
-      for (a, value) in zip(loop.accumulators, carried) { values[a.result] = value }
-      return
-    }
-    let (begin, end) = bounds(loop.extent)
-    let results = counted(from: begin, to: end, carried: start) { e, i, phis in
-      e.variables[loop.variable] = i
-      return e.emitBody(loop, phis, lanes)
-    }
-    for (a, value) in zip(loop.accumulators, results) { values[a.result] = value }
-  }
-
-  /// A loop whose body writes through this emitter.
-  private mutating func counted(
-    from begin: String, to end: String, step: Int = 1, carried: [Operand] = [],
-    _ body: (inout KernelEmitter, String, [Operand]) -> [Operand]
-  ) -> [Operand] {
-    text.loop(from: begin, to: end, step: step, carried: carried) { i, phis in body(&self, i, phis)
-    }
-  }
-
-  /// One iteration: binds the accumulators, emits the body, and gives their next values.
-  private mutating func emitBody(_ loop: Loop, _ carried: [Operand], _ lanes: Int) -> [Operand] {
-    for (a, value) in zip(loop.accumulators, carried) { values[a.current] = value }
-    emit(loop.body)
-    return loop.accumulators.map { a in
-      let next = values[a.next]!
-      return lanes == 0 ? next : text.splat(next, lanes)
-    }
-  }
-
-  private mutating func combine(_ a: Accumulator, _ x: Operand, _ y: Operand) -> Operand {
-    let operation: ScalarOperation =
-      switch a.combiner! {
-      case .sum: .binary(.add)
-      case .product: .binary(.multiply)
-      case .maximum: .binary(.maximum)
-      case .minimum: .binary(.minimum)
-      case .and: .binary(.and)
-      case .or: .binary(.or)
-      }
-    return scalar { $0.apply(operation, a.type, [x, y]) }
-  }
-
-  private mutating func emitVector(_ loop: Loop, unroll: Int, width: Int) {
-    precondition(vector == nil, "vector loops do not nest")
-    let lanes = text.target.lanes * width
-    let (begin, end) = bounds(loop.extent)
-    let step = lanes * unroll
-    let start = loop.accumulators.flatMap { a in
-      [Operand](repeating: initial(a, lanes), count: unroll)
-    }
-    let isWhole = loop.extent.index == nil || loop.extent.blockCount == 1
-    let fixed = isWhole ? loop.extent.total : nil
-
-    // Whole groups of vectors.
-    var partial = start
-    var position = begin
-    if fixed.map({ $0 >= step }) ?? true {
-      let limit: String
-      if let fixed {
-        limit = "\(fixed / step * step)"
-      } else {
-        let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
-        let rest = text.make("i64", 0, "urem i64 \(length), \(step)").name
-        limit = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
-      }
-      partial = counted(from: begin, to: limit, step: step, carried: start) { e, i, phis in
-        e.vector = VectorContext(variable: loop.variable, lanes: lanes, mask: nil, remaining: nil)
-        var next = phis
-        for u in 0..<unroll {
-          e.variables[loop.variable] =
-            u == 0 ? i : e.text.make("i64", 0, "add nsw i64 \(i), \(u * lanes)").name
-          let carried = loop.accumulators.indices.map { phis[$0 * unroll + u] }
-          for (index, value) in e.emitBody(loop, carried, lanes).enumerated() {
-            next[index * unroll + u] = value
-          }
-        }
-        e.vector = nil
-        return next
-      }
-      position = limit
-    }
-    var folded: [Operand] = loop.accumulators.enumerated().map { index, a in
-      var parts = Array(partial[index * unroll..<(index + 1) * unroll])
-      while parts.count > 1 {
-        parts = Swift.stride(from: 0, to: parts.count, by: 2).map {
-          $0 + 1 < parts.count ? combine(a, parts[$0], parts[$0 + 1]) : parts[$0]
-        }
-      }
-      return parts[0]
-    }
-    // The rest, one vector at a time under a mask.
-    if fixed.map({ $0 % step != 0 }) ?? true {
-      folded = counted(from: position, to: end, step: lanes, carried: folded) { e, i, phis in
-        let remaining = e.text.make("i64", 0, "sub nsw i64 \(end), \(i)").name
-        let count = e.text.make("i32", 0, "trunc i64 \(remaining) to i32")
-        let limit = e.text.splat(count, lanes)
-        let numbers = (0..<lanes).map { "i32 \($0)" }.joined(separator: ", ")
-        let mask = e.text.make("i1", lanes, "icmp slt <\(lanes) x i32> <\(numbers)>, \(limit.name)")
-        e.vector = VectorContext(
-          variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining)
-        e.variables[loop.variable] = i
-        let next = e.emitBody(loop, phis, lanes)
-        e.vector = nil
-        return zip(next, phis).map { new, old in
-          e.text.make(new.type, lanes, "select \(mask.text), \(new.text), \(old.text)")
-        }
-      }
-    }
-    // Lanes are combined by a fixed tree.
-    for (a, value) in zip(loop.accumulators, folded) {
-      var (current, width) = (value, lanes)
-      while width > 1 {
-        width /= 2
-        let upper = (0..<lanes).map { "i32 \(min($0 + width, lanes - 1))" }.joined(separator: ", ")
-        let shifted = text.make(
-          current.type, lanes,
-          "shufflevector \(current.text), \(current.fullType) poison, <\(lanes) x i32> <\(upper)>")
-        current = combine(a, current, shifted)
-      }
-      values[a.result] = text.make(current.type, 0, "extractelement \(current.text), i64 0")
-    }
-  }
-
-  // MARK: Contractions
-
-  /// Calls of microkernels over the tiles of a block: depth blocks, panels, then rows.
-  private mutating func emit(_ c: ContractStatement) {
-    guard c.rows.total > 0, c.columns.total > 0 else { return }
-    let a = address(c.a, index(c.aBase), c.type)
-    let b = address(c.b, index(c.bBase), c.type)
-    let result = address(c.c, index(c.cBase), c.type)
-    perExtent(c.columns) { e, columns in
-      e.perExtent(c.rows) { e, rows in
-        var k = 0
-        while k < c.depth || k == 0 {
-          let depth = min(c.depthBlock, c.depth - k)
-          let whole = columns / c.panelWidth
-          if whole > 0 {
-            _ = e.counted(from: "0", to: "\(whole)") { e, p, _ in
-              e.emitPanel(
-                c, a, b, result, panel: p, columns: c.panelWidth, rows: rows, k: k, depth: depth)
-              return []
-            }
-          }
-          if columns % c.panelWidth != 0 {
-            let width = c.cIsPadded ? c.panelWidth : columns % c.panelWidth
-            e.emitPanel(
-              c, a, b, result, panel: "\(whole)", columns: width, rows: rows, k: k, depth: depth)
-          }
-          k += max(depth, 1)
-        }
-      }
-    }
-  }
-
-  /// Runs `body` with the extent of the present block: the last block may be smaller.
-  private mutating func perExtent(_ extent: BlockExtent, _ body: (inout KernelEmitter, Int) -> Void)
-  {
-    guard let block = extent.index, extent.blockCount > 1, extent.total % extent.size != 0 else {
-      body(&self, extent.index == nil ? extent.total : min(extent.size, extent.total))
-      return
-    }
-    let (last, full, done) = (text.label("last"), text.label("full"), text.label("joined"))
-    let isLast = text.make("i1", 0, "icmp eq i64 \(variables[block]!), \(extent.blockCount - 1)")
-      .name
-    text.emit("br i1 \(isLast), label %\(last), label %\(full)")
-    text.startBlock(last)
-    body(&self, extent.lastSize)
-    text.emit("br label %\(done)")
-    text.startBlock(full)
-    body(&self, extent.size)
-    text.emit("br label %\(done)")
-    text.startBlock(done)
-  }
-
-  private mutating func emitPanel(
-    _ c: ContractStatement, _ a: String, _ b: String, _ result: String, panel: String, columns: Int,
-    rows: Int, k: Int, depth: Int
-  ) {
-    let element = c.type.llvmType
-    let bOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.bPanelStride)").name
-    let bStart = text.make("i64", 0, "add nsw i64 \(bOffset), \(k * c.bDepthStride)").name
-    let bPointer = text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(b), i64 \(bStart)")
-      .name
-    let cOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.panelWidth)").name
-    let laneCount = text.target.vectorBytes / c.type.byteCount
-    var row = 0
-    for (height, count) in Microkernel.rowPlan(rows, tile: text.target.tile.rows) {
-      let kernel = Microkernel(
-        type: c.type, rows: height, vectors: (columns + laneCount - 1) / laneCount,
-        isMasked: columns % laneCount != 0, hasUnitDepth: c.aDepthStride == 1)
-      microkernels.insert(kernel)
-      let symbol = kernel.name(text.target)
-      text.declare(kernel.declaration(text.target))
-      _ = counted(from: "0", to: "\(count)") { e, tile, _ in
-        let scaled = e.text.make("i64", 0, "mul nsw i64 \(tile), \(height)").name
-        let first = e.text.make("i64", 0, "add nsw i64 \(scaled), \(row)").name
-        let aRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(c.aRowStride)").name
-        let aStart = e.text.make("i64", 0, "add nsw i64 \(aRow), \(k * c.aDepthStride)").name
-        let aPointer = e.text.make(
-          "ptr", 0, "getelementptr inbounds \(element), ptr \(a), i64 \(aStart)"
-        ).name
-        let cRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(c.cRowStride)").name
-        let cStart = e.text.make("i64", 0, "add nsw i64 \(cRow), \(cOffset)").name
-        let cPointer = e.text.make(
-          "ptr", 0, "getelementptr inbounds \(element), ptr \(result), i64 \(cStart)"
-        ).name
-        e.text.emit(
-          "call void @\(symbol)(ptr \(aPointer), i64 \(c.aRowStride), i64 \(c.aDepthStride), ptr \(bPointer), i64 \(c.bDepthStride), ptr \(cPointer), i64 \(c.cRowStride), i64 \(depth), i64 \(k > 0 || c.accumulates ? 1 : 0), i64 \(columns))"
-        )
-        return []
-      }
-      row += height * count
-    }
-  }
-
-  /// Panels of an implicit convolution matrix. A panel whose positions are neighbours in memory is
-  /// copied by vectors, any other lane by lane.
-  private mutating func emit(_ p: PackStatement) {
-    let element = p.type.llvmType
-    let base = address(p.source, index(p.base), p.type)
-    let (begin, end) = bounds(p.columns)
-    let depth = p.taps.reduce(1) { $0 * $1.extent }
-    let width = p.panelWidth
-    let destination = pointers[p.destination]!
-    func position(_ e: inout KernelEmitter, _ column: String) -> String {
-      let variable = LoopVariable(id: -1, extent: max(p.columns.total, 2))
-      let coordinate = delinearize(IndexExpression(variable), p.positions.map(\.extent))
-      let offset = zip(coordinate, p.positions).reduce(IndexExpression(0)) {
-        $0 + $1.0 * $1.1.stride
-      }
-      return e.index(offset, [variable: column])
-    }
-    _ = counted(from: begin, to: end, step: width) { e, column, _ in
-      let offsets: [String] = (0..<width).map { lane in
-        let at = e.text.make("i64", 0, "add nsw i64 \(column), \(lane)").name
-        let inside = e.text.make("i1", 0, "icmp slt i64 \(at), \(p.columns.total)").name
-        let safe = e.text.make(
-          "i64", 0, "select i1 \(inside), i64 \(at), i64 \(p.columns.total - 1)"
-        ).name
-        return position(&e, safe)
-      }
-      let local = e.text.make("i64", 0, "sub nsw i64 \(column), \(begin)").name
-      let panelStart = e.text.make("i64", 0, "mul nsw i64 \(local), \(depth)").name
-      let span = e.text.make("i64", 0, "sub nsw i64 \(offsets[width - 1]), \(offsets[0])").name
-      // Columns beyond the last repeat it, so that only a whole panel can be a run.
-      let isDense = e.text.make("i1", 0, "icmp eq i64 \(span), \(width - 1)").name
-      let last = e.text.make("i64", 0, "add nsw i64 \(column), \(width - 1)").name
-      let isWhole = e.text.make("i1", 0, "icmp slt i64 \(last), \(p.columns.total)").name
-      let isRun = e.text.make("i1", 0, "and i1 \(isDense), \(isWhole)").name
-      let (run, scattered, done) = (
-        e.text.label("run"), e.text.label("scattered"), e.text.label("packed")
-      )
-      e.text.emit("br i1 \(isRun), label %\(run), label %\(scattered)")
-      for isVector in [true, false] {
-        e.text.startBlock(isVector ? run : scattered)
-        e.overTaps(p.taps[...], row: "0", offset: "0") { e, row, offset in
-          let scaled = e.text.make("i64", 0, "mul nsw i64 \(row), \(width)").name
-          let to = e.text.make("i64", 0, "add nsw i64 \(panelStart), \(scaled)").name
-          let toPointer = e.text.make(
-            "ptr", 0, "getelementptr inbounds \(element), ptr \(destination), i64 \(to)"
-          ).name
-          func source(_ lane: Int) -> String {
-            let at = e.text.make("i64", 0, "add nsw i64 \(offset), \(offsets[lane])").name
-            return e.text.make(
-              "ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(at)"
-            ).name
-          }
-          if isVector {
-            let value = e.text.make(
-              element, width,
-              "load <\(width) x \(element)>, ptr \(source(0)), align \(p.type.byteCount)")
-            e.text.emit("store \(value.text), ptr \(toPointer), align \(p.type.byteCount)")
-          } else {
-            for lane in 0..<width {
-              let value = e.text.make(
-                element, 0, "load \(element), ptr \(source(lane)), align \(p.type.byteCount)")
-              let place = e.text.make(
-                "ptr", 0, "getelementptr inbounds \(element), ptr \(toPointer), i64 \(lane)"
-              ).name
-              e.text.emit("store \(value.text), ptr \(place), align \(p.type.byteCount)")
-            }
-          }
-        }
-        e.text.emit("br label %\(done)")
-      }
-      e.text.startBlock(done)
-      return []
-    }
-  }
-
-  /// Nested loops over the taps; the body gets the tap's number and its offset in the source.
-  private mutating func overTaps(
-    _ taps: ArraySlice<PackStatement.Axis>, row: String, offset: String,
-    _ body: (inout KernelEmitter, String, String) -> Void
-  ) {
-    guard let axis = taps.first else {
-      body(&self, row, offset)
-      return
-    }
-    _ = counted(from: "0", to: "\(axis.extent)") { e, i, _ in
-      let scaled = e.text.make("i64", 0, "mul nsw i64 \(row), \(axis.extent)").name
-      let nextRow = e.text.make("i64", 0, "add nsw i64 \(scaled), \(i)").name
-      let step = e.text.make("i64", 0, "mul nsw i64 \(i), \(axis.stride)").name
-      let nextOffset = e.text.make("i64", 0, "add nsw i64 \(offset), \(step)").name
-      e.overTaps(taps.dropFirst(), row: nextRow, offset: nextOffset, body)
-      return []
     }
   }
 }

@@ -84,9 +84,8 @@ package struct Microkernel: Hashable, Sendable {
         ).name
         let one = text.make(element, 0, "load \(element), ptr \(at), align \(type.byteCount)")
         let all = text.splat(one, lanes)
-        var math = FloatMath(text, element, lanes)
         for v in 0..<vectors {
-          next[row * vectors + v] = math.fma(all, columns[v], next[row * vectors + v])
+          next[row * vectors + v] = text.multiplyAdd(all, columns[v], next[row * vectors + v])
         }
       }
       return next

@@ -39,6 +39,8 @@ package enum Expression: Hashable, Sendable {
   case index(IndexExpression, DataType)
   /// A scalar operation on operands of the given type.
   case apply(ScalarOperation, DataType, [ScalarID])
+  /// The first operand times the second, plus the third: a step of a product (see `SumOrder`).
+  case multiplyAdd(DataType, [ScalarID])
   /// Word `index` of the Philox stream of key and counter.
   case randomBits(IndexExpression, key: ScalarID, counter: ScalarID)
 }
@@ -51,7 +53,7 @@ package struct Accumulator: Hashable, Sendable {
   package var current: ScalarID
   package var next: ScalarID
   package var result: ScalarID
-  /// How partial results of lanes are combined; nil forbids splitting the loop into lanes.
+  /// How partial results are combined; nil forbids splitting the loop, into lanes or into groups.
   package var combiner: Combiner?
 
   package init(
@@ -135,6 +137,13 @@ package struct ContractStatement: Hashable, Sendable {
   package var depthBlock: Int
   /// Adds to what C holds.
   package var accumulates: Bool
+  /// Room for the sums of groups of parts (see `SumOrder`), one for each level above the first: blocks
+  /// like C, with rows of whole panels.
+  package var partials: [Memory] = []
+  package var partialRowStride: Int {
+    (columns.size + panelWidth - 1) / panelWidth * panelWidth
+  }
+  package var partialCount: Int { rows.size * partialRowStride }
 
   package init(
     type: DataType, a: Memory, aBase: IndexExpression, aRowStride: Int, aDepthStride: Int,
@@ -306,6 +315,7 @@ extension Statement {
     case .when(let id, let body): return .when(id, body.map { $0.mappingMemory(f) })
     case .contract(var c):
       (c.a, c.b, c.c) = (f(c.a), f(c.b), f(c.c))
+      c.partials = c.partials.map(f)
       return .contract(c)
     case .pack(var p):
       (p.source, p.destination) = (f(p.source), f(p.destination))

@@ -70,6 +70,7 @@ extension Statement {
           + " \(c.accumulates ? "+=" : "=") \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aDepthStride)"
           + " * \(c.b.text)[\(c.bBase)] panels \(c.panelWidth) by \(c.bPanelStride), \(c.bDepthStride)"
           + " depth \(c.depth) in \(c.depthBlock)"
+          + c.partials.map { " by \($0.text)" }.joined()
       ]
     case .pack(let p):
       func axes(_ list: [PackStatement.Axis]) -> String {
@@ -96,6 +97,8 @@ extension Expression {
     case .apply(let operation, let type, let operands):
       return
         "\(operation.name) \(operands.map { "s\($0.index)" }.joined(separator: ", ")) : \(type)"
+    case .multiplyAdd(let type, let operands):
+      return "multiply_add \(operands.map { "s\($0.index)" }.joined(separator: ", ")) : \(type)"
     case .randomBits(let index, let key, let counter):
       return "random_bits \(index), s\(key.index), s\(counter.index)"
     }

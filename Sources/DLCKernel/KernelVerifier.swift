@@ -46,8 +46,8 @@ private struct KernelChecker {
     }
   }
 
-  /// A variable of a block loop as block start plus offset, where the block number occurs beside it:
-  /// positions relative to the block then lose the block number.
+  /// A variable of a block loop as block start plus offset, where the block number occurs beside it, or
+  /// the number of a block that the block lies in: positions relative to a block then lose its number.
   func within(_ index: IndexExpression) -> IndexExpression {
     let next = unblocked(index)
     return next == index ? index : within(next)
@@ -56,7 +56,12 @@ private struct KernelChecker {
   private func unblocked(_ index: IndexExpression) -> IndexExpression {
     let variables = index.variables
     let relative = variables.filter { v in
-      blocks[v].flatMap(\.index).map { variables.contains($0) } ?? false
+      var block = blocks[v].flatMap(\.index)
+      while let number = block {
+        if variables.contains(number) { return true }
+        block = blocks[number].flatMap(\.index)
+      }
+      return false
     }
     if relative.isEmpty { return index }
     return index.substitute { v in
@@ -96,7 +101,7 @@ private struct KernelChecker {
         case .constant: break
         case .load(let memory, let index, let type): access(memory, index, type, write: false)
         case .index(let index, _): use(index)
-        case .apply(_, _, let operands): operands.forEach { use($0) }
+        case .apply(_, _, let operands), .multiplyAdd(_, let operands): operands.forEach { use($0) }
         case .randomBits(let index, let key, let counter):
           use(index)
           use(key)
@@ -129,6 +134,12 @@ private struct KernelChecker {
           reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth - 1)
         let width = c.cIsPadded ? panels * c.panelWidth : columns
         access(c.c, c.cBase, c.type, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
+        if c.partials.count < SumOrder.levels(c.depth, chain: c.depthBlock) {
+          found.append("a depth of \(c.depth) has no room for the sums of its groups")
+        }
+        for memory in c.partials {
+          access(memory, IndexExpression(0), c.type, write: true, reach: c.partialCount - 1)
+        }
       case .pack(let p):
         let reach = (p.taps + p.positions).reduce(0) { $0 + max($1.extent - 1, 0) * $1.stride }
         access(p.source, p.base, p.type, write: false, reach: reach)

@@ -95,9 +95,10 @@ enum ContractionLowering {
     let panels = (n + width - 1) / width
     let batchCount = plan.batch.reduce(1, *)
     // An operand that never changes is packed once, before all runs, and one that serves many rows by a
-    // step of its own; one that changes and serves few rows is packed in the tile
-    // that uses it, while it is in the cache.
-    let hasPackStep = graph.isSteady(plan.right) || m > 256 || k > 4096
+    // step of its own; one that changes and serves few rows is packed in the tile that uses it, a part of
+    // the depth at a time, while it is in the cache.
+    let hasPackStep =
+      graph.isSteady(plan.right) || m > 256 || k > SumOrder.group * SumOrder.productPart(k)
     if hasPackStep {
       temporaries.append(Local(type, batchCount * panels * k * width))
       calls.append(pack(graph, plan, type, width, target))
@@ -134,7 +135,7 @@ enum ContractionLowering {
     let wanted = min(max(64, 12_000_000 / max(2 * rowBlock * k, 1)), hasPackStep ? 512 : 192)
     // Equal parts, in whole panels.
     let columnBlock = blockSize(panels, limit: max(1, wanted / width), multiple: 1) * width
-    let depthBlock = k <= 320 ? max(k, 1) : blockSize(k, limit: 256, multiple: 4)
+    let depthBlock = SumOrder.productPart(k)
     let rowBlocks = e.variable((m + rowBlock - 1) / rowBlock)
     let columnBlocks = e.variable((n + columnBlock - 1) / columnBlock)
     let rowExtent = BlockExtent(total: m, size: rowBlock, index: rowBlocks)
@@ -176,19 +177,18 @@ enum ContractionLowering {
           ? IndexExpression(rowBlocks) * rowBlock
           : v == depthVariable ? IndexExpression(first) : IndexExpression(v)
       }
-      body.append(
-        .contract(
-          ContractStatement(
-            type: type, a: leftMemory, aBase: start, aRowStride: rowStride,
-            aDepthStride: depthStride, b: packed,
-            bBase: hasPackStep
-              ? (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width))
-                * (k * width) : IndexExpression(0),
-            bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory,
-            cBase: cBase,
-            cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent,
-            depth: depth,
-            depthBlock: hasPackStep ? depthBlock : max(depth, 1), accumulates: part > 0)))
+      var product = ContractStatement(
+        type: type, a: leftMemory, aBase: start, aRowStride: rowStride,
+        aDepthStride: depthStride, b: packed,
+        bBase: hasPackStep
+          ? (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width))
+            * (k * width) : IndexExpression(0),
+        bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory,
+        cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent,
+        columns: columnExtent, depth: depth,
+        depthBlock: hasPackStep ? depthBlock : max(depth, 1), accumulates: part > 0)
+      e.makeRoom(for: &product)
+      body.append(.contract(product))
     }
     if !isDirect {
       let coordinate =

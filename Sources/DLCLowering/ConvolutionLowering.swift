@@ -70,7 +70,7 @@ extension ConvolutionPlan {
 
 /// How much of a depth is summed at a time.
 private func depthBlock(_ depth: Int) -> Int {
-  depth <= 768 ? depth : ContractionLowering.blockSize(depth, limit: 512, multiple: 4)
+  depth <= 768 ? depth : SumOrder.evenPart(depth, limit: 512)
 }
 
 enum ConvolutionLowering {
@@ -147,7 +147,7 @@ enum ConvolutionLowering {
       cBase = IndexExpression(0)
     }
     let cStride = isDirect ? columns : columnBlock
-    let product = ContractStatement(
+    var product = ContractStatement(
       type: type, a: weights, aBase: firstChannel * depth, aRowStride: depth, aDepthStride: 1,
       b: packed,
       bBase: IndexExpression(0), bPanelStride: depth * width, bDepthStride: width,
@@ -155,6 +155,7 @@ enum ConvolutionLowering {
       cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent,
       columns: columnExtent, depth: depth,
       depthBlock: depthBlock(depth))
+    e.makeRoom(for: &product)
     var body: [Statement] = [.pack(pack), .contract(product)]
     if !isDirect {
       let coordinate =
@@ -209,29 +210,52 @@ enum KernelGradientLowering {
     let extent = BlockExtent(total: channels, size: block, index: blocks)
     let source = e.parameter(.value(gradient.x), gradient.x)
     let other = e.parameter(.temporary(0), type, count: packed)
-    let sums = e.local(type, block * panels * width)
-    let cleared = e.variable(block * panels * width)
-    let zero = e.scalar()
+    let count = block * panels * width
+    let sums = e.local(type, count)
+    // Long batches are summed in groups.
+    let group = max(SumOrder.group, Int(Double(batches).squareRoot()))
+    let isGrouped = batches > group
+    let inner = isGrouped ? e.local(type, count) : sums
+    let groups = e.variable((batches + group - 1) / group)
     let base =
       (IndexExpression(batch) * channels + IndexExpression(blocks) * block) * plane
       + IndexExpression(i) * (g.strides[0] * line) + IndexExpression(j) * g.strides[1]
-    let product = ContractStatement(
+    var product = ContractStatement(
       type: type, a: source, aBase: base, aRowStride: plane, aDepthStride: g.kernelDilation[0],
       b: other, bBase: IndexExpression(batch) * (panels * depth * width),
-      bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: sums,
+      bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: inner,
       cBase: IndexExpression(0), cRowStride: panels * width, cIsPadded: true, rows: extent,
       columns: BlockExtent(outputs), depth: depth,
       depthBlock: depthBlock(depth), accumulates: true)
-    var body: [Statement] = [
-      .loop(
-        Loop(
-          cleared, mode: .vector(unroll: 4),
-          body: [
-            .define(zero, .constant(.float(0), type)),
-            .store(sums, IndexExpression(cleared), zero, type),
-          ])),
-      .loop(Loop(batch, body: [.contract(product)])),
-    ]
+    e.makeRoom(for: &product)
+    func each(_ body: (IndexExpression) -> [Statement]) -> Statement {
+      let place = e.variable(count)
+      return .loop(Loop(place, mode: .vector(unroll: 4), body: body(IndexExpression(place))))
+    }
+    func clear(_ memory: Memory) -> Statement {
+      let zero = e.scalar()
+      return each {
+        [.define(zero, .constant(.float(0), type)), .store(memory, $0, zero, type)]
+      }
+    }
+    var body = [clear(sums)]
+    if isGrouped {
+      let (before, part, sum) = (e.scalar(), e.scalar(), e.scalar())
+      let extent = BlockExtent(total: batches, size: group, index: groups)
+      let add = each {
+        [
+          .define(before, .load(sums, $0, type)), .define(part, .load(inner, $0, type)),
+          .define(sum, .apply(.binary(.add), type, [before, part])), .store(sums, $0, sum, type),
+        ]
+      }
+      body.append(
+        .loop(
+          Loop(
+            groups,
+            body: [clear(inner), .loop(Loop(batch, extent, body: [.contract(product)])), add])))
+    } else {
+      body.append(.loop(Loop(batch, body: [.contract(product)])))
+    }
     body += ContractionLowering.epilogue(
       &e, region, root,
       [

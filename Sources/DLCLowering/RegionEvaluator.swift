@@ -23,6 +23,12 @@ struct RegionEvaluator {
   /// The price of one element of the innermost loop.
   private(set) var cost = 0
   private(set) var usesRandomBits = false
+  /// The longest product that is computed inside, and whether its parts may run side by side, since no
+  /// loop over elements runs in lanes.
+  private(set) var productDepth = 0
+  var spreadsDepth = false
+  /// The sums of more parts than this are not kept.
+  private static let spreadLimit = 1 << 17
   /// The scope in which each scalar is defined.
   private var depths: [ScalarID: Int] = [:]
 
@@ -80,6 +86,12 @@ struct RegionEvaluator {
     parameters.append(Parameter(type.dataType, max(type.elementCount, 1), isOutput: isOutput))
     parameterValues.append(source)
     return .parameter(parameters.count - 1)
+  }
+
+  /// Gives a product on tiles the memory in which it sums groups of parts.
+  mutating func makeRoom(for product: inout ContractStatement) {
+    let levels = SumOrder.levels(product.depth, chain: product.depthBlock)
+    for _ in 0..<levels { product.partials.append(local(product.type, product.partialCount)) }
   }
 
   /// A parameter for memory of another size than the value has (a packed operand).
@@ -331,7 +343,9 @@ struct RegionEvaluator {
   {
     let (a, b) = (graph.sizes(node.operands[0]), graph.sizes(node.operands[1]))
     let type = graph.type(node.results[0]).dataType
-    return inlineReduction(type, .sum, g.lhsContracting.map { a[$0] }) { e, taps in
+    let extents = g.lhsContracting.map { a[$0] }
+    return depthSum(type, extents.reduce(1, *)) { e, step in
+      let taps = delinearize(step, extents)
       var position = c.makeIterator()
       var (ac, bc) = (a.map { _ in IndexExpression(0) }, b.map { _ in IndexExpression(0) })
       for (x, y) in zip(g.lhsBatch, g.rhsBatch) {
@@ -344,8 +358,99 @@ struct RegionEvaluator {
         ac[x] = tap
         bc[y] = tap
       }
-      return e.product(node, e.evaluate(node.operands[0], ac), e.evaluate(node.operands[1], bc))
+      return (e.evaluate(node.operands[0], ac), e.evaluate(node.operands[1], bc))
     }
+  }
+
+  /// The sum of `depth` products in the order of all products (see `SumOrder`); stands in the current
+  /// scope. `factors` gives those of one step.
+  private mutating func depthSum(
+    _ type: DataType, _ depth: Int,
+    _ factors: (inout RegionEvaluator, IndexExpression) -> (ScalarID, ScalarID)
+  ) -> ScalarID {
+    cost += 2 * depth + 2
+    productDepth = max(productDepth, depth)
+    let size = SumOrder.productPart(depth)
+    let step = variable(depth)
+    func part(_ e: inout RegionEvaluator, _ extent: BlockExtent) -> ScalarID {
+      e.loop(
+        step, extent, type, initial: type.isFloat ? .float(0) : .integer(0), combiner: nil
+      ) { e, sum in
+        let (a, b) = factors(&e, IndexExpression(step))
+        let depth = e.scopes.count - 1
+        if type.isFloat { return e.define(.multiplyAdd(type, [a, b, sum]), in: depth) }
+        let product = e.define(.apply(.binary(.multiply), type, [a, b]), in: depth)
+        return e.define(.apply(.binary(.add), type, [sum, product]), in: depth)
+      }
+    }
+    if depth <= size || !type.isFloat { return part(&self, BlockExtent(depth)) }
+    let count = (depth + size - 1) / size
+    let number = variable(count)
+    let extent = BlockExtent(total: depth, size: size, index: number)
+    // -0 changes nothing, not even the sign of a zero: the first part stays as it is.
+    func total(_ e: inout RegionEvaluator, _ term: (inout RegionEvaluator, LoopVariable) -> ScalarID)
+      -> ScalarID
+    {
+      let turn = e.variable(count)
+      return e.loop(turn, nil, type, initial: .float(-0.0), combiner: .sum) { e, sum in
+        let value = term(&e, turn)
+        return e.define(.apply(.binary(.add), type, [sum, value]), in: e.scopes.count - 1)
+      }
+    }
+    if !spreadsDepth || count > Self.spreadLimit {
+      return loop(number, nil, type, initial: .float(-0.0), combiner: .sum) { e, sum in
+        let value = part(&e, extent)
+        return e.define(.apply(.binary(.add), type, [sum, value]), in: e.scopes.count - 1)
+      }
+    }
+    // Few elements: the parts of one run side by side in lanes, and are added afterwards.
+    let sums = local(type, count)
+    let whole = depth / size
+    let lane = variable(whole)
+    let body = inScope([lane]) { e in
+      let inner = e.variable(size)
+      let sum = e.loop(inner, nil, type, initial: .float(0), combiner: nil) { e, sum in
+        let (a, b) = factors(&e, IndexExpression(lane) * size + IndexExpression(inner))
+        return e.define(.multiplyAdd(type, [a, b, sum]), in: e.scopes.count - 1)
+      }
+      e.append(.store(sums, IndexExpression(lane), sum, type))
+    }
+    append(.loop(Loop(lane, mode: .vector(unroll: 1, width: 2), body: body)))
+    if whole < count {
+      let inner = variable(depth - whole * size)
+      let sum = loop(inner, nil, type, initial: .float(0), combiner: nil) { e, sum in
+        let (a, b) = factors(&e, IndexExpression(inner) + whole * size)
+        return e.define(.multiplyAdd(type, [a, b, sum]), in: e.scopes.count - 1)
+      }
+      append(.store(sums, IndexExpression(whole), sum, type))
+    }
+    return total(&self) { e, turn in
+      e.define(.load(sums, IndexExpression(turn), type), in: e.scopes.count - 1)
+    }
+  }
+
+  /// A serial loop that carries one value; stands in the current scope.
+  private mutating func loop(
+    _ variable: LoopVariable, _ extent: BlockExtent?, _ type: DataType, initial: ScalarConstant,
+    combiner: Combiner?, _ body: (inout RegionEvaluator, ScalarID) -> ScalarID
+  ) -> ScalarID {
+    let (current, result) = (scalar(), scalar())
+    var next = current
+    let statements = inScope([variable]) { e in
+      e.depths[current] = e.scopes.count - 1
+      next = body(&e, current)
+    }
+    append(
+      .loop(
+        Loop(
+          variable, extent,
+          accumulators: [
+            Accumulator(
+              type, initial: initial, current: current, next: next, result: result,
+              combiner: combiner)
+          ], body: statements)))
+    depths[result] = scopes.count - 1
+    return result
   }
 
   private mutating func convolution(_ node: Node, _ g: ConvolutionGeometry, _ c: [IndexExpression])

@@ -105,7 +105,14 @@ struct RoutineWriter {
     _ extent: Int, _ carried: [Carried] = [], mode: Loop.Mode = .serial, block: BlockExtent? = nil,
     _ body: (inout RoutineWriter, IndexExpression, [ScalarID]) -> [ScalarID]
   ) -> [ScalarID] {
-    let variable = e.variable(extent)
+    loop(e.variable(extent), carried, mode: mode, block: block, body)
+  }
+
+  private mutating func loop(
+    _ variable: LoopVariable, _ carried: [Carried], mode: Loop.Mode = .serial,
+    block: BlockExtent? = nil,
+    _ body: (inout RoutineWriter, IndexExpression, [ScalarID]) -> [ScalarID]
+  ) -> [ScalarID] {
     let current = carried.map { _ in e.scalar() }
     e.scopes.append(RegionEvaluator.Scope(variables: [variable]))
     let next = body(&self, IndexExpression(variable), current)
@@ -284,16 +291,38 @@ struct RoutineWriter {
     let outer = Array(sizes[..<g.axis])
     let inner = Array(sizes[(g.axis + 1)...])
     let (rows, columns, length) = (outer.reduce(1, *), inner.reduce(1, *), sizes[g.axis])
+    let first = Carried(type: element, initial: g.combiner.identity(element), combiner: nil)
+    func combined(_ w: inout RoutineWriter, _ base: ScalarID?, _ x: ScalarID) -> ScalarID {
+      base.map { w.apply(g.combiner.operation(element), element, $0, x) } ?? x
+    }
     func line(_ w: inout RoutineWriter, _ row: IndexExpression, _ column: IndexExpression) {
-      let first = Carried(type: element, initial: g.combiner.identity(element), combiner: nil)
-      w.loop(length, [first]) { w, i, carried in
-        let here = g.reverse ? IndexExpression(length - 1) - i : i
-        let place = delinearize(row, outer) + [here] + delinearize(column, inner)
-        let x = w.e.evaluate(w.node.operands[0], place)
-        let next = w.apply(g.combiner.operation(element), element, carried[0], x)
-        w.store(out, linearize(place, sizes), g.exclusive ? carried[0] : next, element)
-        return [next]
+      // Elements in groups, groups in groups: what came before a group is added to the running value
+      // inside it, so that the rounding error grows with the logarithm of the length.
+      let isGrouped = element.isFloat && (g.combiner == .sum || g.combiner == .product)
+      let levels = isGrouped ? SumOrder.levels(length, chain: 1) : 0
+      func run(_ w: inout RoutineWriter, _ level: Int, _ block: LoopVariable?, _ base: ScalarID?)
+        -> ScalarID
+      {
+        let unit = (0..<level).reduce(1) { size, _ in size * SumOrder.group }
+        let count = (length + unit - 1) / unit
+        let extent = block.map { BlockExtent(total: count, size: SumOrder.group, index: $0) }
+        let number = w.e.variable(count)
+        return w.loop(number, [first], block: extent) { w, i, carried in
+          if level > 0 {
+            let before = combined(&w, base, carried[0])
+            let group = run(&w, level - 1, number, before)
+            return [combined(&w, carried[0], group)]
+          }
+          let here = g.reverse ? IndexExpression(length - 1) - i : i
+          let place = delinearize(row, outer) + [here] + delinearize(column, inner)
+          let x = w.e.evaluate(w.node.operands[0], place)
+          let next = combined(&w, carried[0], x)
+          let value = combined(&w, base, g.exclusive ? carried[0] : next)
+          w.store(out, linearize(place, sizes), value, element)
+          return [next]
+        }[0]
       }
+      _ = run(&w, levels, nil, nil)
     }
     if columns == 1 {
       let block = tiles(rows, size: max(1, (1 << 16) / max(length, 1)))

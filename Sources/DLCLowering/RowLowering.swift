@@ -33,8 +33,12 @@ struct RowLowering {
     var trial = RowLowering(region, graph, target, offset, placement)
     let first = trial.build(groups: domain.indices.map { [$0] })
     let groups = trial.mergeable()
-    if groups.count == domain.count { return first }
+    let spreads =
+      trial.evaluator.productDepth > 0
+      && domain.reduce(1, *) * 16 * target.lanes <= trial.evaluator.productDepth
+    if groups.count == domain.count, !spreads { return first }
     var final = RowLowering(region, graph, target, offset, placement)
+    final.spreads = spreads
     return final.build(groups: groups)
   }
 
@@ -54,6 +58,8 @@ struct RowLowering {
   }
 
   private var trialVariables: [LoopVariable] = []
+  /// Whether the parts of a product run side by side instead of elements.
+  private var spreads = false
 
   private func mergeable() -> [[Int]] {
     var groups: [[Int]] = []
@@ -92,8 +98,9 @@ struct RowLowering {
     let body: [Statement]
     let vectorGroup: Int?
     if reduced.isEmpty {
-      // The last loop runs in vectors.
-      vectorGroup = kept.last
+      // The last loop runs in vectors, but for a few elements of long products: each of those does inside.
+      evaluator.spreadsDepth = spreads
+      vectorGroup = spreads ? nil : kept.last
       body = pureMap(coordinate, kept.map { variables[$0] })
     } else {
       let isInner =
@@ -298,11 +305,19 @@ struct RowLowering {
     for (position, variable) in kept.enumerated().reversed() {
       let isVector = hasVectorLoop && position == kept.count - 1
       let unroll = isVector && axes.isEmpty ? Lowering.unroll(cost: evaluator.cost) : 1
-      // Sums down columns take several registers of columns along, as whole cache lines.
-      let isColumns = isVector && !axes.isEmpty
-      let wanted = evaluator.cost <= 6 ? 8 : evaluator.cost <= 14 ? 4 : 1
+      // Sums down columns take several registers of columns along, as whole cache lines. So do products,
+      // and where the columns stand apart in memory, two registers hide the latency of the sum.
+      let wanted: Int
+      if axes.isEmpty {
+        let isAlong = evaluator.accesses.allSatisfy {
+          $0.stride(of: variable).map { $0 == 0 || $0 == 1 } ?? false
+        }
+        wanted = evaluator.productDepth < 16 ? 1 : isAlong ? 8 : 2
+      } else {
+        wanted = evaluator.cost <= 6 ? 8 : evaluator.cost <= 14 ? 4 : 1
+      }
       let width =
-        isColumns
+        isVector
         ? [8, 4, 2, 1].first {
           $0 <= wanted && target.lanes * $0 <= max(variable.extent, target.lanes)
         }! : 1

@@ -15,7 +15,6 @@ package enum StandardPasses {
     FoldConstants(),
     SimplifyAlgebra(),
     MakePaddingExplicit(),
-    ExpandThinProducts(),
     Canonicalize(),
     FoldConstants(),
     EliminateCommonSubexpressions(),
@@ -27,7 +26,6 @@ package enum StandardPasses {
   package static let ruleTables: [(pass: String, rules: [RewriteRule])] = [
     ("canonicalize", Canonicalize.rules), ("simplify-algebra", SimplifyAlgebra.rules),
     ("fold-scales", FoldScales.rules), ("make-padding-explicit", MakePaddingExplicit.rules),
-    ("expand-thin-products", ExpandThinProducts.rules),
   ]
 
   package static func named(_ name: String) -> (any Pass)? { all.first { $0.name == name } }

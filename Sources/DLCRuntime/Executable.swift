@@ -5,6 +5,10 @@ import Synchronization
 
 /// A compiled function, ready to run: program, code, constants and state.
 ///
+/// Results do not depend on the number of threads. Nor does a row's result depend on the rows beside it: a
+/// program for one example and one for a batch of them give that example the same bits, on the same
+/// kind of machine, where the function does not mix examples itself.
+///
 /// Safe to use from several threads: each run has its own memory. Runs that update state follow one
 /// another; the others see the state as it was when they started.
 public final class Executable: Sendable {
