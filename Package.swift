@@ -100,7 +100,7 @@ let package = Package(
     tests(
       "DLCCompiler",
       [
-        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCRuntime", "DLCProgram",
+        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCCodegen", "DLCRuntime", "DLCProgram",
         "DLCFormats",
         "DLCTestSupport", "DLCZoo",
       ]),
