@@ -242,39 +242,43 @@ extension KernelEmitter {
   }
 
   /// A stretch of whole vectors as four chains of equal length, one behind the other in memory, whose
-  /// results are combined from the first to the last. `unroll` of them run side by side: their order
-  /// does not change.
+  /// results are combined from the first to the last. `unroll` of them take a step at a time, in turns:
+  /// their order does not change.
   private mutating func emitBlock(
     _ loop: Loop, _ lanes: Int, unroll: Int, from begin: String, to end: String,
     _ carried: [Operand]
   ) -> [Operand] {
+    let (chains, count) = (4, loop.accumulators.count)
     let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
     let quarter = text.make("i64", 0, "lshr i64 \(length), 2").name
     let start = loop.accumulators.map { initial($0, lanes) }
-    func run(_ e: inout KernelEmitter, _ q: String, _ phis: [Operand]) -> [Operand] {
-      let firsts: [String] = (0..<unroll).map { u in
-        let number = u == 0 ? q : e.text.make("i64", 0, "add nsw i64 \(q), \(u)").name
-        let offset = e.text.make("i64", 0, "mul nsw i64 \(number), \(quarter)").name
-        return e.text.make("i64", 0, "add nsw i64 \(begin), \(offset)").name
+    let all = [[Operand]](repeating: start, count: chains).flatMap { $0 }
+    let zero = Operand(name: "0", type: "i64", lanes: 0)
+    // The place in the first of the chains whose turn it is; their values stand first in the queue.
+    let results = counted(
+      from: "0", to: length, step: lanes * unroll, carried: [zero] + all
+    ) { e, _, phis in
+      var place = phis[0].name
+      var queue = Array(phis.dropFirst())
+      for _ in 0..<unroll {
+        let at = e.text.make("i64", 0, "add nsw i64 \(begin), \(place)").name
+        queue += e.emitVectors(loop, lanes, at: at, Array(queue[..<count]))
+        queue.removeFirst(count)
+        place = e.text.make("i64", 0, "add nsw i64 \(place), \(quarter)").name
       }
-      let all = [[Operand]](repeating: start, count: unroll).flatMap { $0 }
-      let chains = e.counted(from: "0", to: quarter, step: lanes, carried: all) { e, j, phis in
-        (0..<unroll).flatMap { u in
-          let at = e.text.make("i64", 0, "add nsw i64 \(firsts[u]), \(j)").name
-          let mine = Array(phis[u * start.count..<(u + 1) * start.count])
-          return e.emitVectors(loop, lanes, at: at, mine)
-        }
-      }
-      var sums = phis
-      for u in 0..<unroll {
-        for (index, a) in loop.accumulators.enumerated() {
-          sums[index] = e.combine(a, sums[index], chains[u * start.count + index])
-        }
-      }
-      return sums
+      let first = e.text.make("i64", 0, "sub nsw i64 \(place), \(length)").name
+      let next = e.text.make("i64", 0, "add nsw i64 \(first), \(lanes)").name
+      let isLast = e.text.make("i1", 0, "icmp sge i64 \(place), \(length)").name
+      let turn = e.text.make("i64", 0, "select i1 \(isLast), i64 \(next), i64 \(place)")
+      return [turn] + queue
     }
-    if unroll == 4 { return run(&self, "0", carried) }
-    return counted(from: "0", to: "4", step: unroll, carried: carried) { run(&$0, $1, $2) }
+    var sums = carried
+    for chain in 0..<chains {
+      for (index, a) in loop.accumulators.enumerated() {
+        sums[index] = combine(a, sums[index], results[1 + chain * count + index])
+      }
+    }
+    return sums
   }
 }
 

@@ -4,6 +4,8 @@ import DLCTensor
 /// Loads of lanes that stand apart in memory, along a loop that runs through neighbours: each lane's
 /// neighbours are one vector load, and a square of such vectors is transposed in registers.
 extension KernelEmitter {
+  private static let prefetchBytes = 512
+
   struct StridedLoad {
     var id: ScalarID
     var memory: Memory
@@ -37,13 +39,17 @@ extension KernelEmitter {
     _ memory: Memory, _ e: IndexExpression, _ type: DataType, _ block: Int
   ) -> [Operand] {
     let element = type.llvmType
+    text.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     let places = laneIndices(e, vector!)
     var columns: [[Operand]] = []
     for first in Swift.stride(from: 0, to: places.count, by: block) {
       let rows = places[first..<first + block].map { place in
-        text.make(
-          element, block,
-          "load <\(block) x \(element)>, ptr \(address(memory, place, type)), align \(type.byteCount)")
+        // So many streams are more than the processor follows by itself.
+        let from = address(memory, place, type)
+        let ahead = text.make("ptr", 0, "getelementptr i8, ptr \(from), i64 \(Self.prefetchBytes)")
+        text.emit("call void @llvm.prefetch.p0(ptr \(ahead.name), i32 0, i32 3, i32 1)")
+        return text.make(
+          element, block, "load <\(block) x \(element)>, ptr \(from), align \(type.byteCount)")
       }
       columns.append(transpose(rows, type))
     }
