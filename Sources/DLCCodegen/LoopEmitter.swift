@@ -95,15 +95,20 @@ extension KernelEmitter {
     let limit = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
     let whole = counted(from: begin, to: limit, step: block, carried: carried) { e, i, phis in
       e.variables[loop.variable] = i
-      let columns = loads.map { ($0.id, e.loadTransposed($0.memory, $0.index, $0.type, block)) }
+      let lanes = loads.map { e.laneAddresses($0) }
+      let part = 16 / loads[0].type.byteCount
       var next = phis
-      for u in 0..<block {
-        for (id, column) in columns { e.transposed[id] = column[u] }
-        e.variables[loop.variable] =
-          u == 0 ? i : e.text.make("i64", 0, "add nsw i64 \(i), \(u)").name
-        next = e.emitBody(loop, next, lanes)
+      for first in Swift.stride(from: 0, to: block, by: part) {
+        let columns = zip(loads, lanes).map { e.loadPart($0, $1, from: first) }
+        for u in 0..<part {
+          for (load, column) in zip(loads, columns) { e.transposed[load.id] = column[u] }
+          let at = first + u
+          e.variables[loop.variable] =
+            at == 0 ? i : e.text.make("i64", 0, "add nsw i64 \(i), \(at)").name
+          next = e.emitBody(loop, next, e.vector!.lanes)
+        }
       }
-      for (id, _) in columns { e.transposed[id] = nil }
+      for load in loads { e.transposed[load.id] = nil }
       return next
     }
     return single(&self, limit, end, whole)

@@ -34,34 +34,42 @@ extension KernelEmitter {
     return (loads, block)
   }
 
-  /// The values of `block` iterations from the present one on, each for all lanes.
-  mutating func loadTransposed(
-    _ memory: Memory, _ e: IndexExpression, _ type: DataType, _ block: Int
-  ) -> [Operand] {
-    let element = type.llvmType
+  /// Where each lane of a load begins, once for all iterations of a square.
+  mutating func laneAddresses(_ load: StridedLoad) -> [String] {
     text.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-    let places = laneIndices(e, vector!)
-    var columns: [[Operand]] = []
-    for first in Swift.stride(from: 0, to: places.count, by: block) {
-      let rows = places[first..<first + block].map { place in
-        // So many streams are more than the processor follows by itself.
-        let from = address(memory, place, type)
-        let ahead = text.make("ptr", 0, "getelementptr i8, ptr \(from), i64 \(Self.prefetchBytes)")
-        text.emit("call void @llvm.prefetch.p0(ptr \(ahead.name), i32 0, i32 3, i32 1)")
-        return text.make(
-          element, block, "load <\(block) x \(element)>, ptr \(from), align \(type.byteCount)")
-      }
-      columns.append(transpose(rows, type))
+    return laneIndices(load.index, vector!).map { place in
+      let from = address(load.memory, place, load.type)
+      // So many streams are more than the processor follows by itself.
+      let ahead = text.make("ptr", 0, "getelementptr i8, ptr \(from), i64 \(Self.prefetchBytes)")
+      text.emit("call void @llvm.prefetch.p0(ptr \(ahead.name), i32 0, i32 3, i32 1)")
+      return from
     }
-    return (0..<block).map { u in
-      var parts = columns.map { $0[u] }
-      while parts.count > 1 {
-        parts = Swift.stride(from: 0, to: parts.count, by: 2).map { at in
-          shuffle(parts[at], parts[at + 1], Array(0..<2 * parts[at].lanes))
-        }
-      }
-      return parts[0]
+  }
+
+  /// The values of as many iterations as 128 bits hold, from number `first` on, each for all lanes.
+  ///
+  /// Vectors are put together from 128 bits of every few lanes, so that transposing within parts of 128
+  /// bits, for which all instruction sets have interleaving, is all that remains, and few of them live
+  /// at a time.
+  func loadPart(_ load: StridedLoad, _ lanes: [String], from first: Int) -> [Operand] {
+    let element = load.type.llvmType
+    let part = 16 / load.type.byteCount
+    let width = text.target.vectorBytes / load.type.byteCount
+    func piece(_ lane: Int) -> Operand {
+      let from = text.make(
+        "ptr", 0, "getelementptr inbounds \(element), ptr \(lanes[lane]), i64 \(first)")
+      return text.make(
+        element, part,
+        "load <\(part) x \(element)>, ptr \(from.name), align \(load.type.byteCount)")
     }
+    var groups: [[Operand]] = []
+    for start in Swift.stride(from: 0, to: lanes.count, by: width) {
+      let rows = (0..<part).map { q in
+        joined(Swift.stride(from: start + q, to: start + width, by: part).map { piece($0) })
+      }
+      groups.append(interleaved(rows))
+    }
+    return (0..<part).map { u in joined(groups.map { $0[u] }) }
   }
 
   private func shuffle(_ a: Operand, _ b: Operand, _ mask: [Int]) -> Operand {
@@ -71,16 +79,24 @@ extension KernelEmitter {
       "shufflevector \(a.text), \(b.text), <\(mask.count) x i32> <\(numbers)>")
   }
 
-  /// A square of vectors, transposed: first within parts of 128 bits, in which all instruction sets
-  /// interleave, then those parts as they are.
-  private func transpose(_ rows: [Operand], _ type: DataType) -> [Operand] {
-    let count = rows.count
-    let part = 16 / type.byteCount
-    let parts = count / part
-    /// Interleaves runs of `width` elements from one half of each part.
+  /// Vectors one behind the other, a power of two of them.
+  private func joined(_ vectors: [Operand]) -> Operand {
+    var parts = vectors
+    while parts.count > 1 {
+      parts = Swift.stride(from: 0, to: parts.count, by: 2).map { at in
+        shuffle(parts[at], parts[at + 1], Array(0..<2 * parts[at].lanes))
+      }
+    }
+    return parts[0]
+  }
+
+  /// Two or four vectors, transposed within parts of 128 bits.
+  private func interleaved(_ rows: [Operand]) -> [Operand] {
+    let (count, part) = (rows[0].lanes, rows.count)
+    /// Runs of `width` elements by turns, from one half of each part.
     func interleave(_ a: Operand, _ b: Operand, _ width: Int, upper: Bool) -> Operand {
       let half = part / 2
-      let mask = (0..<parts).flatMap { p in
+      let mask = (0..<count / part).flatMap { p in
         Swift.stride(from: 0, to: half, by: width).flatMap { at -> [Int] in
           let from = p * part + at + (upper ? half : 0)
           return (0..<width).map { from + $0 } + (0..<width).map { count + from + $0 }
@@ -88,45 +104,11 @@ extension KernelEmitter {
       }
       return shuffle(a, b, mask)
     }
-    func pick(_ a: Operand, _ b: Operand, _ chosen: [Int]) -> Operand {
-      shuffle(a, b, chosen.flatMap { p in (0..<part).map { p * part + $0 } })
+    if part == 2 { return [false, true].map { interleave(rows[0], rows[1], 1, upper: $0) } }
+    return [false, true].flatMap { upper in
+      let a = interleave(rows[0], rows[1], 1, upper: upper)
+      let b = interleave(rows[2], rows[3], 1, upper: upper)
+      return [false, true].map { interleave(a, b, 2, upper: $0) }
     }
-    // inner[j][g]: column j of every part, of the rows of group g.
-    var inner = [[Operand]](repeating: [], count: part)
-    for g in 0..<parts {
-      let r = Array(rows[g * part..<(g + 1) * part])
-      if part == 2 {
-        for upper in [false, true] {
-          inner[upper ? 1 : 0].append(interleave(r[0], r[1], 1, upper: upper))
-        }
-        continue
-      }
-      for upper in [false, true] {
-        let a = interleave(r[0], r[1], 1, upper: upper)
-        let b = interleave(r[2], r[3], 1, upper: upper)
-        for second in [false, true] {
-          inner[(upper ? 2 : 0) + (second ? 1 : 0)].append(interleave(a, b, 2, upper: second))
-        }
-      }
-    }
-    var columns = rows
-    for j in 0..<part {
-      let x = inner[j]
-      switch parts {
-      case 1: columns[j] = x[0]
-      case 2:
-        columns[j] = pick(x[0], x[1], [0, 2])
-        columns[part + j] = pick(x[0], x[1], [1, 3])
-      default:
-        let halves = [[0, 1, 4, 5], [2, 3, 6, 7]].map { chosen in
-          (pick(x[0], x[1], chosen), pick(x[2], x[3], chosen))
-        }
-        for (h, (low, high)) in halves.enumerated() {
-          columns[2 * h * part + j] = pick(low, high, [0, 2, 4, 6])
-          columns[(2 * h + 1) * part + j] = pick(low, high, [1, 3, 5, 7])
-        }
-      }
-    }
-    return columns
   }
 }
