@@ -36,6 +36,7 @@ let package = Package(
     .target(name: "CLLVM", linkerSettings: [.linkedLibrary("dl")]),
     .target(name: "CProtobufSchema", linkerSettings: [.linkedLibrary("protobuf-c")]),
     .systemLibrary(name: "CZlib"),
+    .systemLibrary(name: "CXXHash"),
     // The pipeline.
     module("DLCTensor", []),
     module("DLCGraph", ["DLCTensor"]),
@@ -47,7 +48,7 @@ let package = Package(
     module("DLCLowering", ["DLCTensor", "DLCGraph", "DLCKernel", "DLCProgram"]),
     module("DLCCodegen", ["DLCTensor", "DLCKernel", "CLLVM"]),
     module("DLCRuntime", ["DLCTensor", "DLCProgram", "CMachine"]),
-    module("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "CProtobufSchema", "CZlib"]),
+    module("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "CProtobufSchema", "CZlib", "CXXHash"]),
     module(
       "DLCCompiler",
       [

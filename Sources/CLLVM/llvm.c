@@ -6,7 +6,8 @@
 
 static dlc_llvm table;
 static int ready = 0;
-static char failure[256] = "";
+static int missing = 0;
+static char failure[512] = "";
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void *resolve(void *library, const char *name) {
@@ -19,12 +20,25 @@ static void open_library(void) {
   static const char *const names[] = {"libLLVM-19.so.1", "libLLVM.so.19.1", "libLLVM-19.so",
                                       "/usr/lib/llvm-19/lib/libLLVM.so.19.1"};
   void *library = NULL;
-  for (size_t i = 0; i < sizeof names / sizeof *names && !library; i++)
+  for (size_t i = 0; i < sizeof names / sizeof *names && !library; i++) {
     library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (library) break;
+    // A library that is there and cannot be loaded says why: there is no memory for it, or it lacks
+    // another library. One that is not there is only said to be missing itself.
+    const char *reason = dlerror();
+    size_t length = strlen(names[i]);
+    if (reason && !failure[0] &&
+        !(strncmp(reason, names[i], length) == 0 && strstr(reason + length, "No such file")))
+      snprintf(failure, sizeof failure, "libLLVM 19 cannot be loaded: %s", reason);
+  }
   if (!library) {
-    snprintf(failure, sizeof failure, "libLLVM 19 is not installed (Debian: apt install libllvm19)");
+    missing = !failure[0];
+    if (missing)
+      snprintf(failure, sizeof failure,
+               "libLLVM 19 is not installed (Debian: apt install libllvm19)");
     return;
   }
+  failure[0] = 0;
 #define TAKE(name) table.name = (__typeof__(table.name))resolve(library, "LLVM" #name);
   TAKE(ContextCreate)
   TAKE(ContextDispose)
@@ -77,3 +91,5 @@ const dlc_llvm *dlc_llvm_open(void) {
 }
 
 const char *dlc_llvm_error(void) { return failure; }
+
+int dlc_llvm_is_missing(void) { return missing; }

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CMachine.h"
+#include <link.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -85,10 +86,6 @@ int dlc_quota_count(void) {
   return (int)((quota + period - 1) / period);
 }
 
-int64_t dlc_physical_memory(void) {
-  return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE);
-}
-
 void *dlc_map_code(const void *bytes, size_t size) {
   void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return NULL;
@@ -102,3 +99,31 @@ void *dlc_map_code(const void *bytes, size_t size) {
 }
 
 void dlc_unmap_code(void *base, size_t size) { munmap(base, size); }
+
+struct image {
+  uintptr_t address;
+  char *out;
+  size_t capacity;
+};
+
+static int find_image(struct dl_phdr_info *info, size_t size, void *data) {
+  (void)size;
+  struct image *wanted = data;
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    uintptr_t start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+    if (info->dlpi_phdr[i].p_type == PT_LOAD && wanted->address >= start &&
+        wanted->address - start < info->dlpi_phdr[i].p_memsz) {
+      // The program itself comes without a name.
+      const char *name = info->dlpi_name[0] ? info->dlpi_name : "/proc/self/exe";
+      snprintf(wanted->out, wanted->capacity, "%s", name);
+      return 1;
+    }
+  }
+  return 0;
+}
+
+void dlc_image_path(char *out, size_t capacity) {
+  struct image wanted = {(uintptr_t)&dlc_image_path, out, capacity};
+  out[0] = 0;
+  dl_iterate_phdr(find_image, &wanted);
+}

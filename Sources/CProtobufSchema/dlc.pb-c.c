@@ -907,6 +907,51 @@ void   dlc__kernel_entry__free_unpacked
   assert(message->base.descriptor == &dlc__kernel_entry__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   dlc__symbol__init
+                     (Dlc__Symbol         *message)
+{
+  static const Dlc__Symbol init_value = DLC__SYMBOL__INIT;
+  *message = init_value;
+}
+size_t dlc__symbol__get_packed_size
+                     (const Dlc__Symbol *message)
+{
+  assert(message->base.descriptor == &dlc__symbol__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__symbol__pack
+                     (const Dlc__Symbol *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__symbol__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__symbol__pack_to_buffer
+                     (const Dlc__Symbol *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__symbol__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Symbol *
+       dlc__symbol__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Symbol *)
+     protobuf_c_message_unpack (&dlc__symbol__descriptor,
+                                allocator, len, data);
+}
+void   dlc__symbol__free_unpacked
+                     (Dlc__Symbol *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__symbol__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   dlc__kernel_operand__init
                      (Dlc__KernelOperand         *message)
 {
@@ -2139,20 +2184,8 @@ const ProtobufCMessageDescriptor dlc__module__descriptor =
   (ProtobufCMessageInit) dlc__module__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__program__field_descriptors[27] =
+static const ProtobufCFieldDescriptor dlc__program__field_descriptors[25] =
 {
-  {
-    "format_version",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Dlc__Program, format_version),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
   {
     "producer",
     2,
@@ -2226,12 +2259,12 @@ static const ProtobufCFieldDescriptor dlc__program__field_descriptors[27] =
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "content_hash",
+    "key",
     8,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_STRING,
     0,   /* quantifier_offset */
-    offsetof(Dlc__Program, content_hash),
+    offsetof(Dlc__Program, key),
     NULL,
     &protobuf_c_empty_string,
     0,             /* flags */
@@ -2418,30 +2451,6 @@ static const ProtobufCFieldDescriptor dlc__program__field_descriptors[27] =
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "flops",
-    24,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_INT64,
-    0,   /* quantifier_offset */
-    offsetof(Dlc__Program, flops),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "bytes_moved",
-    25,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_INT64,
-    0,   /* quantifier_offset */
-    offsetof(Dlc__Program, bytes_moved),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
     "instructions",
     26,
     PROTOBUF_C_LABEL_REPEATED,
@@ -2465,40 +2474,51 @@ static const ProtobufCFieldDescriptor dlc__program__field_descriptors[27] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "symbols",
+    28,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Program, n_symbols),
+    offsetof(Dlc__Program, symbols),
+    &dlc__symbol__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__program__field_indices_by_name[] = {
-  15,   /* field[15] = arena_bytes */
-  16,   /* field[16] = arena_lower_bound */
-  8,   /* field[8] = buffers */
-  24,   /* field[24] = bytes_moved */
-  21,   /* field[21] = code */
-  19,   /* field[19] = constants */
-  7,   /* field[7] = content_hash */
-  5,   /* field[5] = cpu */
-  6,   /* field[6] = features */
-  23,   /* field[23] = flops */
-  0,   /* field[0] = format_version */
-  3,   /* field[3] = function */
-  12,   /* field[12] = inputs */
-  25,   /* field[25] = instructions */
-  9,   /* field[9] = kernels */
-  26,   /* field[26] = loop_count */
-  22,   /* field[22] = module */
-  2,   /* field[2] = name */
-  13,   /* field[13] = outputs */
-  11,   /* field[11] = preparation */
-  20,   /* field[20] = prepared */
-  17,   /* field[17] = prepared_bytes */
-  1,   /* field[1] = producer */
-  18,   /* field[18] = scratch_bytes */
-  14,   /* field[14] = states */
-  10,   /* field[10] = steps */
-  4,   /* field[4] = triple */
+  14,   /* field[14] = arena_bytes */
+  15,   /* field[15] = arena_lower_bound */
+  7,   /* field[7] = buffers */
+  20,   /* field[20] = code */
+  18,   /* field[18] = constants */
+  4,   /* field[4] = cpu */
+  5,   /* field[5] = features */
+  2,   /* field[2] = function */
+  11,   /* field[11] = inputs */
+  22,   /* field[22] = instructions */
+  8,   /* field[8] = kernels */
+  6,   /* field[6] = key */
+  23,   /* field[23] = loop_count */
+  21,   /* field[21] = module */
+  1,   /* field[1] = name */
+  12,   /* field[12] = outputs */
+  10,   /* field[10] = preparation */
+  19,   /* field[19] = prepared */
+  16,   /* field[16] = prepared_bytes */
+  0,   /* field[0] = producer */
+  17,   /* field[17] = scratch_bytes */
+  13,   /* field[13] = states */
+  9,   /* field[9] = steps */
+  24,   /* field[24] = symbols */
+  3,   /* field[3] = triple */
 };
-static const ProtobufCIntRange dlc__program__number_ranges[1 + 1] =
+static const ProtobufCIntRange dlc__program__number_ranges[2 + 1] =
 {
-  { 1, 0 },
-  { 0, 27 }
+  { 2, 0 },
+  { 26, 22 },
+  { 0, 25 }
 };
 const ProtobufCMessageDescriptor dlc__program__descriptor =
 {
@@ -2508,10 +2528,10 @@ const ProtobufCMessageDescriptor dlc__program__descriptor =
   "Dlc__Program",
   "dlc",
   sizeof(Dlc__Program),
-  27,
+  25,
   dlc__program__field_descriptors,
   dlc__program__field_indices_by_name,
-  1,  dlc__program__number_ranges,
+  2,  dlc__program__number_ranges,
   (ProtobufCMessageInit) dlc__program__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -2759,7 +2779,7 @@ const ProtobufCMessageDescriptor dlc__section__descriptor =
   (ProtobufCMessageInit) dlc__section__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[8] =
+static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[7] =
 {
   {
     "dtype",
@@ -2783,18 +2803,6 @@ static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[8] =
     NULL,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "byte_count",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_INT64,
-    0,   /* quantifier_offset */
-    offsetof(Dlc__Buffer, byte_count),
-    NULL,
-    NULL,
-    0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
@@ -2859,19 +2867,19 @@ static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[8] =
   },
 };
 static const unsigned dlc__buffer__field_indices_by_name[] = {
-  2,   /* field[2] = byte_count */
   0,   /* field[0] = dtype */
-  5,   /* field[5] = first */
-  7,   /* field[7] = next */
-  4,   /* field[4] = offset */
-  3,   /* field[3] = place */
-  6,   /* field[6] = second */
+  4,   /* field[4] = first */
+  6,   /* field[6] = next */
+  3,   /* field[3] = offset */
+  2,   /* field[2] = place */
+  5,   /* field[5] = second */
   1,   /* field[1] = shape */
 };
-static const ProtobufCIntRange dlc__buffer__number_ranges[1 + 1] =
+static const ProtobufCIntRange dlc__buffer__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 4, 2 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor dlc__buffer__descriptor =
 {
@@ -2881,14 +2889,14 @@ const ProtobufCMessageDescriptor dlc__buffer__descriptor =
   "Dlc__Buffer",
   "dlc",
   sizeof(Dlc__Buffer),
-  8,
+  7,
   dlc__buffer__field_descriptors,
   dlc__buffer__field_indices_by_name,
-  1,  dlc__buffer__number_ranges,
+  2,  dlc__buffer__number_ranges,
   (ProtobufCMessageInit) dlc__buffer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__kernel_entry__field_descriptors[4] =
+static const ProtobufCFieldDescriptor dlc__kernel_entry__field_descriptors[5] =
 {
   {
     "name",
@@ -2938,17 +2946,30 @@ static const ProtobufCFieldDescriptor dlc__kernel_entry__field_descriptors[4] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "scratch_bytes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__KernelEntry, scratch_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__kernel_entry__field_indices_by_name[] = {
   0,   /* field[0] = name */
   1,   /* field[1] = offset */
   3,   /* field[3] = operands */
+  4,   /* field[4] = scratch_bytes */
   2,   /* field[2] = tiles */
 };
 static const ProtobufCIntRange dlc__kernel_entry__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor =
 {
@@ -2958,11 +2979,75 @@ const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor =
   "Dlc__KernelEntry",
   "dlc",
   sizeof(Dlc__KernelEntry),
-  4,
+  5,
   dlc__kernel_entry__field_descriptors,
   dlc__kernel_entry__field_indices_by_name,
   1,  dlc__kernel_entry__number_ranges,
   (ProtobufCMessageInit) dlc__kernel_entry__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__symbol__field_descriptors[3] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Symbol, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Symbol, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "size",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Symbol, size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__symbol__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+  1,   /* field[1] = offset */
+  2,   /* field[2] = size */
+};
+static const ProtobufCIntRange dlc__symbol__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor dlc__symbol__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Symbol",
+  "Symbol",
+  "Dlc__Symbol",
+  "dlc",
+  sizeof(Dlc__Symbol),
+  3,
+  dlc__symbol__field_descriptors,
+  dlc__symbol__field_indices_by_name,
+  1,  dlc__symbol__number_ranges,
+  (ProtobufCMessageInit) dlc__symbol__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor dlc__kernel_operand__field_descriptors[2] =

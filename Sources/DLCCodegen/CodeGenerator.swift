@@ -57,7 +57,11 @@ package struct CodeGenerator: Sendable {
   {
     let results = Mutex([Result<[UInt8], DLCError>?](repeating: nil, count: modules.count))
     let next = Atomic<Int>(0)
-    DispatchQueue.concurrentPerform(iterations: max(1, min(threads, modules.count))) { _ in
+    // LLVM ends the process when it finds no memory.
+    try AvailableMemory.require(16 << 20, for: "compiling kernels")
+    let wanted = max(1, min(threads, modules.count))
+    let workers = AvailableMemory.allows(threads: wanted) ? wanted : 1
+    DispatchQueue.concurrentPerform(iterations: workers) { _ in
       while true {
         let index = next.add(1, ordering: .relaxed).oldValue
         if index >= modules.count { return }

@@ -18,7 +18,7 @@ package struct LLVMLibrary: @unchecked Sendable {
     guard let table = dlc_llvm_open() else {
       throw DLCError(
         .code, String(cString: dlc_llvm_error()),
-        remedy: "install libllvm19, or run a compiled .dlc")
+        remedy: dlc_llvm_is_missing() != 0 ? "install libllvm19, or run a compiled .dlc" : "")
     }
     self.table = table
   }

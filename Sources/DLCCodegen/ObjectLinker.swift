@@ -3,8 +3,8 @@ package import DLCTensor
 /// Machine code that runs wherever it is mapped: all relocations are resolved inside it.
 package struct CodeImage: Sendable {
   package var bytes: [UInt8]
-  /// Offset of each function.
-  package var symbols: [String: Int]
+  /// The bytes of each function.
+  package var symbols: [String: Range<Int>]
 }
 
 /// Lays the code and read-only data of ELF objects into one image and resolves the references
@@ -24,7 +24,7 @@ package struct ObjectLinker {
   }
 
   private var image: [UInt8] = []
-  private var symbols: [String: Int] = [:]
+  private var symbols: [String: Range<Int>] = [:]
   private var pending:
     [(object: Int, place: Int, type: Int, symbol: SymbolReference, addend: Int)] = []
   private enum SymbolReference {
@@ -81,7 +81,9 @@ package struct ObjectLinker {
         let name = string(sections[section.link], read(at, 4))
         if home != 0, let place = places[home] {
           references[index] = .offset(place + value)
-          if binding != 0, !name.isEmpty { symbols[name] = place + value }
+          if binding != 0, !name.isEmpty {
+            symbols[name] = place + value..<place + value + read(at + 16, 8)
+          }
         } else {
           references[index] = .named(name)
         }
@@ -106,7 +108,7 @@ package struct ObjectLinker {
       switch symbol {
       case .offset(let offset): target = offset
       case .named(let name):
-        guard let offset = symbols[name] else {
+        guard let offset = symbols[name]?.lowerBound else {
           throw Self.failure("the code needs '\(name)', which is not part of it")
         }
         target = offset

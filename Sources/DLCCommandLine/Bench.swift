@@ -24,9 +24,8 @@ struct Bench: ParsableCommand {
   @Flag(help: "One JSON object.") var json = false
 
   func validate() throws {
-    if warmup < 0 || (runs ?? 1) < 1 {
-      throw ValidationError("--warmup and --runs cannot be negative or zero")
-    }
+    if warmup < 0 { throw ValidationError("--warmup cannot be negative") }
+    if let runs, runs < 1 { throw ValidationError("--runs must be positive") }
     if let threads, threads < 1 || threads > 1024 {
       throw ValidationError("--threads must be between 1 and 1024")
     }
@@ -34,20 +33,20 @@ struct Bench: ParsableCommand {
 
   func run() throws {
     let clock = ContinuousClock()
-    let arrays = try self.inputs.map { (path) throws(DLCError) in try Npz.read(path) } ?? []
     let executable: Executable
+    var arrays: [String: Tensor] = [:]
     var (compileTime, loadTime) = (0.0, 0.0)
     let start = clock.now
     switch try LoadedModel(model.model) {
     case .program(let contents):
       executable = try Executable(contents)
       loadTime = milliseconds(clock.now - start)
+      arrays = try given(contents.inputs)
     case .module(let module):
       let function = try module.selectFunction(model.function)
-      let declared = Dictionary(
-        function.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
-      let shapes = arrays.compactMap { array in
-        declared[array.name].map { (array.name, $0, array.value.shape) }
+      arrays = try given(function.inputs)
+      let shapes = function.inputs.compactMap { input in
+        arrays[input.name].map { (input.name, input.type, $0.shape) }
       }
       let sizes = try module.bind(explicit: try model.sizes, arrays: shapes)
       let compiling = clock.now
@@ -60,13 +59,22 @@ struct Bench: ParsableCommand {
         loadTime = milliseconds(clock.now - loading)
       }
     }
+    try executable.requireMemory(
+      threads: threads,
+      besides: executable.inputs.reduce(0) {
+        $0 + (arrays[$1.name] == nil ? $1.type.byteCount : 0)
+      })
     try executable.initializeState(seed: 0)
     var inputs: [String: Tensor] = [:]
     for (number, port) in executable.inputs.enumerated() {
-      inputs[port.name] =
-        arrays.first { $0.name == port.name }?.value ?? random(port.type, UInt64(number))
+      inputs[port.name] = try arrays[port.name] ?? random(port, UInt64(number))
     }
-    var results = executable.outputs.map { Tensor(zeros: $0.type.dataType, $0.type.sizes) }
+    var results: [Tensor] = []
+    for port in executable.outputs {
+      results.append(
+        try Tensor(
+          reserving: port.type.dataType, port.type.sizes, for: "the result '\(port.name)'"))
+    }
     for _ in 0..<warmup { try executable.run(inputs, into: &results, threads: threads) }
     var times: [Double] = []
     let begin = clock.now
@@ -85,11 +93,11 @@ struct Bench: ParsableCommand {
     getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
     let program = executable.program
     if json {
-      print(
+      try Console.result(
         "{\"median_ms\":\(fixed(median, 6)),\"min_ms\":\(fixed(times[0], 6)),\"p95_ms\":\(fixed(p95, 6)),\"runs\":\(times.count),\"compile_ms\":\(fixed(compileTime, 3)),\"load_ms\":\(fixed(loadTime, 3)),\"peak_rss_bytes\":\(usage.ru_maxrss * 1024),\"arena_bytes\":\(program.arenaBytes),\"flops\":\(program.flops),\"bytes_moved\":\(program.bytesMoved)}"
       )
     } else {
-      print(
+      try Console.result(
         table([
           [
             "median",
@@ -107,10 +115,23 @@ struct Bench: ParsableCommand {
     }
   }
 
-  private func random(_ type: TensorType, _ number: UInt64) -> Tensor {
-    if type.dataType.isFloat {
-      return Initializer.uniform(-1, 1).value(type, name: "input \(number)", seed: number)
+  private func given(_ inputs: [(name: String, type: TensorType)]) throws(DLCError) -> [String:
+    Tensor]
+  {
+    guard let path = self.inputs else { return [:] }
+    let arrays = try InputArrays(path, for: inputs, optional: Set(inputs.map(\.name)))
+    arrays.notes.forEach(Console.note)
+    return arrays.values
+  }
+
+  private func random(_ port: (name: String, type: TensorType), _ number: UInt64)
+    throws(DLCError) -> Tensor
+  {
+    try AvailableMemory.require(
+      port.type.byteCount, for: "the input '\(port.name)', \(port.type)")
+    if port.type.dataType.isFloat {
+      return Initializer.uniform(-1, 1).value(port.type, name: "input \(number)", seed: number)
     }
-    return Tensor(zeros: type.dataType, type.sizes)
+    return Tensor(zeros: port.type.dataType, port.type.sizes)
   }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import DLCCompiler
+import DLCFormats
 import DLCTensor
 
 struct Cache: ParsableCommand {
@@ -20,18 +21,24 @@ struct Cache: ParsableCommand {
     func run() throws {
       let cache = try Cache.standard()
       let (count, bytes) = cache.usage
-      print(
+      try Console.result(
         json
-          ? "{\"directory\":\"\(cache.directory)\",\"entries\":\(count),\"bytes\":\(bytes),\"limit_bytes\":\(cache.limit)}"
+          ? "{\"directory\":\(DLCFormats.json(cache.directory)),\"entries\":\(count),\"bytes\":\(bytes),\"limit_bytes\":\(cache.limit)}"
           : "\(cache.directory): \(count) entries, \(size(bytes)) of at most \(size(cache.limit))")
     }
   }
 
   struct Clear: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Removes every entry.")
+    @Flag(help: "As JSON.") var json = false
+
     func run() throws {
       let cache = try Cache.standard()
-      print("\(cache.clear()) entries removed from \(cache.directory)")
+      let count = cache.clear()
+      try Console.result(
+        json
+          ? "\(JSON.object([("directory", .text(cache.directory)), ("removed", .integer(count))]))"
+          : "\(count) entries removed from \(cache.directory)")
     }
   }
 }

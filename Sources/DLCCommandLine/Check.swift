@@ -23,9 +23,9 @@ struct Check: ParsableCommand {
       let list = found.map {
         "{\"label\":\(DLCFormats.json($0.label)),\"message\":\(DLCFormats.json($0.message)),\"place\":\(DLCFormats.json($0.place))}"
       }
-      print("{\"violations\":[\(list.joined(separator: ","))]}")
+      try Console.result("{\"violations\":[\(list.joined(separator: ","))]}")
     } else if found.isEmpty {
-      print("\(model): sound")
+      try Console.result("\(model): sound")
     }
     guard found.isEmpty else {
       complain(

@@ -8,6 +8,7 @@ import DLCLowering
 import DLCPasses
 import DLCProgram
 import DLCTensor
+import Synchronization
 
 struct Compile: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Compiles a function ahead of time.")
@@ -37,8 +38,9 @@ struct Compile: ParsableCommand {
       let known = StandardPasses.all.map(\.name)
       let unique = known.enumerated().filter { known.firstIndex(of: $0.element) == $0.offset }.map(
         \.element)
+      let near = Spelling.nearest(to: name, in: unique).map { "did you mean '\($0)'? " } ?? ""
       throw ValidationError(
-        "there is no pass '\(name)'; the passes are \(unique.joined(separator: ", "))")
+        "there is no pass '\(name)'; \(near)the passes are \(unique.joined(separator: ", "))")
     }
     if let rewriteLimit, rewriteLimit < 0 {
       throw ValidationError("--rewrite-limit cannot be negative")
@@ -55,10 +57,17 @@ struct Compile: ParsableCommand {
     options.stopAfter = stopAfter
     options.disabledPasses = Set(disabled)
     options.rewriteLimit = rewriteLimit ?? Int.max
-    options.print = { print($0) }
+    // A pass cannot fail for want of somewhere to print: what went wrong is thrown after it.
+    let failure = Mutex<DLCError?>(nil)
+    options.print = { text in
+      do throws(DLCError) { try Console.result(text) } catch {
+        failure.withLock { $0 = $0 ?? error }
+      }
+    }
     if !noCache, let cache = CompileCache.standard { options.objectStore = cache.objectStore }
     let build = try Compiler(options).build(
       module, function: model.function, dimensions: try model.sizes)
+    if let error = failure.withLock({ $0 }) { throw error }
     if let emit {
       try self.emit(emit, build)
       return
@@ -67,22 +76,23 @@ struct Compile: ParsableCommand {
       output ?? (model.model.hasSuffix(".pb") ? String(model.model.dropLast(3)) : model.model)
       + ".dlc"
     try build.write(to: path, module: module)
-    summarize(build, path, milliseconds(ContinuousClock.now - start))
+    if path == "-" { return }
+    try summarize(build, path, milliseconds(ContinuousClock.now - start))
   }
 
-  private func summarize(_ build: Build, _ path: String, _ total: Double) {
+  private func summarize(_ build: Build, _ path: String, _ total: Double) throws {
     let program = build.program
     let fused = build.regions.reduce(0) { $0 + max($1.members.count - 1, 0) }
     if json {
       let stages = build.stages.map { "\"\($0.name)\":\(fixed($0.milliseconds, 3))" }.joined(
         separator: ",")
-      print(
+      try Console.result(
         "{\"program\":\(DLCFormats.json(path)),\"function\":\(DLCFormats.json(program.function)),\"nodes_before\":\(build.boundGraph.nodes.count),\"nodes_after\":\(build.graph.nodes.count),\"kernels\":\(build.kernels.count),\"steps\":\(program.steps.count),\"fused_nodes\":\(fused),\"arena_bytes\":\(program.arenaBytes),\"arena_lower_bound\":\(program.arenaLowerBound),\"code_bytes\":\(build.code.count),\"compile_ms\":\(fixed(total, 3)),\"stages_ms\":{\(stages)}}"
       )
       return
     }
-    print("\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))")
-    print(
+    try Console.result("\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))")
+    try Console.result(
       table([
         [
           "  nodes",
@@ -119,14 +129,14 @@ struct Compile: ParsableCommand {
   private func emit(_ stage: Stage, _ build: Build) throws {
     let program = build.program
     switch stage {
-    case .graph: print(build.graph.text(), terminator: "")
+    case .graph: try Console.result(build.graph.text(), terminator: "")
     case .regions:
       for (number, region) in build.regions.enumerated() {
-        print(region.text(build.legalGraph, number: number), terminator: "")
+        try Console.result(region.text(build.legalGraph, number: number), terminator: "")
       }
-    case .nests: for kernel in build.kernels { print(kernel.text) }
+    case .nests: for kernel in build.kernels { try Console.result(kernel.text) }
     case .kernels:
-      print(
+      try Console.result(
         table(
           [["kernel", "tiles", "scratch", "FLOP", "bytes"]]
             + build.kernels.map {
@@ -137,10 +147,10 @@ struct Compile: ParsableCommand {
             }))
     case .program, .memory:
       if stage == .memory {
-        print(
+        try Console.result(
           "arena peak \(program.arenaBytes) bytes, lower bound \(program.arenaLowerBound)\(ratio(program))"
         )
-        print(
+        try Console.result(
           "prepared \(program.preparedBytes) bytes, constants \(build.constants.count), scratch \(program.scratchBytes) per worker"
         )
       }
@@ -149,18 +159,18 @@ struct Compile: ParsableCommand {
           let users = program.steps.indices.filter {
             program.steps[$0].buffers.contains(BufferID(index))
           }
-          print(
+          try Console.result(
             "b\(index) \(slot.byteCount) bytes at \(offset), steps \(users.first ?? 0)...\(users.last ?? 0)"
           )
         } else if stage == .program {
-          print("b\(index) = \(slot.place.text) : \(TensorType(slot.type, sizes: slot.shape))")
+          try Console.result("b\(index) = \(slot.place.text) : \(TensorType(slot.type, sizes: slot.shape))")
         }
       }
       if stage == .program {
         for (index, step) in program.preparation.enumerated() {
-          print("prepare \(index) \(step.text)")
+          try Console.result("prepare \(index) \(step.text)")
         }
-        for line in program.lines(program.instructions, "") { print(line) }
+        for line in program.lines(program.instructions, "") { try Console.result(line) }
       }
     case .llvm, .asm, .object:
       let generator = CodeGenerator(build.target)
@@ -169,10 +179,10 @@ struct Compile: ParsableCommand {
       for (module, bytes) in zip(modules, try generator.compile(modules, kind, threads: 2)) {
         if stage == .object {
           let path = (output ?? ".") + "/\(module.name).o"
-          try MappedFile.write(bytes, to: path)
-          print(path)
+          try OutputFile.write(bytes, to: path)
+          try Console.result(path)
         } else {
-          print("; \(module.name)\n" + String(decoding: bytes, as: UTF8.self))
+          try Console.result("; \(module.name)\n" + String(decoding: bytes, as: UTF8.self))
         }
       }
     }

@@ -37,6 +37,6 @@ struct Grad: ParsableCommand {
       (name, target) = (made, Gradient.scalarName)
     }
     try module.save(output)
-    print("\(output): function \(name)")
+    try Console.result("\(output): function \(name)")
   }
 }

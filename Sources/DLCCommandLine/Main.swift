@@ -19,12 +19,15 @@ struct Root: ParsableCommand {
 
 @main enum Main {
   static func main() {
+    Console.claimDescriptors()
+    let arguments = Arguments.joined(Array(CommandLine.arguments.dropFirst()))
+    let asJSON = arguments.contains("--json")
     do {
-      var command = try Root.parseAsRoot()
+      try Arguments.checkVerbs(arguments, of: Root.self)
+      var command = try Root.parseAsRoot(arguments)
       try command.run()
     } catch let error as DLCError {
-      complain("dlc: error: \(error)")
-      exit(error.code == .usage ? 64 : error.code == .check ? 2 : 1)
+      fail(error, error.code == .usage ? 64 : error.code == .check ? 2 : 1, asJSON: asJSON)
     } catch let code as ExitCode {
       // The command has said why.
       exit(code.rawValue)
@@ -32,18 +35,35 @@ struct Root: ParsableCommand {
       let code = Root.exitCode(for: error)
       let text = Root.fullMessage(for: error)
       if code == .success || code.rawValue < 64 && text.isEmpty {
-        if !text.isEmpty { print(text) }
+        do { if !text.isEmpty { try Console.result(text) } } catch {
+          complain("dlc: error: \(error)")
+          exit(1)
+        }
         exit(code.rawValue)
       }
       // Wrong usage, in the form that every error of dlc has.
-      complain("dlc: error: " + (text.hasPrefix("Error: ") ? String(text.dropFirst(7)) : text))
-      exit(code.rawValue)
+      let what = text.hasPrefix("Error: ") ? String(text.dropFirst(7)) : text
+      fail(DLCError(.usage, what), code.rawValue, asJSON: asJSON, lines: what)
     }
   }
-}
 
-/// Writes a line to standard error.
-func complain(_ text: String) {
-  let line = Array((text + "\n").utf8)
-  _ = write(2, line, line.count)
+  /// Says what is wrong, on standard output too where JSON is wanted, and ends.
+  private static func fail(
+    _ error: DLCError, _ status: Int32, asJSON: Bool, lines: String? = nil
+  ) -> Never {
+    complain("dlc: error: " + (lines ?? "\(error)"))
+    if asJSON {
+      let report = JSON.object([
+        (
+          "error",
+          .object([
+            ("kind", .text(error.code.rawValue)), ("message", .text(error.message)),
+            ("place", .text(error.location)), ("remedy", .text(error.remedy)),
+          ])
+        ), ("status", .integer(Int(status))),
+      ])
+      try? Console.result("\(report)")
+    }
+    exit(status)
+  }
 }

@@ -12,7 +12,7 @@ struct DimensionOption: ExpressibleByArgument {
 
   init?(argument: String) {
     let parts = argument.split(separator: "=", maxSplits: 1).map(String.init)
-    guard parts.count == 2, let size = Int(parts[1]), size >= 0 else { return nil }
+    guard parts.count == 2, let size = Int(parts[1]) else { return nil }
     (name, self.size) = (parts[0], size)
   }
 }
@@ -49,6 +49,13 @@ struct ModelOptions: ParsableArguments {
 
   @Option(name: .customLong("dim"), help: "The size of a named dimension, as n=8; may be repeated.")
   var dimensions: [DimensionOption] = []
+
+  func validate() throws {
+    for dimension in dimensions where dimension.size < 0 {
+      throw ValidationError(
+        "the size of --dim \(dimension.name) cannot be negative, as \(dimension.size) is")
+    }
+  }
 
   var sizes: [String: Int] {
     get throws {
@@ -101,6 +108,7 @@ func milliseconds(_ duration: Duration) -> Double {
 
 /// A number with a fixed count of digits after the point.
 func fixed(_ value: Double, _ digits: Int) -> String {
+  if value.isNaN { return "nan" }
   if !value.isFinite { return "\(value)" }
   var scale = 1.0
   for _ in 0..<digits { scale *= 10 }

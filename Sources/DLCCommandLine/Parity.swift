@@ -83,7 +83,7 @@ extension ZooCommand {
               fixed(Double(e.bytes) / e.seconds / 1e9, 1),
             ])
           }
-          print("\(workload.name): \(fixed(total * 1e3, 2)) ms\n" + table(list) + "\n")
+          try Console.result("\(workload.name): \(fixed(total * 1e3, 2)) ms\n" + table(list) + "\n")
         }
         let error = zip(got, losses).map { abs($0 - $1) / max(abs($1), 1e-30) }.max() ?? .nan
         if !(error <= 1e-4) { failed.append(workload.name) }
@@ -102,7 +102,7 @@ extension ZooCommand {
         }
         rows.append(row)
       }
-      print(table(rows))
+      try Console.result(table(rows))
       if !failed.isEmpty {
         throw DLCError(
           .check, "the losses differ by more than 1e-4: \(failed.joined(separator: ", "))")

@@ -6,157 +6,197 @@ import DLCProgram
 import DLCReference
 import DLCRuntime
 import DLCTensor
-import Foundation
 
 struct Run: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Runs a function on arrays.")
+  static let configuration = CommandConfiguration(
+    abstract: "Runs a function on arrays.",
+    discussion: """
+      Arrays are converted to the inputs' types where they hold the numbers, floating-point ones rounded to \
+      nearest. With --params every parameter needs a value, but for --init; without it parameters that the \
+      model stores no values for are initialised, and it says so.
+      """)
 
   @OptionGroup var model: ModelOptions
   @Option(help: "Arrays for the inputs, by name (.npz).") var inputs: String?
   @Option(help: "Values for the state, by name (.safetensors).") var params: String?
-  @Option(help: "Where the results go (.npz); without it they are summarised.") var outputs: String?
+  @Option(
+    name: .customLong("init"),
+    help: "Run untrained: parameters without a value are initialised with this seed.")
+  var untrained: UInt64?
+  @Option(help: "Where the results go (.npz, - for standard output); without it they are summarised.")
+  var outputs: String?
   @Option(help: "Where the state after the run goes (.safetensors).") var state: String?
   @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
   @Option(help: "The seed of initialisers.") var seed: UInt64 = 0
   @Flag(help: "Use the naive interpreter.") var reference = false
+  @Flag(help: "The summary as JSON.") var json = false
 
   func validate() throws {
     if let threads, threads < 1 || threads > 1024 {
       throw ValidationError("--threads must be between 1 and 1024")
     }
+    if outputs == "-" && (state == "-" || json) {
+      throw ValidationError("only one thing can go to standard output")
+    }
   }
 
+  private typealias Results = (
+    outputs: [(name: String, value: Tensor)], state: [(name: String, value: Tensor)]
+  )
+
   func run() throws {
-    let arrays = try self.inputs.map { (path) throws(DLCError) in try Npz.read(path) } ?? []
-    let values = try params.map { (path) throws(DLCError) in try Safetensors.read(path) } ?? []
-    let loaded = try LoadedModel(model.model)
-    let results: [(name: String, value: Tensor)]
-    let after: [(name: String, value: Tensor)]
-    if case .program(let contents) = loaded, !reference, try canRun(contents, arrays) {
-      let executable = try Executable(contents)
-      try set(values, on: executable)
-      (results, after) = try execute(executable, arrays)
-    } else {
-      var module = try loaded.module
-      let function = try module.selectFunction(model.function)
-      for (name, value) in values { try module.setValue(value, of: name) }
-      let sizes = try bind(module, function, arrays, values)
-      if reference {
-        (results, after) = try interpret(module, function, sizes, arrays)
-      } else {
-        let (executable, _) = try Compiler().load(
-          module, function: function.name, dimensions: sizes, cache: .standard)
-        (results, after) = try execute(executable, arrays)
-      }
+    let results: Results
+    switch try LoadedModel(model.model) {
+    case .program(let contents) where !reference && contents.module.isEmpty:
+      results = try run(contents, try read(for: contents.inputs), nil)
+    case .program(let contents) where !reference:
+      let module = try LoadedModel.program(contents).module
+      let arrays = try read(for: contents.inputs)
+      results =
+        canRun(contents, arrays)
+        ? try run(contents, arrays, module) : try run(module, arrays: arrays)
+    case let loaded: results = try run(try loaded.module, arrays: nil)
     }
-    if let state { try Safetensors.write(after, to: state) }
+    if let state { try Safetensors.write(results.state, to: state) }
     if let outputs {
-      for (name, value) in results where value.dataType == .bfloat16 {
-        let text = "dlc: '\(name)' is bfloat16, which NumPy has not: it is written as float32\n"
-        FileHandle.standardError.write(Data(text.utf8))
+      for (name, value) in results.outputs where value.dataType == .bfloat16 {
+        Console.note("'\(name)' is bfloat16, which NumPy has not: it is written as float32")
       }
-      try Npz.write(results, to: outputs)
-    } else {
-      print(summary(results))
+      try Npz.write(results.outputs, to: outputs)
+      if json { try Console.result("\(JSON.object([("outputs", .text(outputs))]))") }
+      return
     }
+    let summaries = results.outputs.map { Summary($0.name, $0.value) }
+    try Console.result(
+      json ? "\(JSON.object([("outputs", .list(summaries.map(\.json)))]))" : Summary.table(summaries)
+    )
+  }
+
+  private func read(for inputs: [(name: String, type: TensorType)]) throws(DLCError)
+    -> [String: Tensor]
+  {
+    guard let path = self.inputs else { return [:] }
+    let arrays = try InputArrays(path, for: inputs)
+    arrays.notes.forEach(Console.note)
+    return arrays.values
   }
 
   /// A program runs as it is when it was compiled for these sizes and this machine.
-  private func canRun(_ contents: ProgramFile.Contents, _ arrays: [(name: String, value: Tensor)])
-    throws -> Bool
-  {
-    if contents.module.isEmpty { return true }
-    if !Executable.missingFeatures(contents.program).isEmpty { return false }
-    if let name = model.function, name != contents.program.function { return false }
-    if !model.dimensions.isEmpty { return false }
-    for port in contents.program.inputs {
-      guard let array = arrays.first(where: { $0.name == port.name }) else { return true }
-      if array.value.shape != contents.program[port.buffer].shape { return false }
-    }
-    return true
-  }
-
-  private func set(_ values: [(name: String, value: Tensor)], on executable: Executable)
-    throws(DLCError)
-  {
-    let known = Set(executable.states.map(\.name))
-    let used = values.filter { known.contains($0.name) }
-    try executable.setState(
-      Dictionary(used.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a }))
-  }
-
-  private func bind(
-    _ module: Module, _ function: Function, _ arrays: [(name: String, value: Tensor)],
-    _ values: [(name: String, value: Tensor)]
-  ) throws -> [String: Int] {
-    let declared = Dictionary(
-      function.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
-    var shapes: [(name: String, declared: TensorType, shape: [Int])] = []
-    for (name, value) in arrays {
-      guard let type = declared[name] else {
-        throw DLCError(
-          .binding, "function '\(function.name)' has no input '\(name)'",
-          remedy: "its inputs are \(function.inputs.map(\.name).joined(separator: ", "))")
+  private func canRun(_ contents: ProgramFile.Contents, _ arrays: [String: Tensor]) -> Bool {
+    Executable.missingFeatures(contents.program).isEmpty && model.dimensions.isEmpty
+      && (model.function ?? contents.program.function) == contents.program.function
+      && contents.program.inputs.allSatisfy { port in
+        arrays[port.name].map { $0.shape == contents.program[port.buffer].shape } ?? true
       }
-      shapes.append((name, type, value.shape))
+  }
+
+  private func run(
+    _ contents: ProgramFile.Contents, _ arrays: [String: Tensor], _ module: Module?
+  ) throws -> Results {
+    let executable = try Executable(contents)
+    if let params {
+      // Which other state the model has, the graph says, where the program carries it.
+      let states = module?.states.map { ($0.name, $0.type.dataType) }
+        ?? executable.states.map { ($0.name, $0.type.dataType) }
+      let values = try StateValues(params, for: states, of: "the program")
+      values.notes.forEach(Console.note)
+      let known = Set(executable.states.map(\.name))
+      try executable.setState(values.values.filter { known.contains($0.key) })
+    }
+    return try execute(executable, arrays)
+  }
+
+  private func run(_ loaded: Module, arrays given: [String: Tensor]?) throws -> Results {
+    var module = loaded
+    let function = try module.selectFunction(model.function)
+    if let params {
+      let values = try StateValues(
+        params, for: module.states.map { ($0.name, $0.type.dataType) },
+        of: "module '\(module.name)'")
+      values.notes.forEach(Console.note)
+      for (name, value) in values.values {
+        do throws(DLCError) { try module.setValue(value, of: name) } catch {
+          throw error.within(params)
+        }
+      }
+    }
+    let arrays = try given ?? read(for: function.inputs)
+    let sizes = try bind(module, function, arrays)
+    if reference { return try interpret(module, function, sizes, arrays) }
+    let (executable, _) = try Compiler().load(
+      module, function: function.name, dimensions: sizes, cache: .standard)
+    return try execute(executable, arrays)
+  }
+
+  private func bind(_ module: Module, _ function: Function, _ arrays: [String: Tensor]) throws
+    -> [String: Int]
+  {
+    var shapes: [(name: String, declared: TensorType, shape: [Int])] = []
+    for (name, type) in function.inputs {
+      if let value = arrays[name] { shapes.append((name, type, value.shape)) }
     }
     for state in module.states {
-      if let value = values.first(where: { $0.name == state.name })?.value ?? state.value {
-        shapes.append((state.name, state.type, value.shape))
-      }
+      if let value = state.value { shapes.append((state.name, state.type, value.shape)) }
     }
     return try module.bind(explicit: try model.sizes, arrays: shapes)
   }
 
-  private func execute(_ executable: Executable, _ arrays: [(name: String, value: Tensor)])
-    throws(DLCError)
-    -> (results: [(name: String, value: Tensor)], state: [(name: String, value: Tensor)])
+  /// Says of parameters without values that they are initialised, where that is meant.
+  /// - Throws: `.binding`, naming them, where it is not.
+  private func admit(_ missing: [String]) throws(DLCError) {
+    guard !missing.isEmpty, untrained == nil else { return }
+    let names =
+      missing.prefix(8).map { "'\($0)'" }.joined(separator: ", ")
+      + (missing.count > 8 ? " and \(missing.count - 8) more" : "")
+    if let params {
+      throw DLCError(
+        .binding, "there are no values for the parameters \(names)", at: params,
+        remedy: "--init SEED initialises them")
+    }
+    Console.note("untrained: the parameters \(names) are initialised with seed \(seed)")
+  }
+
+  private func execute(_ executable: Executable, _ arrays: [String: Tensor]) throws(DLCError)
+    -> Results
   {
-    try executable.initializeState(seed: seed)
-    let inputs = Dictionary(arrays.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
-    let results = try executable.run(inputs, threads: threads)
+    let missing = Set(executable.missingState)
+    try admit(
+      executable.program.states.filter { $0.isParameter && missing.contains($0.name) }.map(\.name))
+    try executable.requireMemory(threads: threads, besides: 0)
+    try executable.initializeState(seed: untrained ?? seed)
+    let results = try executable.run(arrays, threads: threads)
     return (results, executable.state.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
   }
 
   private func interpret(
-    _ module: Module, _ function: Function, _ sizes: [String: Int],
-    _ arrays: [(name: String, value: Tensor)]
-  ) throws(DLCError) -> (
-    results: [(name: String, value: Tensor)], state: [(name: String, value: Tensor)]
-  ) {
-    try function.graph.bound(to: sizes).requireMemory(physicalMemory)
+    _ module: Module, _ function: Function, _ sizes: [String: Int], _ arrays: [String: Tensor]
+  ) throws(DLCError) -> Results {
+    try function.graph.bound(to: sizes).requireMemoryForAll()
+    let used = module.states.filter { function.stateNames.contains($0.name) }
+    try admit(used.filter { $0.isParameter && $0.value == nil }.map(\.name))
     var states: [String: Tensor] = [:]
-    for state in module.states where function.stateNames.contains(state.name) {
+    for state in used where state.value == nil {
       let type = TensorType(
         state.type.dataType,
         try state.type.shape.mapThrowing { (d) throws(DLCError) in Dimension(try d.evaluate(sizes))
         })
-      states[state.name] =
-        state.value ?? state.initializer.value(type, name: state.name, seed: seed)
+      states[state.name] = state.initializer.value(
+        type, name: state.name, seed: untrained ?? seed)
     }
+    for state in used { if let value = state.value { states[state.name] = value } }
     let (results, updates) = try Interpreter().run(
-      module, function: function,
-      inputs: Dictionary(arrays.map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a }),
-      states: states, dimensions: sizes)
+      module, function: function, inputs: arrays, states: states, dimensions: sizes)
     states.merge(updates, uniquingKeysWith: { $1 })
     return (results, states.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
   }
+}
 
-  private func summary(_ results: [(name: String, value: Tensor)]) -> String {
-    var rows = [["output", "type", "min", "mean", "max", "first values"]]
-    for (name, value) in results {
-      let numbers = value.doubles
-      let mean = numbers.isEmpty ? Double.nan : numbers.reduce(0, +) / Double(numbers.count)
-      func short(_ x: Double?) -> String {
-        x.map { value.dataType.isFloat ? fixed($0, 6) : fixed($0, 0) } ?? "-"
-      }
-      rows.append([
-        name, "\(value.type)", short(numbers.min()), numbers.isEmpty ? "-" : fixed(mean, 6),
-        short(numbers.max()),
-        numbers.prefix(5).map { short($0) }.joined(separator: " "),
-      ])
+extension ProgramFile.Contents {
+  /// Name and type of each input.
+  var inputs: [(name: String, type: TensorType)] {
+    program.inputs.map {
+      ($0.name, TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape))
     }
-    return table(rows)
   }
 }
 

@@ -27,7 +27,11 @@ struct Show: ParsableCommand {
       case .svg: result = try GraphDrawing(module.selectFunction(model.function)).svg
       }
     }
-    if let output { try MappedFile.write(Array(result.utf8), to: output) } else { print(result) }
+    if let output {
+      try OutputFile.write(Array(result.utf8), to: output)
+    } else {
+      try Console.result(result)
+    }
   }
 
   private func signatures(_ module: Module) -> String {

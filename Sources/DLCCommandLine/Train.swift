@@ -22,14 +22,14 @@ struct Train: ParsableCommand {
   @Option(
     help: "One of \(Optimizer.named.map(\.name).joined(separator: ", ")).")
   var optimizer = "adam"
-  @Option(parsing: .unconditional, help: "The learning rate.") var lr = 1e-3
+  @Option(help: "The learning rate.") var lr = 1e-3
   @Option(
     help:
       "constant, cosine, warmup (a tenth of the steps, then cosine), step (a tenth every third), onecycle."
   )
   var schedule = "constant"
-  @Option(parsing: .unconditional, help: "Passes over the data.") var epochs = 5
-  @Option(parsing: .unconditional, help: "Examples in a step.") var batch = 64
+  @Option(help: "Passes over the data.") var epochs = 5
+  @Option(help: "Examples in a step.") var batch = 64
   @Option(
     help: "What becomes of the examples that an epoch's whole batches leave: drop or use.")
   var lastBatch = "drop"
@@ -43,30 +43,28 @@ struct Train: ParsableCommand {
   var outputCurrent: String?
   @Option(help: "A directory for checkpoints.") var checkpoint: String?
   @Option(
-    parsing: .unconditional,
     help: "Steps between checkpoints, besides those at the end of an epoch.")
   var checkpointEvery = 1000
-  @Option(parsing: .unconditional, help: "How many checkpoints are kept.") var keep = 3
+  @Option(help: "How many checkpoints are kept.") var keep = 3
   @Flag(
     help: "Continue from the newest checkpoint; rate, schedule, epochs and data may be others.")
   var resume = false
   @Flag(help: "Begin anew where the directory of checkpoints holds another run, and remove that.")
   var overwrite = false
   @Option(help: "A file that metrics are added to, one JSON object in a line.") var log: String?
-  @Option(parsing: .unconditional, help: "Scale all gradients together down to this norm.")
+  @Option(help: "Scale all gradients together down to this norm.")
   var clipNorm: Double?
-  @Option(parsing: .unconditional, help: "Move every gradient element into plus or minus this.")
+  @Option(help: "Move every gradient element into plus or minus this.")
   var clipValue: Double?
-  @Option(parsing: .unconditional, help: "Decoupled weight decay.") var weightDecay = 0.0
-  @Option(parsing: .unconditional, help: "Parts of a batch that are computed one after the other.")
+  @Option(help: "Decoupled weight decay.") var weightDecay = 0.0
+  @Option(help: "Parts of a batch that are computed one after the other.")
   var accumulate = 1
   @Option(
-    parsing: .unconditional,
     help: "Keep a moving average of the weights with this decay, at least 0 and less than 1.")
   var average: Double?
   @Flag(inversion: .prefixedNo, help: "Another order of the examples in every epoch.")
   var shuffle = true
-  @Option(parsing: .unconditional, help: "Worker threads; results do not depend on it.")
+  @Option(help: "Worker threads; results do not depend on it.")
   var threads: Int?
   @Flag(help: "Print the result as JSON.") var json = false
 
@@ -93,10 +91,13 @@ struct Train: ParsableCommand {
       throw ValidationError("--average is \(average): it must be at least 0 and less than 1")
     }
     if !Optimizer.named.contains(where: { $0.name == optimizer }) {
-      throw ValidationError("there is no optimizer '\(optimizer)'")
+      let near = Spelling.remedy(for: optimizer, among: Optimizer.named.map(\.name))
+      throw ValidationError("there is no optimizer '\(optimizer)'; \(near)")
     }
-    if !["constant", "cosine", "warmup", "step", "onecycle"].contains(schedule) {
-      throw ValidationError("there is no schedule '\(schedule)'")
+    let schedules = ["constant", "cosine", "warmup", "step", "onecycle"]
+    if !schedules.contains(schedule) {
+      let near = Spelling.remedy(for: schedule, among: schedules)
+      throw ValidationError("there is no schedule '\(schedule)'; \(near)")
     }
     if Trainer.LastBatch(rawValue: lastBatch) == nil {
       throw ValidationError("--last-batch is drop or use, not '\(lastBatch)'")
@@ -145,19 +146,14 @@ struct Train: ParsableCommand {
     }
   }
 
-  /// The arrays of a file that a function takes; the others are left out, and named in the notes.
-  private func arrays(_ path: String, for function: Function, _ notes: inout [String]) throws
-    -> [String: Tensor]
+  /// The arrays of a file that a function takes; what else is in it is named in the notes.
+  private func arrays(_ path: String, for function: Function, _ notes: inout [String])
+    throws(DLCError) -> [String: Tensor]
   {
-    let known = Set(function.inputs.map(\.name)).subtracting([TrainingStep.seedName])
-    var (used, others): ([String: Tensor], [String]) = ([:], [])
-    for (name, value) in try Npz.read(path) {
-      if known.contains(name) { used[name] = value } else { others.append("'\(name)'") }
-    }
-    if !others.isEmpty {
-      notes.append("\(path): ignored, because no input has the name: \(others.joined(separator: ", "))")
-    }
-    return used
+    let arrays = try InputArrays(
+      path, for: function.inputs.filter { $0.name != TrainingStep.seedName })
+    notes += arrays.notes
+    return arrays.values
   }
 
   func run() throws {
@@ -169,7 +165,15 @@ struct Train: ParsableCommand {
     var notes: [String] = []
     let arrays = try arrays(data, for: function, &notes)
     if let params {
-      for (name, value) in try Safetensors.read(params) { try module.setValue(value, of: name) }
+      let values = try StateValues(
+        params, for: module.states.map { ($0.name, $0.type.dataType) },
+        of: "module '\(module.name)'")
+      notes += values.notes
+      for (name, value) in values.values {
+        do throws(DLCError) { try module.setValue(value, of: name) } catch {
+          throw error.within(params)
+        }
+      }
     }
     let options = try options
     let examples = function.inputs.first { $0.name != TrainingStep.seedName }
@@ -193,13 +197,13 @@ struct Train: ParsableCommand {
       notes += evaluator.notes
       return evaluator
     }
-    for text in notes { note(text) }
+    for text in notes { Console.note(text) }
     try requireNoInterruption()
     let bar = ProgressBar()
     let start = ContinuousClock.now
     var last: [(name: String, value: Double)] = []
     if trainer.isDone {
-      note("nothing is left to do: the run has \(trainer.position.epoch) of \(epochs) epochs")
+      Console.note("nothing is left to do: the run has \(trainer.position.epoch) of \(epochs) epochs")
     } else {
       try trainer.run { (p) throws(DLCError) in
         var record = p.metrics
@@ -216,9 +220,9 @@ struct Train: ParsableCommand {
     }
     let stop = trainer.isDone ? nil : Interruption.signal
     if stop == nil { try save(trainer) }
-    report(trainer, last, (ContinuousClock.now - start) / .seconds(1), stop?.name)
+    try report(trainer, last, (ContinuousClock.now - start) / .seconds(1), stop?.name)
     if let stop {
-      note(
+      Console.note(
         "stopped by \(stop.name) after step \(trainer.position.step); "
           + (checkpoint == nil
             ? "nothing is kept without --checkpoint"
@@ -243,7 +247,7 @@ struct Train: ParsableCommand {
   /// Ends the command before the first step, when it was interrupted.
   private func requireNoInterruption() throws {
     guard let stop = Interruption.signal else { return }
-    note("stopped by \(stop.name) before the first step")
+    Console.note("stopped by \(stop.name) before the first step")
     throw ExitCode(stop.status)
   }
 
@@ -259,21 +263,19 @@ struct Train: ParsableCommand {
   private func report(
     _ trainer: Trainer, _ metrics: [(name: String, value: Double)], _ seconds: Double,
     _ signal: String?
-  ) {
+  ) throws(DLCError) {
     if json {
       var fields = ["\"steps\": \(trainer.position.step)", "\"seconds\": \(fixed(seconds, 3))"]
       if let signal { fields.append("\"stopped\": \(DLCFormats.json(signal))") }
       fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
-      print("{\(fields.joined(separator: ", "))}")
+      try Console.result("{\(fields.joined(separator: ", "))}")
     } else {
       let text = metrics.map { "  \($0.name) \(fixed($0.value, 6))" }.joined()
-      print("\(trainer.position.step) steps in \(fixed(seconds, 1)) s\(text)")
+      try Console.result("\(trainer.position.step) steps in \(fixed(seconds, 1)) s\(text)")
     }
   }
 
   private func number(_ x: Double) -> String { x.isFinite ? "\(x)" : "null" }
-
-  private func note(_ text: String) { complain("dlc: \(text)") }
 
   private func write(_ p: Trainer.Progress, _ metrics: [(name: String, value: Double)])
     throws(DLCError)
@@ -282,20 +284,7 @@ struct Train: ParsableCommand {
     var fields = ["\"epoch\": \(p.epoch)", "\"step\": \(p.step)"]
     fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
     fields.append("\"examples_per_second\": \(fixed(p.examplesPerSecond, 1))")
-    let line = Data("{\(fields.joined(separator: ", "))}\n".utf8)
-    if !FileManager.default.fileExists(atPath: log) {
-      _ = FileManager.default.createFile(atPath: log, contents: nil)
-    }
-    guard let file = FileHandle(forWritingAtPath: log) else {
-      throw DLCError(.file, "cannot write the log", at: log)
-    }
-    do {
-      try file.seekToEnd()
-      try file.write(contentsOf: line)
-      try file.close()
-    } catch {
-      throw DLCError(.file, "cannot write the log", at: log)
-    }
+    try OutputFile.append(Array("{\(fields.joined(separator: ", "))}\n".utf8), to: log)
   }
 }
 
@@ -305,8 +294,8 @@ extension Module {
     guard let function = function(name) else {
       throw DLCError(
         .graph, "module '\(self.name)' has no function '\(name)'",
-        remedy:
-          "it has \(functions.map(\.name).joined(separator: ", ")): choose one with --function")
+        remedy: Spelling.remedy(for: name, among: functions.map(\.name))
+          + " (--function chooses one)")
     }
     return function
   }
@@ -334,7 +323,6 @@ private final class ProgressBar {
     let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 24 - filled)
     let line =
       "\r\u{1B}[Kepoch \(p.epoch) [\(bar)] \(text)  \(fixed(p.examplesPerSecond, 0)) examples/s  \(fixed(left, 0)) s left"
-    let bytes = Array((p.isEpochEnd ? line + "\n" : line).utf8)
-    _ = Glibc.write(2, bytes, bytes.count)
+    Console.say(p.isEpochEnd ? line + "\n" : line)
   }
 }

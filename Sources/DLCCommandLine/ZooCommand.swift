@@ -14,7 +14,20 @@ struct ZooCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Lists the models and their functions.")
 
+    @Flag(help: "As JSON.") var json = false
+
     func run() throws {
+      if json {
+        var list: [JSON] = []
+        for model in Zoo.models {
+          list.append(
+            .object([
+              ("model", .text(model.name)), ("summary", .text(model.summary)),
+              ("functions", .list(try model.module().functions.map { .text($0.name) })),
+            ]))
+        }
+        return try Console.result("\(JSON.object([("models", .list(list))]))")
+      }
       var rows = [["model", "file", "functions", "what"]]
       for model in Zoo.models {
         rows.append([
@@ -23,7 +36,7 @@ struct ZooCommand: ParsableCommand {
           model.summary,
         ])
       }
-      print(table(rows))
+      try Console.result(table(rows))
     }
   }
 
@@ -38,7 +51,9 @@ struct ZooCommand: ParsableCommand {
       let models = name.map { wanted in Zoo.models.filter { $0.name == wanted } } ?? Zoo.shipped
       guard !models.isEmpty else {
         throw DLCError(
-          .usage, "there is no model '\(name ?? "")'", remedy: "dlc zoo list names them")
+          .usage, "there is no model '\(name ?? "")'",
+          remedy: Spelling.nearest(to: name ?? "", in: Zoo.models.map(\.name))
+            .map { "did you mean '\($0)'?" } ?? "dlc zoo list names them")
       }
       for model in models {
         let path = "\(output)/\(model.name).pb"
@@ -50,7 +65,7 @@ struct ZooCommand: ParsableCommand {
           throw DLCError(.file, "cannot create the directory", at: directory)
         }
         try model.module().save(path)
-        print(path)
+        try Console.result(path)
       }
     }
   }

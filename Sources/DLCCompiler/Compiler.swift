@@ -37,7 +37,7 @@ public struct Compiler: Sendable {
     let sizes = try module.bind(explicit: dimensions)
     let target = try log.time("target") { () throws(DLCError) in try options.resolvedTarget() }
     let bound = try log.time("bind") { () throws(DLCError) in try function.graph.bound(to: sizes) }
-    try bound.requireMemory(physicalMemory)
+    try bound.requireMemoryForEach()
     let (graph, reports) = try log.time("passes") { () throws(DLCError) in try improve(bound) }
     let legal = try log.time("legalise") { () throws(DLCError) in try legalize(graph) }
     let states = try module.ports(of: legal, sizes)
@@ -86,17 +86,6 @@ public struct Compiler: Sendable {
       if let violation = kernel.violations().first {
         throw DLCError(.code, "the lowered kernel is not sound: \(violation)", at: kernel.name)
       }
-    }
-  }
-}
-
-extension Graph {
-  /// Throws when a single value is larger than the memory there is.
-  package func requireMemory(_ bytes: Int) throws(DLCError) {
-    for type in types where type.byteCount > bytes {
-      throw DLCError(
-        .memory, "a value of type \(type) needs \(type.byteCount) bytes, this machine has \(bytes)",
-        remedy: "bind smaller sizes")
     }
   }
 }

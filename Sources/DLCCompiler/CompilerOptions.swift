@@ -30,6 +30,15 @@ public struct CompilerOptions: Sendable {
 
   public init() {}
 
+  /// What of the options decides which program comes out.
+  var key: String {
+    [
+      target, "passes \(StandardPasses.all.map(\.name).joined(separator: ","))",
+      "without \(disabledPasses.sorted().joined(separator: ","))", "to \(stopAfter ?? "the last")",
+      "rewrites \(rewriteLimit)", "arena \(memoryLimit)",
+    ].joined(separator: "\n")
+  }
+
   var passManager: PassManager {
     var manager = PassManager(StandardPasses.all)
     manager.disabled = disabledPasses
@@ -142,7 +151,11 @@ extension Program {
     triple = target.triple
     cpu = target.cpu
     features = target.neededFeatures
-    for index in kernels.indices { kernels[index].offset = code.symbols[kernels[index].name]! }
+    symbols = code.symbols.map { CodeSymbol($0.key, $0.value) }
+      .sorted { $0.range.lowerBound < $1.range.lowerBound }
+    for index in kernels.indices {
+      kernels[index].offset = code.symbols[kernels[index].name]!.lowerBound
+    }
   }
 }
 
@@ -166,17 +179,5 @@ extension AssembledProgram {
     let storage = TensorStorage(byteCount: constants.count)
     constants.withUnsafeBytes { storage.bytes.copyMemory(from: $0) }
     return try Executable(program, code: memory, constants: storage, prepared: nil, states: states)
-  }
-}
-
-extension Array {
-  /// `withUnsafeBytes` with a typed error.
-  package func withUnsafeBytesTyped<R>(_ body: (UnsafeRawBufferPointer) throws(DLCError) -> R)
-    throws(DLCError) -> R
-  {
-    let result: Result<R, DLCError> = withUnsafeBytes { bytes in
-      do throws(DLCError) { return .success(try body(bytes)) } catch { return .failure(error) }
-    }
-    return try result.get()
   }
 }

@@ -85,7 +85,14 @@ extension Executable {
   /// Gives every state tensor without a value the one that its initialiser makes from the seed.
   public func initializeState(seed: UInt64) throws(DLCError) {
     var values: [String: Tensor] = [:]
-    for name in missingState {
+    let missing = Set(missingState)
+    let types = states.filter { missing.contains($0.name) }
+    try AvailableMemory.require(
+      types.reduce(0) { $0 + $1.type.byteCount },
+      for: "state; the largest values are "
+        + types.sorted { $0.type.byteCount > $1.type.byteCount }.prefix(3)
+        .map { "'\($0.name)' \($0.type)" }.joined(separator: ", "))
+    for name in missing {
       let port = program.states.first { $0.name == name }!
       let initializer = try Initializer(
         name: port.initializer, arguments: port.initializerArguments)
@@ -101,32 +108,31 @@ extension Compiler {
   public func load(
     _ module: Module, function name: String?, dimensions: [String: Int], cache: CompileCache?
   ) throws(DLCError) -> (executable: Executable, isCached: Bool) {
-    guard let cache, options.stopAfter == nil, options.disabledPasses.isEmpty,
-      options.rewriteLimit == Int.max
-    else {
+    guard let cache else {
       return (try compile(module, function: name, dimensions: dimensions), false)
     }
     let function = try module.selectFunction(name)
     let sizes = try module.bind(explicit: dimensions)
     var bare = module.withoutValues
     bare.keep(function)
-    let bindings = sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
-      separator: ",")
-    let model = SHA256.hex(ModuleFile.encode(bare))
-    let key =
-      "program 2\n\(ModuleFile.producer) \(CompileCache.buildIdentity)\n\(options.target)\n\(Executable.machineFeatures)\n\(bindings)\n\(model)"
-    let path = cache.path(key, "dlc")
-    if let contents = try? ProgramFile.read(path), let executable = try? Executable(contents) {
+    let key = [
+      "program 3", ModuleFile.producer, CompileCache.buildIdentity, Executable.machineFeatures,
+      options.key, sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
+        separator: ","), Digest.hex(ModuleFile.encode(bare)),
+    ].joined(separator: "\n")
+    if let contents = cache.program(key), let executable = try? Executable(contents) {
       try executable.setState(module.storedValues(contents.program.states))
       return (executable, true)
     }
     var compiler = self
     compiler.options.objectStore = cache.objectStore
     let build = try compiler.build(module, function: name, dimensions: dimensions)
-    cache.save(path) { (path) throws(DLCError) in
+    var program = build.program
+    program.key = key
+    cache.save(key, "dlc") { (path) throws(DLCError) in
       try ProgramFile.write(
-        build.program, constants: build.constants, prepared: nil, code: build.code, states: [:],
-        module: [], to: path)
+        program, constants: build.constants, prepared: nil, code: build.code, states: [:],
+        module: [], to: path, isPrivate: true)
     }
     return (build.executable, false)
   }

@@ -12,16 +12,21 @@ package final class MappedFile: @unchecked Sendable {
   package let bytes: UnsafeRawBufferPointer
   package let path: String
 
+  /// - Parameter isPrivate: whether the file must be this user's, and nobody else may write it.
   /// - Throws: `.file` when the file cannot be opened, is no regular file, or cannot be mapped.
-  package init(_ path: String) throws(DLCError) {
+  package init(_ path: String, isPrivate: Bool = false) throws(DLCError) {
     self.path = path
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // A pipe without a writer is not waited for.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard descriptor >= 0 else { throw Self.failure("cannot open", path) }
     defer { close(descriptor) }
     var information = stat()
     guard fstat(descriptor, &information) == 0 else { throw Self.failure("cannot read", path) }
     guard information.st_mode & S_IFMT == S_IFREG else {
       throw DLCError(.file, "'\(path)' is not a regular file")
+    }
+    guard !isPrivate || Self.isPrivate(information) else {
+      throw DLCError(.file, "'\(path)' belongs to somebody else, or others may write it")
     }
     let size = Int(information.st_size)
     if size == 0 {
@@ -39,43 +44,20 @@ package final class MappedFile: @unchecked Sendable {
     if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
   }
 
+  private static func isPrivate(_ information: stat) -> Bool {
+    information.st_mode & S_IFMT == S_IFREG && information.st_uid == geteuid()
+      && information.st_mode & (S_IWGRP | S_IWOTH) == 0
+  }
+
+  /// Whether there is a regular file of this user's that nobody else may write.
+  package static func isPrivate(_ path: String) -> Bool {
+    var information = stat()
+    return lstat(path, &information) == 0 && isPrivate(information)
+  }
+
+  package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
   static func failure(_ what: String, _ path: String) -> DLCError {
     DLCError(.file, "\(what) '\(path)': \(String(cString: strerror(errno)))")
-  }
-
-  /// Writes a file atomically: a temporary file beside it, synced, then renamed over it.
-  package static func write(_ parts: [UnsafeRawBufferPointer], to path: String) throws(DLCError) {
-    let temporary = "\(path).\(getpid()).\(UInt32.random(in: 0...UInt32.max)).tmp"
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw failure("cannot create", path) }
-    var ok = true
-    for part in parts where ok {
-      var done = 0
-      while done < part.count {
-        let count = Glibc.write(descriptor, part.baseAddress! + done, part.count - done)
-        if count <= 0 {
-          if count < 0 && errno == EINTR { continue }
-          ok = false
-          break
-        }
-        done += count
-      }
-    }
-    ok = ok && fsync(descriptor) == 0
-    ok = close(descriptor) == 0 && ok
-    if !ok || rename(temporary, path) != 0 {
-      let error = failure("cannot write", path)
-      unlink(temporary)
-      throw error
-    }
-  }
-
-  package static func write(_ bytes: [UInt8], to path: String) throws(DLCError) {
-    let result: Result<Void, DLCError> = bytes.withUnsafeBytes { buffer in
-      do throws(DLCError) { return .success(try write([buffer], to: path)) } catch {
-        return .failure(error)
-      }
-    }
-    try result.get()
   }
 }

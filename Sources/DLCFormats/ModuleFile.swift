@@ -12,18 +12,57 @@ public enum ModuleFile {
 
   // MARK: Writing
 
-  /// Saves a module; large values go to a sibling file named after it. Both are written atomically.
+  /// Saves a module; large values go to a file beside it. The two change together: the values are
+  /// written under a name that the old model file does not use, then the model file takes its place,
+  /// and the values of the old one go. A crash in between leaves the old pair or the new one.
+  ///
+  /// The file of values is `NAME.safetensors`, or `NAME.DIGEST.safetensors` where that name is taken by
+  /// other values. What cannot have a file beside it (`-`, a device, a pipe) holds all values itself.
   public static func write(_ module: Module, to path: String) throws(DLCError) {
+    guard let target = try OutputFile.replaceable(path) else {
+      try OutputFile.write(encode(module), to: path)
+      return
+    }
     let large = module.states.filter { ($0.value?.byteCount ?? 0) > inlineLimit }
+      .map { (name: $0.name, value: $0.value!) }
+    let (directory, file) = split(target)
+    let stem = file.hasSuffix(".pb") ? String(file.dropLast(3)) : file
+    let old = weightsName(of: target)
     var weights = ""
     if !large.isEmpty {
-      let file =
-        path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
-      weights = (file.hasSuffix(".pb") ? String(file.dropLast(3)) : file) + ".safetensors"
-      let directory = path.dropLast(file.count)
-      try Safetensors.write(large.map { ($0.name, $0.value!) }, to: directory + weights)
+      let digest = Digest()
+      Safetensors.encode(large) { digest.update($0) }
+      let name = digest.hex
+      weights = stem + ".safetensors"
+      if let present = try? MappedFile(directory + weights), Digest.hex(present.bytes) != name {
+        weights = "\(stem).\(name.prefix(16)).safetensors"
+      }
+      try Safetensors.write(large, to: directory + weights)
     }
-    try MappedFile.write(encode(module, weights: weights), to: path)
+    try OutputFile.write(encode(module, weights: weights), to: target)
+    if let old, old != weights, old.hasPrefix(stem + "."), old.hasSuffix(".safetensors") {
+      try OutputFile.remove(directory + old)
+    }
+  }
+
+  /// A path as a directory, with its slash, and a name.
+  private static func split(_ path: String) -> (directory: String, file: String) {
+    let start = path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex
+    return (String(path[..<start]), String(path[start...]))
+  }
+
+  /// The file of values that a model file names, if there is such a file.
+  private static func weightsName(of path: String) -> String? {
+    guard let file = try? MappedFile(path) else { return nil }
+    let name = try? ProtobufDecoding.decode(
+      file.bytes, dlc_module_descriptor(), as: Dlc__Module.self, path: path
+    ) { (message) throws(DLCError) in text(message.weights_file) }
+    return name.flatMap { isPlain($0) ? $0 : nil }
+  }
+
+  /// Whether a name means a file in the same directory.
+  private static func isPlain(_ name: String) -> Bool {
+    !name.isEmpty && !name.contains("/") && name != ".." && name != "." && !name.contains("\0")
   }
 
   /// The bytes of the model file; values above the limit are left to `weights` when it is not empty.
@@ -210,21 +249,24 @@ public enum ModuleFile {
     }
     var result = decoded
     if !external.isEmpty {
-      guard !weights.isEmpty, !weights.contains("/"), weights != "..", weights != ".",
-        !weights.contains("\0")
-      else {
+      guard isPlain(weights) else {
         throw DLCError(
           .format, "the weights file '\(weights.prefix(64))' is not a plain file name", at: path)
       }
-      let file = path.split(separator: "/", omittingEmptySubsequences: false).last?.count ?? 0
-      let sibling = String(path.dropLast(file)) + weights
+      // Beside the path, or beside what a link leads to.
+      var sibling = split(path).directory + weights
+      if !MappedFile.exists(sibling) {
+        sibling = split(try OutputFile.followLinks(path)).directory + weights
+      }
       let values = Dictionary(
         try Safetensors.read(sibling).map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
       for name in external {
         guard let value = values[name] else {
           throw DLCError(.format, "'\(weights)' holds no value for '\(name)'", at: path)
         }
-        try result.setValue(value, of: name)
+        do throws(DLCError) { try result.setValue(value, of: name) } catch {
+          throw error.within(sibling)
+        }
       }
     }
     do throws(DLCError) { try result.verify() } catch { throw error.within(path) }
@@ -339,7 +381,7 @@ public enum ModuleFile {
       throw DLCError(
         .format, "a tensor of \(full) has \(message.data.len) bytes, not \(full.byteCount)")
     }
-    var tensor = Tensor(uninitialized: type, shape)
+    var tensor = try Tensor(reserving: type, shape, for: "a stored value")
     tensor.withUnsafeMutableBytes { target in
       if message.data.len > 0 {
         target.copyMemory(

@@ -9,14 +9,26 @@ package enum Npy {
     ("b1", .bool),
   ]
 
-  /// - Throws: `.format` with `name` for anything but a well-formed array of a supported type.
-  package static func read(_ bytes: UnsafeRawBufferPointer, name: String) throws(DLCError) -> Tensor
-  {
+  /// What stands before the elements.
+  struct Header {
+    /// NumPy's name of the element type, and which one that is here; nil when it is none.
+    var descriptor: String
+    var element: (type: DataType, isSwapped: Bool)?
+    var isFortran: Bool
+    var shape: [Int]
+    /// Where the elements begin.
+    var end: Int
+  }
+
+  static func isArray(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    bytes.count >= 6 && bytes[0] == 0x93 && bytes[1..<6].elementsEqual("NUMPY".utf8)
+  }
+
+  /// - Throws: `.format` with `name` unless it is well formed.
+  static func header(_ bytes: UnsafeRawBufferPointer, name: String) throws(DLCError) -> Header {
     let reader = ByteReader(bytes: bytes, context: name)
     func bad(_ what: String) -> DLCError { DLCError(.format, what, at: name) }
-    guard bytes.count >= 10, bytes[0] == 0x93, bytes[1..<6].elementsEqual("NUMPY".utf8) else {
-      throw bad("not a NumPy array")
-    }
+    guard bytes.count >= 10, isArray(bytes) else { throw bad("not a NumPy array") }
     let isOld = bytes[6] == 1
     guard (1...3).contains(bytes[6]) else {
       throw bad("NumPy format version \(bytes[6]) is not known")
@@ -24,25 +36,39 @@ package enum Npy {
     let headerSize = isOld ? try reader.integer(8, UInt16.self) : try reader.integer(8, UInt32.self)
     let headerStart = isOld ? 10 : 12
     guard headerSize <= 1 << 16 else { throw bad("the header is too long") }
-    let header = Array(try reader.slice(headerStart, headerSize))
-    var parser = HeaderParser(bytes: header)
+    var parser = HeaderParser(bytes: Array(try reader.slice(headerStart, headerSize)))
     guard let (descriptor, isFortran, shape) = parser.parse() else {
       throw bad("the header is malformed")
     }
-    guard let code = descriptor.utf8.first, descriptor.utf8.count == 3,
-      let type = types.first(where: { $0.code == descriptor.dropFirst() })?.type,
-      code == UInt8(ascii: "<") || code == UInt8(ascii: ">") || code == UInt8(ascii: "|")
-        || code == UInt8(ascii: "=")
-    else { throw bad("elements of type '\(descriptor.prefix(16))' are not supported") }
+    var element: (DataType, Bool)?
+    if let order = descriptor.utf8.first, "<>|=".utf8.contains(order), descriptor.utf8.count == 3,
+      let type = types.first(where: { $0.code == descriptor.dropFirst() })?.type
+    {
+      element = (type, order == UInt8(ascii: ">") && type.byteCount > 1)
+    }
+    return Header(
+      descriptor: descriptor, element: element, isFortran: isFortran, shape: shape,
+      end: headerStart + headerSize)
+  }
+
+  /// - Throws: `.format` with `name` for anything but a well-formed array of a supported type,
+  ///   `.memory` when there is not enough for it.
+  package static func read(_ bytes: UnsafeRawBufferPointer, name: String) throws(DLCError) -> Tensor
+  {
+    func bad(_ what: String) -> DLCError { DLCError(.format, what, at: name) }
+    let header = try Self.header(bytes, name: name)
+    guard let (type, swaps) = header.element else {
+      throw bad("elements of type '\(header.descriptor.prefix(16))' are not supported")
+    }
+    let (shape, isFortran) = (header.shape, header.isFortran)
     do { try TensorType(type, sizes: shape).validate() } catch { throw error.within(name) }
     let size = shape.reduce(1, *) * type.byteCount
-    let data = try reader.slice(headerStart + headerSize, size)
-    guard bytes.count == headerStart + headerSize + size else {
+    let data = try ByteReader(bytes: bytes, context: name).slice(header.end, size)
+    guard bytes.count == header.end + size else {
       throw bad("there are bytes after the last element")
     }
-    var tensor = Tensor(uninitialized: type, shape)
+    var tensor = try Tensor(reserving: type, shape, for: "array '\(name)'")
     let width = type.byteCount
-    let swaps = code == UInt8(ascii: ">") && width > 1
     let strides = rowMajorStrides(Array(shape.reversed()))
     let count = shape.reduce(1, *)
     tensor.withUnsafeMutableBytes { target in
@@ -72,11 +98,9 @@ package enum Npy {
     return tensor
   }
 
-  /// bfloat16, which NumPy has not, is written as float32, which holds it exactly.
-  package static func write(_ tensor: Tensor, name: String) throws(DLCError) -> [UInt8] {
-    if tensor.dataType == .bfloat16 {
-      return try write(Tensor(.float32, tensor.shape, rounding: tensor.doubles), name: name)
-    }
+  /// What stands before the elements of an array in a file.
+  /// - Throws: `.unsupported` for bfloat16, which NumPy has not.
+  static func header(of tensor: Tensor, name: String) throws(DLCError) -> [UInt8] {
     guard let code = types.first(where: { $0.type == tensor.dataType })?.code else {
       throw DLCError(
         .unsupported, "NumPy has no \(tensor.dataType) for '\(name)'",
@@ -87,13 +111,9 @@ package enum Npy {
     var header = "{'descr': '\(order)\(code)', 'fortran_order': False, 'shape': (\(shape)), }"
     while (10 + header.utf8.count + 1) % 64 != 0 { header += " " }
     header += "\n"
-    var out: [UInt8] =
-      [0x93] + Array("NUMPY".utf8) + [
-        1, 0, UInt8(header.utf8.count & 255), UInt8(header.utf8.count >> 8),
-      ]
-    out += Array(header.utf8)
-    tensor.withUnsafeBytes { out += $0 }
-    return out
+    return [0x93] + Array("NUMPY".utf8)
+      + [1, 0, UInt8(header.utf8.count & 255), UInt8(header.utf8.count >> 8)]
+      + Array(header.utf8)
   }
 
   /// The header is a Python dictionary literal with three known keys.
@@ -123,6 +143,20 @@ package enum Npy {
       position = end + 1
       return String(decoding: bytes[start..<end], as: UTF8.self)
     }
+    /// A list, as the type of records is written.
+    mutating func brackets() -> String? {
+      skip()
+      let start = position
+      var depth = 0
+      repeat {
+        guard position < bytes.count else { return nil }
+        if bytes[position] == UInt8(ascii: "[") { depth += 1 }
+        if bytes[position] == UInt8(ascii: "]") { depth -= 1 }
+        position += 1
+      } while depth > 0
+      guard position > start + 1 else { return nil }
+      return String(decoding: bytes[start..<position], as: UTF8.self)
+    }
     mutating func word() -> String {
       skip()
       let start = position
@@ -141,7 +175,7 @@ package enum Npy {
       while !take("}") {
         guard let key = string(), take(":") else { return nil }
         switch key {
-        case "descr": descriptor = string()
+        case "descr": descriptor = string() ?? brackets()
         case "fortran_order":
           let text = word()
           order = text == "True" ? true : text == "False" ? false : nil

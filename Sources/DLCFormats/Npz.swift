@@ -3,16 +3,25 @@ public import DLCTensor
 
 /// NumPy's archive: a zip file of arrays, stored or deflated.
 public enum Npz {
-  /// Reads every array of an archive, by name.
-  /// - Throws: `.file` when it cannot be read, `.format` when it is damaged or hostile.
+  /// Reads every array of an archive, by name; folders, texts and arrays of texts in it are left out.
+  /// - Throws: `.file` when it cannot be read, `.format` when it is damaged or hostile, `.memory` when
+  ///   there is not enough for an array.
   public static func read(_ path: String) throws(DLCError) -> [(name: String, value: Tensor)] {
-    let file = try MappedFile(path)
-    return try read(file.bytes, path: path)
+    try contents(path).arrays
   }
 
-  package static func read(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) -> [(
-    name: String, value: Tensor
-  )] {
+  /// Reads every array of an archive, and says what in it is none, and why.
+  /// - Throws: as `read`.
+  public static func contents(_ path: String) throws(DLCError) -> (
+    arrays: [(name: String, value: Tensor)], skipped: [(name: String, reason: String)]
+  ) {
+    let file = try MappedFile(path)
+    return try contents(file.bytes, path: path)
+  }
+
+  package static func contents(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) -> (
+    arrays: [(name: String, value: Tensor)], skipped: [(name: String, reason: String)]
+  ) {
     let reader = ByteReader(bytes: bytes, context: path)
     func bad(_ what: String) -> DLCError { DLCError(.format, what, at: path) }
     if bytes.count >= 6, bytes[0] == 0x93, bytes[1..<6].elementsEqual("NUMPY".utf8) {
@@ -45,6 +54,7 @@ public enum Npz {
     }
     guard count >= 0, count <= bytes.count / 46 else { throw bad("the archive is damaged") }
     var result: [(name: String, value: Tensor)] = []
+    var skipped: [(name: String, reason: String)] = []
     var names: Set<String> = []
     var position = directory
     var budget = bytes.count.multipliedReportingOverflow(by: 1100).partialValue
@@ -93,11 +103,16 @@ public enum Npz {
         local + 30 + (try reader.integer(local + 26, UInt16.self))
         + (try reader.integer(local + 28, UInt16.self))
       let data = try reader.slice(start, packed)
-      var storage: [UInt8] = []
+      if name.hasSuffix("/") {
+        skipped.append((name, "a folder"))
+        continue
+      }
+      let storage: TensorStorage?
       let content: UnsafeRawBufferPointer
       switch method {
       case 0:
         guard packed == size else { throw bad("'\(name)' has two sizes") }
+        storage = nil
         content = data
       case 8:
         // Deflate cannot expand more than about 1032 times.
@@ -107,8 +122,9 @@ public enum Npz {
           throw bad("'\(name)' claims to be too large")
         }
         budget -= size
-        storage = try inflate(data, size, "\(path): \(name)")
-        content = storage.withUnsafeBytes { $0 }
+        let inflated = try inflate(data, size, "\(path): \(name)")
+        storage = inflated
+        content = UnsafeRawBufferPointer(inflated.bytes)
       default: throw bad("'\(name)' is compressed by method \(method), which is not supported")
       }
       try withExtendedLifetime(storage) { () throws(DLCError) in
@@ -117,14 +133,23 @@ public enum Npz {
         guard Int(sum) == checksum else { throw bad("'\(name)' has a wrong checksum") }
         let key = name.hasSuffix(".npy") ? String(name.dropLast(4)) : name
         guard names.insert(key).inserted else { throw bad("'\(key)' is in the archive twice") }
+        guard Npy.isArray(content) else {
+          skipped.append((name, "not an array"))
+          return
+        }
+        let header = try Npy.header(content, name: "\(path): \(key)")
+        guard header.element != nil else {
+          skipped.append((key, "elements of type '\(header.descriptor.prefix(16))'"))
+          return
+        }
         result.append((key, try Npy.read(content, name: "\(path): \(key)")))
       }
     }
-    return result
+    return (result, skipped)
   }
 
   private static func inflate(_ data: UnsafeRawBufferPointer, _ size: Int, _ place: String)
-    throws(DLCError) -> [UInt8]
+    throws(DLCError) -> TensorStorage
   {
     var stream = z_stream()
     guard inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
@@ -132,24 +157,23 @@ public enum Npz {
       throw DLCError(.memory, "zlib cannot start", at: place)
     }
     defer { inflateEnd(&stream) }
-    var out = [UInt8](repeating: 0, count: size)
+    let out = try TensorStorage(reserving: size, for: "'\(place)'")
     var status = Z_OK
     var produced = 0
-    out.withUnsafeMutableBufferPointer { target in
-      stream.next_in = UnsafeMutablePointer(
-        mutating: data.baseAddress?.assumingMemoryBound(to: UInt8.self))
-      var remaining = data.count
-      while status == Z_OK {
-        let input = min(remaining, 1 << 30)
-        stream.avail_in = UInt32(input)
-        stream.next_out = target.baseAddress.map { $0 + produced }
-        let room = min(size - produced, 1 << 30)
-        stream.avail_out = UInt32(room)
-        status = CZlib.inflate(&stream, Z_NO_FLUSH)
-        remaining -= input - Int(stream.avail_in)
-        produced += room - Int(stream.avail_out)
-        if status == Z_OK, input == 0 || room == 0 { break }
-      }
+    let target = out.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
+    stream.next_in = UnsafeMutablePointer(
+      mutating: data.baseAddress?.assumingMemoryBound(to: UInt8.self))
+    var remaining = data.count
+    while status == Z_OK {
+      let input = min(remaining, 1 << 30)
+      stream.avail_in = UInt32(input)
+      stream.next_out = target + produced
+      let room = min(size - produced, 1 << 30)
+      stream.avail_out = UInt32(room)
+      status = CZlib.inflate(&stream, Z_NO_FLUSH)
+      remaining -= input - Int(stream.avail_in)
+      produced += room - Int(stream.avail_out)
+      if status == Z_OK, input == 0 || room == 0 { break }
     }
     guard status == Z_STREAM_END, produced == size else {
       throw DLCError(.format, "the compressed data is damaged", at: place)
@@ -157,49 +181,84 @@ public enum Npz {
     return out
   }
 
-  /// Writes arrays as a stored archive, atomically; the same arrays give the same bytes.
-  /// bfloat16, which NumPy has not, is written as float32, which holds it exactly.
-  /// - Throws: `.file` when it cannot be written.
+  /// Writes arrays as a stored archive; the same arrays give the same bytes. A regular file is replaced
+  /// as a whole; `-` is standard output. bfloat16, which NumPy has not, is written as float32, which
+  /// holds it exactly.
+  /// - Throws: `.unsupported` for names that a zip file cannot hold, `.file` when it cannot be written.
   public static func write(_ arrays: [(name: String, value: Tensor)], to path: String)
     throws(DLCError)
   {
     for entry in arrays { try entry.value.check() }
-    try MappedFile.write(try encode(arrays), to: path)
+    let file = try OutputFile(path)
+    try encode(arrays) { (part) throws(DLCError) in try file.write(part) }
+    try file.commit()
   }
 
   package static func encode(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) -> [UInt8]
   {
     var out: [UInt8] = []
+    try encode(arrays) { (part) throws(DLCError) in out += part }
+    return out
+  }
+
+  /// Hands out the archive in parts, so that the arrays are not copied.
+  private static func encode(
+    _ arrays: [(name: String, value: Tensor)],
+    _ write: (UnsafeRawBufferPointer) throws(DLCError) -> Void
+  ) throws(DLCError) {
+    var position = 0
     var directory: [UInt8] = []
+    func send(_ part: UnsafeRawBufferPointer) throws(DLCError) {
+      position += part.count
+      try write(part)
+    }
+    func send(_ part: [UInt8]) throws(DLCError) {
+      try part.withUnsafeBytesTyped { (bytes) throws(DLCError) in try send(bytes) }
+    }
     func put(_ list: inout [UInt8], _ value: Int, _ size: Int) {
       for byte in 0..<size { list.append(UInt8(truncatingIfNeeded: value >> (8 * byte))) }
     }
-    for (name, value) in arrays {
-      let data = try Npy.write(value, name: name)
+    for (name, given) in arrays {
+      let value =
+        given.dataType == .bfloat16 ? try given.fitted(to: .float32, name: name) : given
+      let header = try Npy.header(of: value, name: name)
       let file = Array("\(name).npy".utf8)
-      let sum = data.withUnsafeBufferPointer { Int(crc32_z(0, $0.baseAddress, $0.count)) }
-      let offset = out.count
+      guard file.count <= 0xffff else {
+        throw DLCError(
+          .unsupported, "the name of '\(name.prefix(64))...' is too long for an archive")
+      }
+      let size = header.count + value.byteCount
+      let sum = value.withUnsafeBytes { bytes in
+        crc32_z(
+          crc32_z(0, header, header.count),
+          bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count)
+      }
+      // Bit 11: the name is UTF-8. Readers take other names for code page 437.
+      let flags = file.allSatisfy { $0 < 128 } ? 0 : 0x800
+      let offset = position
       // Sizes always in the ZIP64 field, as numpy writes them.
       func common(_ list: inout [UInt8], _ extra: Int) {
         put(&list, 45, 2)
-        put(&list, 0, 2)
+        put(&list, flags, 2)
         put(&list, 0, 2)
         put(&list, 0, 2)
         put(&list, 0x21, 2)  // 1 January 1980
-        put(&list, sum, 4)
+        put(&list, Int(sum), 4)
         put(&list, 0xffff_ffff, 4)
         put(&list, 0xffff_ffff, 4)
         put(&list, file.count, 2)
         put(&list, extra, 2)
       }
-      put(&out, 0x0403_4b50, 4)
-      common(&out, 20)
-      out += file
-      put(&out, 1, 2)
-      put(&out, 16, 2)
-      put(&out, data.count, 8)
-      put(&out, data.count, 8)
-      out += data
+      var head: [UInt8] = []
+      put(&head, 0x0403_4b50, 4)
+      common(&head, 20)
+      head += file
+      put(&head, 1, 2)
+      put(&head, 16, 2)
+      put(&head, size, 8)
+      put(&head, size, 8)
+      try send(head + header)
+      try value.withUnsafeBytes { (bytes) throws(DLCError) in try send(bytes) }
       put(&directory, 0x0201_4b50, 4)
       put(&directory, 45, 2)
       common(&directory, 28)
@@ -211,33 +270,34 @@ public enum Npz {
       directory += file
       put(&directory, 1, 2)
       put(&directory, 24, 2)
-      put(&directory, data.count, 8)
-      put(&directory, data.count, 8)
+      put(&directory, size, 8)
+      put(&directory, size, 8)
       put(&directory, offset, 8)
     }
-    let start = out.count
-    out += directory
-    let record = out.count
-    put(&out, 0x0606_4b50, 4)
-    put(&out, 44, 8)
-    put(&out, 45, 2)
-    put(&out, 45, 2)
-    put(&out, 0, 8)
-    put(&out, arrays.count, 8)
-    put(&out, arrays.count, 8)
-    put(&out, directory.count, 8)
-    put(&out, start, 8)
-    put(&out, 0x0706_4b50, 4)
-    put(&out, 0, 4)
-    put(&out, record, 8)
-    put(&out, 1, 4)
-    put(&out, 0x0605_4b50, 4)
-    put(&out, 0, 4)
-    put(&out, min(arrays.count, 0xffff), 2)
-    put(&out, min(arrays.count, 0xffff), 2)
-    put(&out, min(directory.count, 0xffff_ffff), 4)
-    put(&out, min(start, 0xffff_ffff), 4)
-    put(&out, 0, 2)
-    return out
+    let start = position
+    try send(directory)
+    let record = position
+    var end: [UInt8] = []
+    put(&end, 0x0606_4b50, 4)
+    put(&end, 44, 8)
+    put(&end, 45, 2)
+    put(&end, 45, 2)
+    put(&end, 0, 8)
+    put(&end, arrays.count, 8)
+    put(&end, arrays.count, 8)
+    put(&end, directory.count, 8)
+    put(&end, start, 8)
+    put(&end, 0x0706_4b50, 4)
+    put(&end, 0, 4)
+    put(&end, record, 8)
+    put(&end, 1, 4)
+    put(&end, 0x0605_4b50, 4)
+    put(&end, 0, 4)
+    put(&end, min(arrays.count, 0xffff), 2)
+    put(&end, min(arrays.count, 0xffff), 2)
+    put(&end, min(directory.count, 0xffff_ffff), 4)
+    put(&end, min(start, 0xffff_ffff), 4)
+    put(&end, 0, 2)
+    try send(end)
   }
 }

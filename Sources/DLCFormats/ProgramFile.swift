@@ -2,13 +2,22 @@ import CProtobufSchema
 package import DLCProgram
 package import DLCTensor
 
-/// Compiled programs: a header with a digest, a protobuf envelope, then constants and code on page
-/// boundaries, which are used where they are mapped.
+/// Compiled programs: a header, a protobuf envelope, then constants and code on page boundaries, which
+/// are used where they are mapped.
+///
+/// The header is seven letters, the version of the format in a byte, the length of the envelope (8 bytes,
+/// little-endian) and a digest (`Digest`) of every other byte of the file.
+///
+/// A program is machine code and deserves the trust that an executable does: its kernels can do whatever
+/// the process may. What is guaranteed for files that were damaged, or made by something else than the
+/// kernels, is that a change of any byte is noticed, that every number in the envelope is checked
+/// against the others before it is used (`Program.verify`), and that reading neither traps, nor hangs,
+/// nor takes more memory than a fixed multiple of the file's size.
 package enum ProgramFile {
-  private static let magic = Array("DLCPROG\u{1}".utf8)
-  private static let formatVersion: UInt32 = 3
+  private static let magic = Array("DLCPROG".utf8)
+  private static let formatVersion: UInt8 = 4
   private static let page = 4096
-  private static let headerSize = 48
+  package static let headerSize = 32
 
   /// What a program file holds.
   package struct Contents {
@@ -25,44 +34,89 @@ package enum ProgramFile {
 
   /// Whether a file starts like a program.
   package static func isProgram(_ bytes: UnsafeRawBufferPointer) -> Bool {
-    bytes.count >= headerSize && bytes[0..<8].elementsEqual(magic)
+    bytes.count >= headerSize && bytes[0..<7].elementsEqual(magic)
   }
 
+  /// Writes a program; a regular file is replaced as a whole.
   package static func write(
     _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8],
-    states: [String: Tensor],
-    module: [UInt8], to path: String
+    states: [String: Tensor], module: [UInt8], to path: String, isPrivate: Bool = false
   ) throws(DLCError) {
-    try MappedFile.write(
-      encode(
-        program, constants: constants, prepared: prepared, code: code, states: states,
-        module: module), to: path)
+    let file = try OutputFile(path, isPrivate: isPrivate)
+    try encode(
+      program, constants: constants, prepared: prepared, code: code, states: states,
+      module: module
+    ) { (part) throws(DLCError) in try file.write(part) }
+    try file.commit()
   }
 
   package static func encode(
     _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8],
-    states: [String: Tensor],
-    module: [UInt8]
+    states: [String: Tensor], module: [UInt8]
   ) -> [UInt8] {
-    // Sections are addressed from the first page after the envelope.
-    var body: [UInt8] = []
-    func section(_ count: Int, _ append: (inout [UInt8]) -> Void) -> (Int, Int) {
-      while body.count % page != 0 { body.append(0) }
-      let start = body.count
-      append(&body)
-      return (start, count)
-    }
-    let codeSection = section(code.count) { $0 += code }
-    let constantSection = section(constants.count) { $0 += constants }
-    let preparedSection = prepared.map { bytes in section(bytes.count) { $0 += bytes } }
-    var stateSections: [String: (Int, Int)] = [:]
-    for state in program.states {
-      guard let value = states[state.name] else { continue }
-      stateSections[state.name] = section(value.byteCount) { list in
-        value.withUnsafeBytes { list += $0 }
+    var out: [UInt8] = []
+    encode(
+      program, constants: constants, prepared: prepared, code: code, states: states,
+      module: module
+    ) { out += $0 }
+    return out
+  }
+
+  /// What follows the envelope: parts on page boundaries.
+  private struct Body {
+    enum Part {
+      case array([UInt8])
+      case memory(UnsafeRawBufferPointer)
+      case tensor(Tensor)
+
+      var count: Int {
+        switch self {
+        case .array(let bytes): bytes.count
+        case .memory(let bytes): bytes.count
+        case .tensor(let tensor): tensor.byteCount
+        }
+      }
+
+      func withBytes<Failure: Error>(_ body: (UnsafeRawBufferPointer) throws(Failure) -> Void)
+        throws(Failure)
+      {
+        switch self {
+        case .array(let bytes):
+          try bytes.withUnsafeBytesTyped { (bytes) throws(Failure) in try body(bytes) }
+        case .memory(let bytes): try body(bytes)
+        case .tensor(let tensor):
+          try tensor.withUnsafeBytes { (bytes) throws(Failure) in try body(bytes) }
+        }
       }
     }
-    let moduleSection = section(module.count) { $0 += module }
+    private(set) var parts: [Part] = []
+    private var count = 0
+
+    /// Adds a part; sections are addressed from the first page after the envelope.
+    mutating func add(_ part: Part) -> (offset: Int, size: Int) {
+      let padding = (page - count % page) % page
+      if padding > 0 { parts.append(.array([UInt8](repeating: 0, count: padding))) }
+      parts.append(part)
+      defer { count += padding + part.count }
+      return (count + padding, part.count)
+    }
+  }
+
+  /// Hands out the file in parts, so that nothing large is copied.
+  private static func encode<Failure: Error>(
+    _ program: Program, constants: [UInt8], prepared: UnsafeRawBufferPointer?, code: [UInt8],
+    states: [String: Tensor], module: [UInt8],
+    _ write: (UnsafeRawBufferPointer) throws(Failure) -> Void
+  ) throws(Failure) {
+    var body = Body()
+    let codeSection = body.add(.array(code))
+    let constantSection = body.add(.array(constants))
+    let preparedSection = prepared.map { body.add(.memory($0)) }
+    var stateSections: [String: (Int, Int)] = [:]
+    for state in program.states {
+      if let value = states[state.name] { stateSections[state.name] = body.add(.tensor(value)) }
+    }
+    let moduleSection = body.add(.array(module))
 
     let arena = ProtobufArena()
     func make(_ section: (Int, Int)) -> UnsafeMutablePointer<Dlc__Section> {
@@ -72,19 +126,17 @@ package enum ProgramFile {
       }
     }
     let message = arena.message(dlc__program__init) { m in
-      m.format_version = formatVersion
       m.producer = arena.string(ModuleFile.producer)
       m.name = arena.string(program.name)
       m.function = arena.string(program.function)
       m.triple = arena.string(program.triple)
       m.cpu = arena.string(program.cpu)
       (m.n_features, m.features) = (program.features.count, arena.strings(program.features))
-      m.content_hash = arena.string(program.contentHash)
+      m.key = arena.string(program.key)
       let buffers = program.buffers.map { slot in
         arena.message(dlc__buffer__init) {
           $0.dtype = arena.string(slot.type.rawValue)
           ($0.n_shape, $0.shape) = (slot.shape.count, arena.list(slot.shape.map { Int64($0) }))
-          $0.byte_count = Int64(slot.byteCount)
           let (place, offset) = encode(slot.place)
           $0.place = place
           $0.offset = Int64(offset)
@@ -111,9 +163,18 @@ package enum ProgramFile {
             }
           }
           ($0.n_operands, $0.operands) = (operands.count, arena.messages(operands))
+          $0.scratch_bytes = Int64(entry.scratchBytes)
         }
       }
       (m.n_kernels, m.kernels) = (kernels.count, arena.messages(kernels))
+      let symbols = program.symbols.map { symbol in
+        arena.message(dlc__symbol__init) {
+          $0.name = arena.string(symbol.name)
+          $0.offset = Int64(symbol.range.lowerBound)
+          $0.size = Int64(symbol.range.count)
+        }
+      }
+      (m.n_symbols, m.symbols) = (symbols.count, arena.messages(symbols))
       func steps(_ list: [Step]) -> [UnsafeMutablePointer<Dlc__Step>] {
         list.map { step in
           arena.message(dlc__step__init) {
@@ -167,8 +228,6 @@ package enum ProgramFile {
       m.arena_lower_bound = Int64(program.arenaLowerBound)
       m.prepared_bytes = Int64(program.preparedBytes)
       m.scratch_bytes = Int64(program.scratchBytes)
-      m.flops = Int64(program.flops)
-      m.bytes_moved = Int64(program.bytesMoved)
       m.constants = make(constantSection)
       m.prepared = preparedSection.map(make)
       m.code = make(codeSection)
@@ -177,12 +236,23 @@ package enum ProgramFile {
     let envelope = message.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) {
       ProtobufArena.encode($0)
     }
-    var out = magic
-    for byte in 0..<8 { out.append(UInt8(truncatingIfNeeded: envelope.count >> (8 * byte))) }
-    out += SHA256.hash(envelope + code)
-    out += envelope
-    while out.count % page != 0 { out.append(0) }
-    return out + body
+    var start = magic + [formatVersion]
+    for byte in 0..<8 { start.append(UInt8(truncatingIfNeeded: envelope.count >> (8 * byte))) }
+    let end = headerSize + envelope.count
+    let head = Body.Part.array(envelope + [UInt8](repeating: 0, count: (page - end % page) % page))
+    let digest = Digest()
+    digest.update(start)
+    for part in [head] + body.parts { part.withBytes { digest.update($0) } }
+    try Body.Part.array(start + digest.finish()).withBytes(write)
+    for part in [head] + body.parts { try part.withBytes(write) }
+  }
+
+  /// The digest that the header of a file should hold.
+  package static func digest(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
+    let digest = Digest()
+    digest.update(UnsafeRawBufferPointer(rebasing: bytes[..<16]))
+    digest.update(UnsafeRawBufferPointer(rebasing: bytes[headerSize...]))
+    return digest.finish()
   }
 
   private static func encode(_ place: BufferSlot.Place) -> (UInt32, Int) {
@@ -290,7 +360,8 @@ package enum ProgramFile {
   }
 
   /// Maps and checks a program file.
-  /// - Throws: `.format` when any part of it is damaged, `.unsupported` for a newer format.
+  /// - Throws: `.format` when any byte of it has changed or its parts do not fit together,
+  ///   `.unsupported` when it has another version of the format.
   package static func read(_ path: String) throws(DLCError) -> Contents {
     try read(try MappedFile(path))
   }
@@ -300,6 +371,15 @@ package enum ProgramFile {
     func bad(_ what: String) -> DLCError { DLCError(.format, what, at: path) }
     let reader = ByteReader(bytes: bytes, context: path)
     guard isProgram(bytes) else { throw bad("not a compiled program") }
+    guard bytes[7] == formatVersion else {
+      throw DLCError(
+        .unsupported,
+        "the program has version \(bytes[7]) of the format, this dlc runs version \(formatVersion)",
+        at: path, remedy: "compile the model again")
+    }
+    guard digest(bytes).elementsEqual(bytes[16..<headerSize]) else {
+      throw bad("the program is damaged: its digest does not match")
+    }
     let size = try reader.integer(8, UInt64.self)
     let envelope = try reader.slice(headerSize, size)
     let body = (headerSize + size + page - 1) / page * page
@@ -307,14 +387,7 @@ package enum ProgramFile {
       envelope, dlc_program_descriptor(), as: Dlc__Program.self, path: path
     ) {
       (m) throws(DLCError) in
-      guard m.format_version == formatVersion else {
-        throw DLCError(
-          .unsupported,
-          "the program has format version \(m.format_version), this dlc runs version \(formatVersion)",
-          at: path,
-          remedy: "compile the model again")
-      }
-      func section(_ s: UnsafeMutablePointer<Dlc__Section>?, limit: Int? = nil) throws(DLCError)
+      func section(_ s: UnsafeMutablePointer<Dlc__Section>?) throws(DLCError)
         -> UnsafeRawBufferPointer
       {
         guard let s = s?.pointee else { throw bad("the program is damaged: a section is missing") }
@@ -326,9 +399,6 @@ package enum ProgramFile {
         return try reader.slice(body + Int(s.offset), Int(s.size))
       }
       let code = try section(m.code)
-      guard SHA256.hash(Array(envelope) + Array(code)).elementsEqual(bytes[16..<48]) else {
-        throw bad("the program is damaged: its digest does not match")
-      }
       var program = try decode(m, bad)
       let constants = try section(m.constants)
       program.constantBytes = constants.count
@@ -344,7 +414,9 @@ package enum ProgramFile {
       for (message, port) in zip(each(m.n_states, m.states), program.states) {
         guard message.value != nil else { continue }
         let memory = try section(message.value)
-        try TensorType(port.type, sizes: port.shape).validate()
+        do throws(DLCError) { try TensorType(port.type, sizes: port.shape).validate() } catch {
+          throw error.within(path)
+        }
         guard memory.count == TensorType(port.type, sizes: port.shape).byteCount else {
           throw bad(
             "the program is damaged: the value of '\(port.name.prefix(64))' has the wrong size")
@@ -353,7 +425,9 @@ package enum ProgramFile {
           dataType: port.type, shape: port.shape,
           storage: TensorStorage(borrowing: memory, owner: file))
       }
-      try program.verify(codeBytes: code.count)
+      do throws(DLCError) { try program.verify(codeBytes: code.count) } catch {
+        throw error.within(path)
+      }
       return Contents(
         program: program, constants: TensorStorage(borrowing: constants, owner: file),
         prepared: prepared, code: code,
@@ -370,7 +444,7 @@ package enum ProgramFile {
     program.triple = text(m.triple)
     program.cpu = text(m.cpu)
     program.features = each(m.n_features, m.features).map { text($0) }
-    program.contentHash = text(m.content_hash)
+    program.key = text(m.key)
     func type(_ pointer: UnsafePointer<CChar>?) throws(DLCError) -> DataType {
       guard let type = DataType(rawValue: text(pointer)) else {
         throw bad("the program is damaged: an element type is not known")
@@ -402,7 +476,14 @@ package enum ProgramFile {
         text(kernel.name), Int(kernel.offset), tileCount: Int(kernel.tiles),
         operands: each(kernel.n_operands, kernel.operands).map {
           KernelEntry.Operand(Int($0.byte_count), isWritten: $0.written != 0)
-        })
+        }, scratchBytes: Int(kernel.scratch_bytes))
+    }
+    for symbol in each(m.n_symbols, m.symbols) {
+      guard symbol.offset >= 0, symbol.size >= 0, symbol.offset <= 1 << 40, symbol.size <= 1 << 40
+      else { throw bad("the program is damaged: a symbol lies nowhere") }
+      program.symbols.append(
+        CodeSymbol(
+          text(symbol.name), Int(symbol.offset)..<Int(symbol.offset) + Int(symbol.size)))
     }
     func steps(_ list: [Dlc__Step]) -> [Step] {
       list.map { step in

@@ -1,5 +1,4 @@
 public import DLCTensor
-import FoundationEssentials
 
 /// The safetensors format: a JSON header, then the tensors' bytes.
 public enum Safetensors {
@@ -11,29 +10,10 @@ public enum Safetensors {
     ("BOOL", .bool),
   ]
 
-  private enum HeaderValue: Decodable {
-    case entry(Entry)
-    case metadata
-
-    struct Entry: Decodable {
-      var dtype: String
-      var shape: [Int]
-      var data_offsets: [Int]
-    }
-
-    init(from decoder: any Decoder) throws {
-      if decoder.codingPath.last?.stringValue == "__metadata__" {
-        _ = try decoder.singleValueContainer().decode([String: String].self)
-        self = .metadata
-      } else {
-        self = .entry(try Entry(from: decoder))
-      }
-    }
-  }
-
   /// Maps a file; the tensors use its memory in place.
   /// - Throws: `.file` when it cannot be read, `.format` unless the header is sound in full: known
-  ///   types, sizes that match the offsets, no overlap, no hole.
+  ///   types, names that occur once, whole sizes that match the offsets, no overlap, no hole. `.memory`
+  ///   when there is not enough for a tensor that has to be copied.
   public static func read(_ path: String) throws(DLCError) -> [(name: String, value: Tensor)] {
     let file = try MappedFile(path)
     return try read(file.bytes, path: path, owner: file)
@@ -49,30 +29,26 @@ public enum Safetensors {
     guard headerSize >= 2, headerSize <= 100_000_000 else { throw bad("not a safetensors file") }
     let header = try reader.slice(8, headerSize)
     guard header[0] == UInt8(ascii: "{") else { throw bad("not a safetensors file") }
-    let entries: [String: HeaderValue]
-    do { entries = try JSONDecoder().decode([String: HeaderValue].self, from: Data(header)) } catch
-    {
-      throw bad("the header is not the JSON of a safetensors file")
-    }
+    var parser = SafetensorsHeader(bytes: header, path: path)
+    let entries = try parser.parse()
     let data = try reader.slice(8 + headerSize, bytes.count - 8 - headerSize)
     var result: [(name: String, value: Tensor, start: Int)] = []
-    for (name, value) in entries {
-      guard case .entry(let entry) = value else { continue }
-      guard let type = types.first(where: { $0.code == entry.dtype })?.type else {
+    for entry in entries {
+      let name = entry.name
+      guard let type = types.first(where: { $0.code == entry.type })?.type else {
         throw bad(
-          "'\(name)' has elements of type '\(entry.dtype.prefix(16))', which are not supported")
+          "'\(name)' has elements of type '\(entry.type.prefix(16))', which are not supported")
       }
-      guard entry.shape.allSatisfy({ $0 >= 0 }) else { throw bad("'\(name)' has a negative size") }
       do { try TensorType(type, sizes: entry.shape).validate() } catch {
         throw error.within("\(path): \(name)")
       }
       let size = entry.shape.reduce(1, *) * type.byteCount
-      guard entry.data_offsets.count == 2, entry.data_offsets[0] >= 0,
-        entry.data_offsets[1] <= data.count,
-        entry.data_offsets[0] <= entry.data_offsets[1],
-        entry.data_offsets[1] - entry.data_offsets[0] == size
+      guard entry.offsets.count == 2,
+        entry.offsets[1] <= data.count,
+        entry.offsets[0] <= entry.offsets[1],
+        entry.offsets[1] - entry.offsets[0] == size
       else { throw bad("the offsets of '\(name)' do not fit its type or the file") }
-      let start = entry.data_offsets[0]
+      let start = entry.offsets[0]
       let memory = UnsafeRawBufferPointer(rebasing: data[start..<start + size])
       let isAligned = Int(bitPattern: memory.baseAddress) % type.byteCount == 0
       var tensor: Tensor
@@ -81,7 +57,7 @@ public enum Safetensors {
           dataType: type, shape: entry.shape,
           storage: TensorStorage(borrowing: memory, owner: owner))
       } else {
-        tensor = Tensor(uninitialized: type, entry.shape)
+        tensor = try Tensor(reserving: type, entry.shape, for: "tensor '\(name)'")
         tensor.withUnsafeMutableBytes { target in
           target.copyMemory(from: memory)
           if type == .bool { for i in target.indices where target[i] > 1 { target[i] = 1 } }
@@ -104,15 +80,29 @@ public enum Safetensors {
     return result.map { ($0.name, $0.value) }
   }
 
-  /// Writes tensors, aligned for mapping, atomically; the same tensors give the same bytes.
+  /// Writes tensors, aligned for mapping; the same tensors give the same bytes. A regular file is
+  /// replaced as a whole; `-` is standard output.
+  /// - Throws: `.file` when it cannot be written.
   public static func write(_ tensors: [(name: String, value: Tensor)], to path: String)
     throws(DLCError)
   {
     for entry in tensors { try entry.value.check() }
-    try MappedFile.write(encode(tensors), to: path)
+    let file = try OutputFile(path)
+    try encode(tensors) { (part) throws(DLCError) in try file.write(part) }
+    try file.commit()
   }
 
   package static func encode(_ tensors: [(name: String, value: Tensor)]) -> [UInt8] {
+    var out: [UInt8] = []
+    encode(tensors) { out += $0 }
+    return out
+  }
+
+  /// Hands out the file in parts, so that the tensors are not copied.
+  package static func encode<Failure: Error>(
+    _ tensors: [(name: String, value: Tensor)],
+    _ write: (UnsafeRawBufferPointer) throws(Failure) -> Void
+  ) throws(Failure) {
     // Wide elements first, so that every tensor is aligned to its own elements.
     let ordered = tensors.sorted {
       ($1.value.dataType.byteCount, $0.name) < ($0.value.dataType.byteCount, $1.name)
@@ -129,12 +119,12 @@ public enum Safetensors {
     }
     header += "}"
     while header.utf8.count % 64 != 56 { header += " " }
-    var out: [UInt8] = []
-    for byte in 0..<8 { out.append(UInt8(truncatingIfNeeded: header.utf8.count >> (8 * byte))) }
-    out += Array(header.utf8)
-    out.reserveCapacity(out.count + offset)
-    for (_, value) in ordered { value.withUnsafeBytes { out += $0 } }
-    return out
+    var head = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
+    head += Array(header.utf8)
+    try head.withUnsafeBytesTyped { (bytes) throws(Failure) in try write(bytes) }
+    for (_, value) in ordered {
+      try value.withUnsafeBytes { (bytes) throws(Failure) in try write(bytes) }
+    }
   }
 }
 

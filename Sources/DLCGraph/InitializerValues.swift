@@ -35,12 +35,28 @@ extension Initializer {
     name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
   }
 
-  private func fill(_ type: TensorType, _ values: (Int) -> Double) -> Tensor {
-    let sizes = type.sizes
-    let elements = (0..<type.elementCount).map(values)
-    return type.dataType.isFloat
-      ? Tensor(type.dataType, sizes, rounding: elements)
-      : Tensor(type.dataType, sizes, truncating: elements.map { Int64($0) })
+  /// Makes the elements in parts, so that they take no more memory than the tensor.
+  private func fill(_ type: TensorType, _ value: (Int) -> Double) -> Tensor {
+    var tensor = Tensor(uninitialized: type.dataType, type.sizes)
+    let part = 1 << 12
+    for start in stride(from: 0, to: type.elementCount, by: part) {
+      let values = (start..<min(start + part, type.elementCount)).map(value)
+      let piece =
+        type.dataType.isFloat
+        ? Tensor(type.dataType, [values.count], rounding: values)
+        : Tensor(
+          type.dataType, [values.count],
+          truncating: values.map {
+            Int64(clamping: Int128(exactly: $0.rounded(.towardZero)) ?? 0)
+          })
+      tensor.withUnsafeMutableBytes { target in
+        piece.withUnsafeBytes {
+          UnsafeMutableRawBufferPointer(rebasing: target[(start * type.dataType.byteCount)...])
+            .copyMemory(from: $0)
+        }
+      }
+    }
+    return tensor
   }
 
   private func uniform(

@@ -13,8 +13,25 @@ extension Kernel {
   }
 }
 
+extension Kernel {
+  /// How many elements of each parameter the kernel may touch, from the first one on.
+  package var touchedElements: [Int] {
+    var result = [Int](repeating: 0, count: parameters.count)
+    for section in allSections where section.tileCount > 0 {
+      var checker = KernelChecker(kernel: self)
+      for variable in section.grid { checker.scope.insert(variable) }
+      checker.check(section.body)
+      for (parameter, count) in checker.touched {
+        result[parameter] = max(result[parameter], count)
+      }
+    }
+    return result
+  }
+}
+
 private struct KernelChecker {
   let kernel: Kernel
+  var touched: [Int: Int] = [:]
   var found: [String] = []
   var scope: Set<LoopVariable> = []
   var blocks: [LoopVariable: BlockExtent] = [:]
@@ -86,6 +103,9 @@ private struct KernelChecker {
       found.append("\(memory.text) is an input and is written")
     }
     let range = within(index).range
+    if case .parameter(let i) = memory {
+      touched[i] = max(touched[i] ?? 0, range.upperBound + reach + 1)
+    }
     if range.lowerBound < 0 || range.upperBound + reach >= count {
       found.append(
         "index \(index) reaches \(range.lowerBound)...\(range.upperBound + reach) of \(memory.text)[\(count)]"
@@ -124,14 +144,18 @@ private struct KernelChecker {
         if c.rows.total == 0 || c.columns.total == 0 { continue }
         // The base index already places the block; the last rows of the last block bound the reach.
         let rows = c.rows.index == nil ? c.rows.total : c.rows.lastSize
-        access(
-          c.a, c.aBase, c.type, write: false,
-          reach: (rows - 1) * c.aRowStride + (c.depth - 1) * c.aDepthStride)
         let columns = c.columns.index == nil ? c.columns.total : c.columns.lastSize
         let panels = (columns + c.panelWidth - 1) / c.panelWidth
-        access(
-          c.b, c.bBase, c.type, write: false,
-          reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth - 1)
+        // A sum of nothing reads nothing.
+        if c.depth > 0 {
+          access(
+            c.a, c.aBase, c.type, write: false,
+            reach: (rows - 1) * c.aRowStride + (c.depth - 1) * c.aDepthStride)
+          access(
+            c.b, c.bBase, c.type, write: false,
+            reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth
+              - 1)
+        }
         let width = c.cIsPadded ? panels * c.panelWidth : columns
         access(c.c, c.cBase, c.type, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
         if c.partials.count < SumOrder.levels(c.depth, chain: c.depthBlock) {
@@ -141,6 +165,7 @@ private struct KernelChecker {
           access(memory, IndexExpression(0), c.type, write: true, reach: c.partialCount - 1)
         }
       case .pack(let p):
+        if (p.taps + p.positions).contains(where: { $0.extent == 0 }) { continue }
         let reach = (p.taps + p.positions).reduce(0) { $0 + max($1.extent - 1, 0) * $1.stride }
         access(p.source, p.base, p.type, write: false, reach: reach)
         let depth = p.taps.reduce(1) { $0 * $1.extent }

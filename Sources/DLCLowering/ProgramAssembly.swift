@@ -202,9 +202,9 @@ package struct ProgramAssembly {
     program.kernels.append(
       KernelEntry(
         kernel.name, 0, tileCount: kernel.tileCount,
-        operands: kernel.parameters.map {
-          KernelEntry.Operand($0.count * $0.type.byteCount, isWritten: $0.isOutput)
-        }))
+        operands: zip(kernel.parameters, kernel.touchedElements).map {
+          KernelEntry.Operand($1 * $0.type.byteCount, isWritten: $0.isOutput)
+        }, scratchBytes: kernel.localOffsets.total))
     kernelIDs[kernel.name] = id
     return id
   }

@@ -174,11 +174,28 @@ package struct KernelEntry: Hashable, Sendable {
   package var tileCount: Int
   package var operands: [Operand]
 
-  package init(_ name: String, _ offset: Int, tileCount: Int, operands: [Operand]) {
+  /// Bytes of scratch that a worker needs.
+  package var scratchBytes: Int
+
+  package init(
+    _ name: String, _ offset: Int, tileCount: Int, operands: [Operand], scratchBytes: Int = 0
+  ) {
     self.name = name
     self.offset = offset
     self.tileCount = tileCount
     self.operands = operands
+    self.scratchBytes = scratchBytes
+  }
+}
+
+/// A function of the code, and the bytes that it takes there.
+package struct CodeSymbol: Hashable, Sendable {
+  package var name: String
+  package var range: Range<Int>
+
+  package init(_ name: String, _ range: Range<Int>) {
+    self.name = name
+    self.range = range
   }
 }
 
@@ -190,8 +207,11 @@ package struct Program: Hashable, Sendable {
   package var cpu = ""
   /// Instruction sets without which the code must not run.
   package var features: [String] = []
-  package var contentHash = ""
+  /// In the cache: the text that says what the program was made from, and with which options.
+  package var key = ""
   package var kernels: [KernelEntry] = []
+  /// The functions of the code, by their offsets.
+  package var symbols: [CodeSymbol] = []
   package var buffers: [BufferSlot] = []
   package var steps: [Step] = []
   /// The order of the steps, with its loops and branches.

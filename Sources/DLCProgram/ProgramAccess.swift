@@ -61,7 +61,8 @@ package struct StorageMap: Sendable {
       if own.count > 1 { own = Array(Set(own)).sorted { $0.root.index < $1.root.index } }
       if own.count > Self.partLimit || depth > Self.depthLimit {
         excess = excess ?? BufferID(index)
-        own = Array(own.prefix(1))
+        // What is built on it is refused with it: it need not be followed.
+        (own, loops) = ([Part(root: BufferID(index), turns: [])], [])
       }
       parts.append(own)
       movements.append(loops.count > 1 ? Array(Set(loops)).sorted() : loops)

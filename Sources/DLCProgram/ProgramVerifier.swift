@@ -11,6 +11,7 @@ extension Program {
     for size in [arenaBytes, preparedBytes, scratchBytes, constantBytes] {
       try check(size >= 0 && size <= limit, "an area has an impossible size")
     }
+    try check((0...1 << 20).contains(loopCount), "there are too many loops")
     var outputWriters = 0
     for (index, buffer) in buffers.enumerated() {
       try TensorType(buffer.type, sizes: buffer.shape).validate()
@@ -48,8 +49,7 @@ extension Program {
             && self[odd].byteCount == bytes, "buffer \(index) alternates between nothing")
       }
     }
-    var counts = [Int?](repeating: nil, count: max(0, min(loopCount, 1 << 20)))
-    try check(loopCount == counts.count, "there are too many loops")
+    var counts = [Int?](repeating: nil, count: loopCount)
     var next = 0
     func follow(_ list: [Instruction], _ depth: Int) throws(DLCError) {
       try check(depth <= 32, "loops are nested too deep")
@@ -144,6 +144,7 @@ extension Program {
       throw DLCError(
         .format, "the program is damaged: buffer \(excess.index) is part of too much else")
     }
+    try verifyKernels(storage, codeBytes: codeBytes)
     try verifySharing(storage)
   }
 }

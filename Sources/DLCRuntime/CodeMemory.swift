@@ -30,19 +30,17 @@ final class Area: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let size: Int
 
+  /// - Throws: `.memory` when there is not enough.
   init(_ size: Int) throws(DLCError) {
     self.size = max(size, 64)
     guard let mapped = dlc_map_anonymous(self.size) else {
-      throw DLCError(.memory, "cannot allocate \(size) bytes")
+      throw AvailableMemory.shortage(size, AvailableMemory.bytes, "the values of a run")
     }
     base = mapped
   }
 
   deinit { dlc_unmap(base, size) }
 }
-
-/// The memory of this machine, in bytes: no single array may be larger.
-package var physicalMemory: Int { Int(dlc_physical_memory()) }
 
 /// The processors that this process may use: its affinity mask, bounded by its quota.
 public var availableProcessors: Int {

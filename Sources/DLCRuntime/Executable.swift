@@ -27,21 +27,27 @@ public final class Executable: Sendable {
     var spares: [TensorStorage?] = []
 
     /// Memory for the next value of a state: that of the value before the last, when nobody holds it.
-    mutating func spare(_ position: Int, _ byteCount: Int) -> TensorStorage {
+    mutating func spare(_ position: Int, _ port: StatePort) throws(DLCError) -> TensorStorage {
       if spares[position] != nil, isKnownUniquelyReferenced(&spares[position]!),
         spares[position]!.isOwned
       {
         return spares[position]!
       }
-      return TensorStorage(byteCount: byteCount)
+      return try Self.memory(for: port)
+    }
+
+    private static func memory(for port: StatePort) throws(DLCError) -> TensorStorage {
+      let type = TensorType(port.type, sizes: port.shape)
+      return try TensorStorage(
+        reserving: type.byteCount, for: "the next value of state '\(port.name)', \(type)")
     }
 
     /// Makes a value that nobody else holds and that may be written.
-    mutating func makeUnique(_ position: Int) {
+    mutating func makeUnique(_ position: Int, _ port: StatePort) throws(DLCError) {
       guard values[position] != nil else { return }
       if isKnownUniquelyReferenced(&values[position]!), values[position]!.isOwned { return }
       let value = values[position]!
-      let copy = TensorStorage(byteCount: value.bytes.count)
+      let copy = try Self.memory(for: port)
       copy.bytes.copyMemory(from: UnsafeRawBufferPointer(value.bytes))
       values[position] = copy
     }
@@ -59,19 +65,6 @@ public final class Executable: Sendable {
     states: [String: Tensor]
   ) throws(DLCError) {
     try program.verify(codeBytes: code.size)
-    var needed = program.arenaBytes + program.preparedBytes
-    for buffer in program.buffers {
-      switch buffer.place {
-      case .input, .output, .state, .nextState: needed = min(needed + buffer.byteCount, Int.max / 2)
-      default: break
-      }
-    }
-    guard needed <= physicalMemory else {
-      throw DLCError(
-        .memory, "a run needs \(needed) bytes, this machine has \(physicalMemory)",
-        at: program.name,
-        remedy: "bind smaller sizes")
-    }
     guard constants.bytes.count >= program.constantBytes else {
       throw DLCError(.format, "the program's constants are incomplete")
     }
@@ -199,13 +192,14 @@ public final class Executable: Sendable {
   package func run(_ inputs: [String: Tensor], threads: Int?, extent: Extent) throws(DLCError) -> [(
     name: String, value: Tensor
   )] {
-    let context = try takeContext(max(1, threads ?? availableProcessors))
+    let context = try takeContext(
+      try workerCount(threads), besides: outputs.reduce(0) { $0 + $1.type.byteCount })
     context.extent = extent
     defer {
       context.extent = nil
       contexts.withLock { $0.append(context) }
     }
-    var results = emptyResults
+    var results = try emptyResults()
     try run(inputs, into: &results, context)
     return zip(program.outputs, results).map { ($0.name, $1) }
   }
@@ -220,8 +214,11 @@ public final class Executable: Sendable {
   public func run(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(
     name: String, value: Tensor
   )] {
-    var results = emptyResults
-    try run(inputs, into: &results, threads: threads)
+    let context = try takeContext(
+      try workerCount(threads), besides: outputs.reduce(0) { $0 + $1.type.byteCount })
+    defer { contexts.withLock { $0.append(context) } }
+    var results = try emptyResults()
+    try run(inputs, into: &results, context)
     return zip(program.outputs, results).map { ($0.name, $1) }
   }
 
@@ -293,10 +290,14 @@ public final class Executable: Sendable {
     }
   }
 
-  private var emptyResults: [Tensor] {
-    program.outputs.map {
-      Tensor(uninitialized: program[$0.buffer].type, program[$0.buffer].shape)
+  private func emptyResults() throws(DLCError) -> [Tensor] {
+    var results: [Tensor] = []
+    for port in program.outputs {
+      let slot = program[port.buffer]
+      results.append(
+        try Tensor(reserving: slot.type, slot.shape, for: "the result '\(port.name)'"))
     }
+    return results
   }
 
   /// Seconds that each step took in one run, the steps one after the other; for loops the sum.
@@ -305,7 +306,7 @@ public final class Executable: Sendable {
     // Not one of the contexts that other runs may take.
     let context = try newContext(try workerCount(threads))
     context.times = [Double](repeating: 0, count: program.steps.count)
-    var results = emptyResults
+    var results = try emptyResults()
     try run(inputs, into: &results, context)
     return context.times!
   }
@@ -313,15 +314,19 @@ public final class Executable: Sendable {
   private func runUpdating(
     _ context: Context, _ sources: [UnsafeMutableRawPointer?], _ targets: [UnsafeMutableRawPointer?]
   ) throws(DLCError) {
-    store.withLock { store in
-      for position in isInPlace.indices where isInPlace[position] { store.makeUnique(position) }
+    try store.withLock { store throws(DLCError) in
+      for position in isInPlace.indices where isInPlace[position] {
+        try store.makeUnique(position, program.states[position])
+      }
     }
     let (values, prepared) = try snapshot()
-    let next = store.withLock { store in
-      values.indices.map { position in
-        program.states[position].isUpdated && !isInPlace[position]
-          ? store.spare(position, values[position].bytes.count) : values[position]
+    let next = try store.withLock { store throws(DLCError) in
+      var next = values
+      for (position, port) in program.states.enumerated()
+      where port.isUpdated && !isInPlace[position] {
+        next[position] = try store.spare(position, port)
       }
+      return next
     }
     context.run(sources, targets, values, next, prepared, constants)
     store.withLock { store in
@@ -346,6 +351,8 @@ public final class Executable: Sendable {
         values.append(value)
       }
       if let prepared = store.prepared { return (values, prepared) }
+      try program.requireMemory(
+        program.preparedBytes, besides: program.scratchBytes * availableProcessors)
       let area = try Area(program.preparedBytes)
       let storage = TensorStorage(
         borrowing: UnsafeRawBufferPointer(start: area.base, count: area.size), owner: area)
@@ -366,11 +373,31 @@ public final class Executable: Sendable {
     return threads
   }
 
-  private func takeContext(_ workers: Int) throws(DLCError) -> Context {
+  /// Looks ahead at a first run: its memory, its results, and values of state that are still missing.
+  /// - Parameter besides: further bytes that will be needed with it.
+  /// - Throws: `.memory`, naming the largest values, when there is not enough for all of it.
+  package func requireMemory(threads: Int? = nil, besides: Int) throws(DLCError) {
+    let missing = Set(missingState)
+    var extra = besides + program.scratchBytes * (try workerCount(threads))
+    for port in outputs { extra += port.type.byteCount }
+    for (port, type) in zip(program.states, states.map(\.type)) {
+      if missing.contains(port.name) { extra += type.byteCount }
+      if port.isUpdated { extra += type.byteCount }
+    }
+    try program.requireMemory(program.arenaBytes + program.preparedBytes, besides: extra)
+  }
+
+  /// - Parameter besides: bytes that the run needs outside its context, and does not have yet.
+  private func takeContext(_ workers: Int, besides: Int = 0) throws(DLCError) -> Context {
     let known = contexts.withLock { list -> Context? in
       list.firstIndex { $0.workers == workers }.map { list.remove(at: $0) }
     }
     if let known { return known }
+    var extra = besides + program.scratchBytes * workers
+    for (port, isInPlace) in zip(program.states, isInPlace) where port.isUpdated && !isInPlace {
+      extra += TensorType(port.type, sizes: port.shape).byteCount
+    }
+    try program.requireMemory(program.arenaBytes, besides: extra)
     return try newContext(workers)
   }
 
@@ -549,5 +576,18 @@ extension Program {
       if count > best?.count ?? 0 { best = (loop.id, count) }
     }
     return best?.id
+  }
+
+  /// - Throws: `.memory`, naming the largest values, when there is not enough for an area of so many
+  ///   bytes and what is needed besides.
+  fileprivate func requireMemory(_ bytes: Int, besides: Int) throws(DLCError) {
+    let needed = bytes + besides
+    guard needed > 1 << 20 else { return }
+    let left = AvailableMemory.bytes
+    guard needed > left else { return }
+    let largest = buffers.sorted { $0.byteCount > $1.byteCount }.prefix(3)
+      .map { "\(TensorType($0.type, sizes: $0.shape)) (\($0.byteCount) bytes, \($0.place.text))" }
+    throw AvailableMemory.shortage(
+      needed, left, "a run; the largest values are \(largest.joined(separator: ", "))")
   }
 }

@@ -1,5 +1,6 @@
 import CMachine
 import DLCProgram
+import DLCTensor
 import Dispatch
 import Synchronization
 
@@ -58,7 +59,8 @@ final class Executor: @unchecked Sendable {
 
   init(stepCount: Int, workers: Int) {
     capacity = max(stepCount, 1)
-    helperCount = workers - 1
+    // Results do not depend on how many there are.
+    helperCount = AvailableMemory.allows(threads: workers - 1) ? workers - 1 : 0
     func counters(_ count: Int) -> UnsafeMutableRawPointer {
       let base = UnsafeMutableRawPointer.allocate(
         byteCount: max(count, 1) * Self.line, alignment: Self.line)

@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
 /// Memory that a tensor's elements live in: owned, or kept alive by an owner such as a mapped file.
 package final class TensorStorage: @unchecked Sendable {
   // Immutable once shared: only `Tensor.withUnsafeMutableBytes` writes, after ensuring uniqueness.
@@ -8,6 +14,19 @@ package final class TensorStorage: @unchecked Sendable {
 
   package init(byteCount: Int) {
     let base = UnsafeMutableRawPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
+    bytes = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
+    problem = nil
+    owner = nil
+  }
+
+  /// Memory for elements of any number.
+  /// - Throws: `.memory`, naming what it is for, when it cannot be had.
+  package init(reserving byteCount: Int, for what: @autoclosure () -> String) throws(DLCError) {
+    try AvailableMemory.require(byteCount, for: what())
+    var base: UnsafeMutableRawPointer?
+    guard posix_memalign(&base, 64, max(byteCount, 1)) == 0, let base else {
+      throw AvailableMemory.shortage(byteCount, AvailableMemory.bytes, what())
+    }
     bytes = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
     problem = nil
     owner = nil
@@ -47,13 +66,25 @@ public struct Tensor: Sendable {
     storage = TensorStorage(byteCount: shape.reduce(1, *) * dataType.byteCount)
   }
 
+  /// A tensor whose bytes are not yet set.
+  /// - Throws: `.memory`, naming what it is for, when there is not enough for it.
+  package init(
+    reserving dataType: DataType, _ shape: [Int], for what: @autoclosure () -> String
+  ) throws(DLCError) {
+    self.dataType = dataType
+    self.shape = shape
+    storage = try TensorStorage(
+      reserving: shape.reduce(1, *) * dataType.byteCount,
+      for: "\(what()), \(TensorType(dataType, sizes: shape))")
+  }
+
   /// A tensor of zeros.
   public init(
     zeros dataType: DataType, _ shape: [Int], file: StaticString = #fileID, line: UInt = #line
   ) {
     do throws(DLCError) {
       try TensorType(dataType, sizes: shape).validate()
-      self.init(uninitialized: dataType, shape)
+      try self.init(reserving: dataType, shape, for: "a tensor")
       storage.bytes.initializeMemory(as: UInt8.self, repeating: 0)
     } catch {
       self.init(dataType, error.within("\(file):\(line)"))
@@ -221,7 +252,16 @@ public struct Tensor: Sendable {
   /// A tensor in which every element is `value`, converted to the element type.
   package init(splat value: Double, _ dataType: DataType, _ shape: [Int]) {
     let count = shape.reduce(1, *)
-    if dataType.isFloat {
+    if count > 1 {
+      // One element, repeated.
+      let one = Tensor(splat: value, dataType, [1])
+      self.init(uninitialized: dataType, shape)
+      let width = dataType.byteCount
+      for index in 0..<count {
+        (storage.bytes.baseAddress! + index * width)
+          .copyMemory(from: one.storage.bytes.baseAddress!, byteCount: width)
+      }
+    } else if dataType.isFloat {
       self.init(dataType, shape, rounding: [Double](repeating: value, count: count))
     } else {
       self.init(

@@ -41,7 +41,7 @@ extension Checkpoint.Header {
     description = checkpoint.description
     self.stateDigest = stateDigest
     digest = ""
-    digest = SHA256.hex(try encoded())
+    digest = Digest.hex(try encoded())
   }
 
   /// - Throws: `.format` when it is damaged in any way.
@@ -73,7 +73,7 @@ extension Checkpoint.Header {
     }
     var bare = self
     bare.digest = ""
-    guard SHA256.hex(try bare.encoded()) == digest else {
+    guard Digest.hex(try bare.encoded()) == digest else {
       throw damaged("its digest does not match")
     }
   }
@@ -92,9 +92,9 @@ extension Checkpoint {
   func write(to path: String) throws(DLCError) {
     let tensors = state.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
     let bytes = Safetensors.encode(tensors)
-    try MappedFile.write(bytes, to: path + "/state.safetensors")
-    let header = try Header(self, stateDigest: SHA256.hex(bytes))
-    try MappedFile.write(try header.encoded(), to: path + "/checkpoint.json")
+    try OutputFile.write(bytes, to: path + "/state.safetensors")
+    let header = try Header(self, stateDigest: Digest.hex(bytes))
+    try OutputFile.write(try header.encoded(), to: path + "/checkpoint.json")
   }
 
   /// Reads one checkpoint.
@@ -106,7 +106,7 @@ extension Checkpoint {
   private init(_ header: Header, _ path: String) throws(DLCError) {
     let file = path + "/state.safetensors"
     let weights = try MappedFile(file)
-    guard SHA256.hex(Array(weights.bytes)) == header.stateDigest else {
+    guard Digest.hex(weights.bytes) == header.stateDigest else {
       throw DLCError(.format, "the checkpoint is damaged: its digest does not match", at: file)
     }
     step = header.step

@@ -38,7 +38,7 @@ struct DataSet {
           "array '\(name)' is \(array.type): \(type) is wanted, with \(count) examples as '\(first.name)' has"
         )
       }
-      arrays[name] = try array.checkedConversion(to: type.dataType, name)
+      arrays[name] = try array.fitted(to: type.dataType, name: name)
     }
     self.arrays = arrays
     self.count = count
@@ -117,38 +117,6 @@ extension Tensor {
     return "[\(places.map(String.init).joined(separator: ", "))]"
   }
 
-  /// The same numbers in another element type: rounded to a floating-point one, exact in an integer one.
-  /// - Throws: `.binding` naming the first element that an integer type does not hold.
-  func checkedConversion(to type: DataType, _ name: String) throws(DLCError) -> Tensor {
-    if type == dataType { return self }
-    if type.isFloat { return Tensor(type, shape, rounding: doubles) }
-    func bad(_ index: Int, _ what: String) -> DLCError {
-      DLCError(
-        .binding, "element \(coordinate(index)) of '\(name)' is \(text(index)), which is \(what)",
-        remedy: "the input is \(type)")
-    }
-    let (low, high) = type.integerRange
-    var result: [Int64] = []
-    result.reserveCapacity(count)
-    if dataType.isFloat {
-      for (index, value) in doubles.enumerated() {
-        guard value.isFinite, value == value.rounded() else { throw bad(index, "not a whole number") }
-        guard let whole = Int128(exactly: value), whole >= low, whole <= high else {
-          throw bad(index, "outside \(type)")
-        }
-        result.append(Int64(truncatingIfNeeded: whole))
-      }
-    } else {
-      let isWide = dataType == .uint64
-      for (index, value) in integers.enumerated() {
-        let whole = isWide ? Int128(UInt64(bitPattern: value)) : Int128(value)
-        guard whole >= low, whole <= high else { throw bad(index, "outside \(type)") }
-        result.append(value)
-      }
-    }
-    return Tensor(type, shape, truncating: result)
-  }
-
   /// The rows of the first axis with these numbers.
   func rows(_ numbers: [Int]) -> Tensor {
     let inner = shape.dropFirst().reduce(1, *) * dataType.byteCount
@@ -162,17 +130,5 @@ extension Tensor {
       }
     }
     return result
-  }
-}
-
-extension DataType {
-  /// The numbers that an integer type holds; 0 and 1 for bool.
-  fileprivate var integerRange: (low: Int128, high: Int128) {
-    let bits = Int128(1) << Int128(byteCount * 8)
-    return switch self {
-    case .bool: (0, 1)
-    case .uint8, .uint16, .uint32, .uint64: (0, bits - 1)
-    default: (-bits / 2, bits / 2 - 1)
-    }
   }
 }

@@ -78,7 +78,7 @@ extension TrainingStep {
       bare.add(
         Function("phase \(index)", try module.function(phase.function)!.graph.withoutPlaces()))
     }
-    return SHA256.hex(ModuleFile.encode(bare))
+    return Digest.hex(ModuleFile.encode(bare))
   }
 
   /// The rules but for their rates, as text.
@@ -123,14 +123,11 @@ extension Graph {
 extension DataSet {
   /// A digest of the arrays, their names and types.
   var digest: String {
-    var hash = SHA256()
+    let hash = Digest()
     for (name, array) in arrays.sorted(by: { $0.key < $1.key }) {
-      hash.update("\(name) \(array.type)\n".utf8)
+      hash.update(Array("\(name) \(array.type)\n".utf8))
       array.withUnsafeBytes { hash.update($0) }
     }
-    return hash.finish().map { byte in
-      let text = String(byte, radix: 16)
-      return text.count == 1 ? "0" + text : text
-    }.joined()
+    return hash.hex
   }
 }

@@ -43,7 +43,7 @@ import Testing
       pointers.append(arrays[index].withUnsafeMutableBytes { $0.baseAddress })
     }
     pointers.withUnsafeBufferPointer {
-      dlc_call_kernel(code + image.symbols["math"]!, $0.baseAddress, 0, nil)
+      dlc_call_kernel(code + image.symbols["math"]!.lowerBound, $0.baseAddress, 0, nil)
     }
     return arrays[inputs.count]
   }

@@ -93,7 +93,7 @@ import Testing
       ["run", "GRAPH", "--function", "nope"], 1,
       "dlc: error: module 'digits_cnn' has no function 'nope'"
     ),
-    (["run", "GRAPH"], 1, "dlc: error: input 'images' is missing"),
+    (["run", "GRAPH", "--init", "1"], 1, "dlc: error: input 'images' is missing"),
     (["run", "GRAPH", "--inputs", "GRAPH"], 1, "dlc: error: not a zip archive"),
     (["run", "GRAPH", "--params", "GRAPH"], 1, "dlc: error: "),
     (["run", "GRAPH", "--threads", "0"], 64, "dlc: error: --threads must be between"),

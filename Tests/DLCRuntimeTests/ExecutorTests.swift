@@ -23,6 +23,7 @@ import Testing
   static func program(steps: Int, tiles: Int) -> Program {
     var program = Program()
     program.kernels = [mark(tiles), mark(1)]
+    program.symbols = [CodeSymbol("mark", 0..<mark.count)]
     for index in 0..<steps {
       program.buffers.append(BufferSlot(.int32, [tiles], .output(index)))
       program.outputs.append(Port("y\(index)", BufferID(index)))
@@ -41,6 +42,7 @@ import Testing
   @Test(arguments: [1, 2]) func loopsWalkTheirSlices(_ threads: Int) throws {
     var program = Program()
     program.kernels = [Self.mark(5)]
+    program.symbols = [CodeSymbol("mark", 0..<Self.mark.count)]
     program.buffers = [
       BufferSlot(.int32, [3, 2, 5], .output(0)),
       BufferSlot(.int32, [2, 5], .slice(BufferID(0), loop: 0)),

@@ -39,4 +39,7 @@ typedef struct dlc_llvm {
 /// lacks a function; `dlc_llvm_error` then says which.
 const dlc_llvm *dlc_llvm_open(void);
 const char *dlc_llvm_error(void);
+
+/// Whether there is no such library at all.
+int dlc_llvm_is_missing(void);
 #endif

@@ -19,12 +19,12 @@ int dlc_affinity_count(void);
 /// The CPUs that the control group's quota amounts to, rounded up; 0 when there is no quota.
 int dlc_quota_count(void);
 
-/// The physical memory of the machine, in bytes.
-int64_t dlc_physical_memory(void);
-
 /// Copies code into memory of its own and makes it executable; NULL when that is refused.
 void *dlc_map_code(const void *bytes, size_t size);
 void dlc_unmap_code(void *base, size_t size);
+
+/// The file that this code was loaded from: the program, or the library that it is part of.
+void dlc_image_path(char *out, size_t capacity);
 
 /// Reserves `size` bytes aligned to 2 MiB and asks for huge pages; NULL when there is no memory.
 void *dlc_map_anonymous(size_t size);

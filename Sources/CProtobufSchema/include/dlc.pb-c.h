@@ -35,6 +35,7 @@ typedef struct Dlc__Carried Dlc__Carried;
 typedef struct Dlc__Section Dlc__Section;
 typedef struct Dlc__Buffer Dlc__Buffer;
 typedef struct Dlc__KernelEntry Dlc__KernelEntry;
+typedef struct Dlc__Symbol Dlc__Symbol;
 typedef struct Dlc__KernelOperand Dlc__KernelOperand;
 typedef struct Dlc__Step Dlc__Step;
 typedef struct Dlc__Port Dlc__Port;
@@ -288,7 +289,6 @@ struct  Dlc__Module
 struct  Dlc__Program
 {
   ProtobufCMessage base;
-  uint32_t format_version;
   char *producer;
   char *name;
   char *function;
@@ -296,7 +296,10 @@ struct  Dlc__Program
   char *cpu;
   size_t n_features;
   char **features;
-  char *content_hash;
+  /*
+   * in the cache: what the entry was made from, and for which options
+   */
+  char *key;
   size_t n_buffers;
   Dlc__Buffer **buffers;
   size_t n_kernels;
@@ -319,15 +322,15 @@ struct  Dlc__Program
   Dlc__Section *prepared;
   Dlc__Section *code;
   Dlc__Section *module;
-  int64_t flops;
-  int64_t bytes_moved;
   size_t n_instructions;
   Dlc__Instruction **instructions;
   int64_t loop_count;
+  size_t n_symbols;
+  Dlc__Symbol **symbols;
 };
 #define DLC__PROGRAM__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__program__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, 0,NULL, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0,NULL, 0, 0,NULL }
 
 
 /*
@@ -385,7 +388,6 @@ struct  Dlc__Buffer
   char *dtype;
   size_t n_shape;
   int64_t *shape;
-  int64_t byte_count;
   uint32_t place;
   int64_t offset;
   uint32_t first;
@@ -394,7 +396,7 @@ struct  Dlc__Buffer
 };
 #define DLC__BUFFER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__buffer__descriptor) \
-    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0, 0 }
 
 
 struct  Dlc__KernelEntry
@@ -405,10 +407,26 @@ struct  Dlc__KernelEntry
   int64_t tiles;
   size_t n_operands;
   Dlc__KernelOperand **operands;
+  int64_t scratch_bytes;
 };
 #define DLC__KERNEL_ENTRY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__kernel_entry__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0,NULL }
+    , (char *)protobuf_c_empty_string, 0, 0, 0,NULL, 0 }
+
+
+/*
+ * A function of the code.
+ */
+struct  Dlc__Symbol
+{
+  ProtobufCMessage base;
+  char *name;
+  int64_t offset;
+  int64_t size;
+};
+#define DLC__SYMBOL__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__symbol__descriptor) \
+    , (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Dlc__KernelOperand
@@ -850,6 +868,25 @@ Dlc__KernelEntry *
 void   dlc__kernel_entry__free_unpacked
                      (Dlc__KernelEntry *message,
                       ProtobufCAllocator *allocator);
+/* Dlc__Symbol methods */
+void   dlc__symbol__init
+                     (Dlc__Symbol         *message);
+size_t dlc__symbol__get_packed_size
+                     (const Dlc__Symbol   *message);
+size_t dlc__symbol__pack
+                     (const Dlc__Symbol   *message,
+                      uint8_t             *out);
+size_t dlc__symbol__pack_to_buffer
+                     (const Dlc__Symbol   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Symbol *
+       dlc__symbol__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__symbol__free_unpacked
+                     (Dlc__Symbol *message,
+                      ProtobufCAllocator *allocator);
 /* Dlc__KernelOperand methods */
 void   dlc__kernel_operand__init
                      (Dlc__KernelOperand         *message);
@@ -988,6 +1025,9 @@ typedef void (*Dlc__Buffer_Closure)
 typedef void (*Dlc__KernelEntry_Closure)
                  (const Dlc__KernelEntry *message,
                   void *closure_data);
+typedef void (*Dlc__Symbol_Closure)
+                 (const Dlc__Symbol *message,
+                  void *closure_data);
 typedef void (*Dlc__KernelOperand_Closure)
                  (const Dlc__KernelOperand *message,
                   void *closure_data);
@@ -1026,6 +1066,7 @@ extern const ProtobufCMessageDescriptor dlc__carried__descriptor;
 extern const ProtobufCMessageDescriptor dlc__section__descriptor;
 extern const ProtobufCMessageDescriptor dlc__buffer__descriptor;
 extern const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor;
+extern const ProtobufCMessageDescriptor dlc__symbol__descriptor;
 extern const ProtobufCMessageDescriptor dlc__kernel_operand__descriptor;
 extern const ProtobufCMessageDescriptor dlc__step__descriptor;
 extern const ProtobufCMessageDescriptor dlc__port__descriptor;

@@ -1,0 +1,45 @@
+package import DLCTensor
+
+/// The arrays of a file as the inputs of a function take them.
+package struct InputArrays {
+  /// By the inputs' names, in their element types.
+  package private(set) var values: [String: Tensor] = [:]
+  /// What else is to be said about the file: what was converted, ignored and skipped.
+  package private(set) var notes: [String] = []
+
+  package init() {}
+
+  /// Reads an archive: every input takes the array of its name, and other arrays are ignored.
+  /// - Parameter optional: inputs that may be absent.
+  /// - Throws: `.binding` when an input has no array or an element does not fit its type.
+  package init(
+    _ path: String, for inputs: [(name: String, type: TensorType)], optional: Set<String> = []
+  ) throws(DLCError) {
+    let (arrays, skipped) = try Npz.contents(path)
+    let skips = skipped.map { "'\($0.name)' (\($0.reason))" }.joined(separator: ", ")
+    let types = Dictionary(inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
+    for (name, value) in arrays {
+      guard let type = types[name] else { continue }
+      do throws(DLCError) { values[name] = try value.fitted(to: type.dataType, name: name) } catch {
+        throw error.within(path)
+      }
+      if value.dataType != type.dataType {
+        notes.append("\(path): '\(name)' is converted from \(value.dataType) to \(type.dataType)")
+      }
+    }
+    for (name, type) in inputs where values[name] == nil && !optional.contains(name) {
+      let has = arrays.map { "'\($0.name)'" }.joined(separator: ", ")
+      throw DLCError(
+        .binding, "input '\(name)' is missing", at: path,
+        remedy: "it is \(type); the file has \(has.isEmpty ? "no arrays" : has)"
+          + (skips.isEmpty ? "" : ", besides \(skips)"))
+    }
+    let extra = arrays.map(\.name).filter { types[$0] == nil }
+    if !extra.isEmpty {
+      notes.append(
+        "\(path): ignored, because no input has the name: "
+          + extra.map { "'\($0)'" }.joined(separator: ", "))
+    }
+    if !skips.isEmpty { notes.append("\(path): skipped, because they are no arrays: \(skips)") }
+  }
+}
