@@ -10,6 +10,11 @@ package struct SourceLocation: Hashable, Sendable {
   package init(_ file: StaticString, _ line: UInt) { text = "\(file):\(line)" }
   package init(_ text: String) { self.text = text }
 
+  #if canImport(Runtime)
+    /// What is loaded, read once: reading it walks memory that other threads may unmap meanwhile.
+    private static let images = ImageMap.capture()
+  #endif
+
   /// The innermost line on the stack that is none of dlc's own, from the debug information.
   ///
   /// For operators: Swift gives their implementations no way to ask for the line of the call. This
@@ -19,7 +24,9 @@ package struct SourceLocation: Hashable, Sendable {
   static func onStack(near: SourceLocation?) -> SourceLocation? {
     #if canImport(Runtime)
       let sources = "\(#filePath)".split(separator: "/").dropLast(2).joined(separator: "/") + "/"
-      guard let stack = try? Backtrace.capture(limit: 128).symbolicated() else { return near }
+      guard let stack = try? Backtrace.capture(limit: 128, images: images).symbolicated() else {
+        return near
+      }
       for frame in stack.frames {
         guard let place = frame.symbol?.sourceLocation, place.line > 0 else { continue }
         let isForeign = [sources, "<compiler-generated>", "/swift/stdlib/"].contains {
