@@ -147,56 +147,28 @@ extension KernelEmitter {
   }
 
   /// Lanes of the target's width. Values that the loop carries are combined in an order that only its
-  /// extent decides; `unroll` says how many independent chains of that order run side by side.
+  /// extent decides: in blocks of 64 vectors, each of four chains that take the vectors by turns.
+  /// `unroll` says how many vectors are worked on at a time, and changes nothing else.
   mutating func emitVector(_ loop: Loop, unroll: Int, width: Int) {
     precondition(vector == nil, "vector loops do not nest")
     let lanes = text.target.lanes * width
-    let (begin, end) = bounds(loop.extent)
     let isWhole = loop.extent.index == nil || loop.extent.blockCount == 1
     let fixed = isWhole ? loop.extent.total : nil
-    let start = loop.accumulators.map { initial($0, lanes) }
-    // Carried values: four chains to a block.
-    let step = lanes * (loop.accumulators.isEmpty ? unroll : 4)
-
-    var carried = start
-    var position = begin
-    if fixed.map({ $0 >= step }) ?? true {
-      if let fixed {
-        position = "\(fixed / step * step)"
-      } else {
-        let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
-        let rest = text.make("i64", 0, "urem i64 \(length), \(step)").name
-        position = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
-      }
-      if loop.accumulators.isEmpty {
-        _ = counted(from: begin, to: position, step: step) { e, i, _ in
-          for u in 0..<unroll {
-            let at = u == 0 ? i : e.text.make("i64", 0, "add nsw i64 \(i), \(u * lanes)").name
-            _ = e.emitVectors(loop, lanes, at: at, [])
-          }
-          return []
+    let block = Self.chains * SumOrder.group * lanes
+    var carried: [Operand] = []
+    if loop.accumulators.isEmpty {
+      let (position, end) = emitWhole(loop, step: lanes * unroll, fixed, []) { e, i, _ in
+        for u in 0..<unroll {
+          let at = u == 0 ? i : e.text.make("i64", 0, "add nsw i64 \(i), \(u * lanes)").name
+          _ = e.emitVectors(loop, lanes, at: at, [])
         }
-      } else {
-        carried = emitBlocks(loop, lanes, unroll: unroll, from: begin, to: position, start)
-      }
-    }
-    // The rest, one vector at a time under a mask.
-    if fixed.map({ $0 % step != 0 }) ?? true {
-      carried = counted(from: position, to: end, step: lanes, carried: carried) { e, i, phis in
-        let remaining = e.text.make("i64", 0, "sub nsw i64 \(end), \(i)").name
-        let count = e.text.make("i32", 0, "trunc i64 \(remaining) to i32")
-        let limit = e.text.splat(count, lanes)
-        let numbers = (0..<lanes).map { "i32 \($0)" }.joined(separator: ", ")
-        let mask = e.text.make("i1", lanes, "icmp slt <\(lanes) x i32> <\(numbers)>, \(limit.name)")
-        e.vector = VectorContext(
-          variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining)
-        e.variables[loop.variable] = i
-        let next = e.emitBody(loop, phis, lanes)
-        e.vector = nil
-        return zip(next, phis).map { new, old in
-          e.text.make(new.type, lanes, "select \(mask.text), \(new.text), \(old.text)")
-        }
-      }
+        return []
+      }.range
+      emitRest(loop, lanes, from: position, to: end, isEmpty: fixed.map { $0 % (lanes * unroll) == 0 })
+    } else if let fixed, fixed <= block {
+      carried = emitOneBlock(loop, lanes, unroll: unroll, fixed)
+    } else {
+      carried = emitBlocks(loop, lanes, unroll: unroll, fixed)
     }
     // Lanes are combined by a fixed tree.
     for (a, value) in zip(loop.accumulators, carried) {
@@ -213,6 +185,8 @@ extension KernelEmitter {
     }
   }
 
+  private static let chains = 4
+
   /// One whole vector of a vector loop.
   private mutating func emitVectors(
     _ loop: Loop, _ lanes: Int, at position: String, _ carried: [Operand]
@@ -224,66 +198,141 @@ extension KernelEmitter {
     return next
   }
 
-  /// Whole vectors: blocks of four chains, and groups of blocks.
-  private mutating func emitBlocks(
-    _ loop: Loop, _ lanes: Int, unroll: Int, from begin: String, to end: String, _ start: [Operand]
+  /// A vector of which only the lanes before `end` count.
+  private mutating func emitMasked(
+    _ loop: Loop, _ lanes: Int, at position: String, end: String, _ carried: [Operand]
   ) -> [Operand] {
-    let block = 4 * SumOrder.group * lanes
-    if loop.extent.size <= block {
-      return emitBlock(loop, lanes, unroll: unroll, from: begin, to: end, start)
-    }
-    return grouped(
-      loop, lanes, from: begin, to: end, step: block,
-      level: SumOrder.levels(loop.extent.size, chain: block), start
-    ) { e, begin, end, carried in
-      e.counted(from: begin, to: end, step: block, carried: carried) { e, i, phis in
-        let next = e.text.make("i64", 0, "add nsw i64 \(i), \(block)").name
-        let first = zip(loop.accumulators, phis).map { $0.isGrouped ? e.initial($0, lanes) : $1 }
-        let sums = e.emitBlock(
-          loop, lanes, unroll: unroll, from: i, to: e.smaller(next, end), first)
-        return e.combineGroups(loop, phis, sums)
-      }
+    let remaining = text.make("i64", 0, "sub nsw i64 \(end), \(position)").name
+    let count = text.make("i32", 0, "trunc i64 \(remaining) to i32")
+    let limit = text.splat(count, lanes)
+    let numbers = (0..<lanes).map { "i32 \($0)" }.joined(separator: ", ")
+    let mask = text.make("i1", lanes, "icmp slt <\(lanes) x i32> <\(numbers)>, \(limit.name)")
+    vector = VectorContext(
+      variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining)
+    variables[loop.variable] = position
+    let next = emitBody(loop, carried, lanes)
+    vector = nil
+    return zip(next, carried).map { new, old in
+      text.make(new.type, lanes, "select \(mask.text), \(new.text), \(old.text)")
     }
   }
 
-  /// A stretch of whole vectors as four chains of equal length, one behind the other in memory, whose
-  /// results are combined from the first to the last. `unroll` of them take a step at a time, in turns:
-  /// their order does not change.
-  private mutating func emitBlock(
-    _ loop: Loop, _ lanes: Int, unroll: Int, from begin: String, to end: String,
-    _ carried: [Operand]
-  ) -> [Operand] {
-    let (chains, count) = (4, loop.accumulators.count)
-    let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
-    let quarter = text.make("i64", 0, "lshr i64 \(length), 2").name
-    let start = loop.accumulators.map { initial($0, lanes) }
-    let all = [[Operand]](repeating: start, count: chains).flatMap { $0 }
-    let zero = Operand(name: "0", type: "i64", lanes: 0)
-    // The place in the first of the chains whose turn it is; their values stand first in the queue.
-    let results = counted(
-      from: "0", to: length, step: lanes * unroll, carried: [zero] + all
-    ) { e, _, phis in
-      var place = phis[0].name
-      var queue = Array(phis.dropFirst())
-      for _ in 0..<unroll {
-        let at = e.text.make("i64", 0, "add nsw i64 \(begin), \(place)").name
-        queue += e.emitVectors(loop, lanes, at: at, Array(queue[..<count]))
-        queue.removeFirst(count)
-        place = e.text.make("i64", 0, "add nsw i64 \(place), \(quarter)").name
-      }
-      let first = e.text.make("i64", 0, "sub nsw i64 \(place), \(length)").name
-      let next = e.text.make("i64", 0, "add nsw i64 \(first), \(lanes)").name
-      let isLast = e.text.make("i1", 0, "icmp sge i64 \(place), \(length)").name
-      let turn = e.text.make("i64", 0, "select i1 \(isLast), i64 \(next), i64 \(place)")
-      return [turn] + queue
+  /// The multiples of `step` that fit, and where they end.
+  private mutating func emitWhole(
+    _ loop: Loop, step: Int, _ fixed: Int?, _ carried: [Operand],
+    _ body: (inout KernelEmitter, String, [Operand]) -> [Operand]
+  ) -> (carried: [Operand], range: (position: String, end: String)) {
+    let (begin, end) = bounds(loop.extent)
+    if let fixed {
+      let limit = fixed / step * step
+      if limit == 0 { return (carried, (begin, end)) }
+      return (
+        counted(from: begin, to: "\(limit)", step: step, carried: carried, body),
+        ("\(limit)", end)
+      )
     }
-    var sums = carried
-    for chain in 0..<chains {
-      for (index, a) in loop.accumulators.enumerated() {
-        sums[index] = combine(a, sums[index], results[1 + chain * count + index])
+    let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
+    let rest = text.make("i64", 0, "urem i64 \(length), \(step)").name
+    let limit = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
+    return (counted(from: begin, to: limit, step: step, carried: carried, body), (limit, end))
+  }
+
+  /// What is left, one vector at a time.
+  @discardableResult
+  private mutating func emitRest(
+    _ loop: Loop, _ lanes: Int, from position: String, to end: String, isEmpty: Bool?,
+    _ carried: [Operand] = []
+  ) -> [Operand] {
+    if isEmpty == true { return carried }
+    return counted(from: position, to: end, step: lanes, carried: carried) { e, i, phis in
+      e.emitMasked(loop, lanes, at: i, end: end, phis)
+    }
+  }
+
+  /// A few vectors, by turns, of the chains in a queue; the first in it is next.
+  private mutating func emitTurns(
+    _ loop: Loop, _ lanes: Int, unroll: Int, at position: String, _ queue: [Operand]
+  ) -> [Operand] {
+    let count = loop.accumulators.count
+    var queue = queue
+    for u in 0..<unroll {
+      let at = u == 0 ? position : text.make("i64", 0, "add nsw i64 \(position), \(u * lanes)").name
+      queue += emitVectors(loop, lanes, at: at, Array(queue[..<count]))
+      queue.removeFirst(count)
+    }
+    return queue
+  }
+
+  private func queue(_ loop: Loop, _ lanes: Int) -> [Operand] {
+    (0..<Self.chains).flatMap { _ in loop.accumulators.map { initial($0, lanes) } }
+  }
+
+  /// All of a loop that is no longer than a block, the part of a vector at its end too.
+  private mutating func emitOneBlock(_ loop: Loop, _ lanes: Int, unroll: Int, _ extent: Int)
+    -> [Operand]
+  {
+    let count = loop.accumulators.count
+    let vectors = (extent + lanes - 1) / lanes
+    if vectors == 0 { return loop.accumulators.map { initial($0, lanes) } }
+    let (whole, range) = emitWhole(loop, step: lanes * unroll, extent, queue(loop, lanes)) {
+      $0.emitTurns(loop, lanes, unroll: unroll, at: $1, $2)
+    }
+    var turns = whole
+    if extent % (lanes * unroll) != 0 {
+      turns = counted(from: range.position, to: range.end, step: lanes, carried: whole) {
+        e, i, phis in
+        Array(phis[count...]) + e.emitMasked(loop, lanes, at: i, end: range.end, Array(phis[..<count]))
       }
+    }
+    // The queue has turned once for each vector.
+    func chain(_ number: Int) -> [Operand] {
+      let place = (number + Self.chains * vectors - vectors) % Self.chains
+      return Array(turns[place * count..<(place + 1) * count])
+    }
+    var sums = chain(0)
+    for number in 1..<Self.chains where number < vectors {
+      sums = zip(loop.accumulators, zip(sums, chain(number))).map { combine($0, $1.0, $1.1) }
     }
     return sums
+  }
+
+  /// Blocks of whole vectors, groups of blocks, and the vectors that are left, fewer than there are
+  /// chains.
+  private mutating func emitBlocks(_ loop: Loop, _ lanes: Int, unroll: Int, _ fixed: Int?)
+    -> [Operand]
+  {
+    let (count, step) = (loop.accumulators.count, lanes * Self.chains)
+    let block = step * SumOrder.group
+    let (begin, end) = bounds(loop.extent)
+    let position: String
+    if let fixed {
+      position = "\(fixed / step * step)"
+    } else {
+      let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
+      let rest = text.make("i64", 0, "urem i64 \(length), \(step)").name
+      position = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
+    }
+    let carried = grouped(
+      loop, lanes, from: begin, to: position, step: block,
+      level: SumOrder.levels(loop.extent.size, chain: block),
+      loop.accumulators.map { initial($0, lanes) }
+    ) { e, begin, end, carried in
+      e.counted(from: begin, to: end, step: block, carried: carried) { e, i, phis in
+        let next = e.text.make("i64", 0, "add nsw i64 \(i), \(block)").name
+        let chains = e.counted(
+          from: i, to: e.smaller(next, end), step: lanes * unroll, carried: e.queue(loop, lanes)
+        ) { $0.emitTurns(loop, lanes, unroll: unroll, at: $1, $2) }
+        var sums = Array(chains[..<count])
+        for number in 1..<Self.chains {
+          for (index, a) in loop.accumulators.enumerated() {
+            sums[index] = e.combine(a, sums[index], chains[number * count + index])
+          }
+        }
+        return zip(loop.accumulators, zip(phis, sums)).map { e.combine($0, $1.0, $1.1) }
+      }
+    }
+    return emitRest(
+      loop, lanes, from: position, to: end, isEmpty: fixed.map { $0 % step == 0 }, carried)
   }
 }
 
