@@ -23,10 +23,10 @@ struct RegionEvaluator {
   /// The price of one element of the innermost loop.
   private(set) var cost = 0
   private(set) var usesRandomBits = false
-  /// The longest product that is computed inside, and whether its parts may run side by side, since no
-  /// loop over elements runs in lanes.
+  /// The longest product that is computed inside, and in how many registers its parts may run side by
+  /// side, when no loop over elements runs in lanes.
   private(set) var productDepth = 0
-  var spreadsDepth = false
+  var spreadWidth: Int?
   /// The sums of more parts than this are not kept.
   private static let spreadLimit = 1 << 17
   /// The scope in which each scalar is defined.
@@ -397,7 +397,7 @@ struct RegionEvaluator {
         return e.define(.apply(.binary(.add), type, [sum, value]), in: e.scopes.count - 1)
       }
     }
-    if !spreadsDepth || count > Self.spreadLimit {
+    guard let spreadWidth, count <= Self.spreadLimit else {
       return loop(number, nil, type, initial: .float(-0.0), combiner: .sum) { e, sum in
         let value = part(&e, extent)
         return e.define(.apply(.binary(.add), type, [sum, value]), in: e.scopes.count - 1)
@@ -415,7 +415,7 @@ struct RegionEvaluator {
       }
       e.append(.store(sums, IndexExpression(lane), sum, type))
     }
-    append(.loop(Loop(lane, mode: .vector(unroll: 1, width: 2), body: body)))
+    append(.loop(Loop(lane, mode: .vector(unroll: 1, width: spreadWidth), body: body)))
     if whole < count {
       let inner = variable(depth - whole * size)
       let sum = loop(inner, nil, type, initial: .float(0), combiner: nil) { e, sum in

@@ -99,7 +99,7 @@ struct RowLowering {
     let vectorGroup: Int?
     if reduced.isEmpty {
       // The last loop runs in vectors, but for a few elements of long products: each of those does inside.
-      evaluator.spreadsDepth = spreads
+      if spreads { evaluator.spreadWidth = max(1, 16 / target.lanes) }
       vectorGroup = spreads ? nil : kept.last
       body = pureMap(coordinate, kept.map { variables[$0] })
     } else {
@@ -306,13 +306,13 @@ struct RowLowering {
       let isVector = hasVectorLoop && position == kept.count - 1
       let unroll = isVector && axes.isEmpty ? Lowering.unroll(cost: evaluator.cost) : 1
       // Sums down columns take several registers of columns along, as whole cache lines. So do products,
-      // and where the columns stand apart in memory, two registers hide the latency of the sum.
+      // and where the columns stand apart in memory, 16 of them are as many streams as are followed.
       let wanted: Int
       if axes.isEmpty {
         let isAlong = evaluator.accesses.allSatisfy {
           $0.stride(of: variable).map { $0 == 0 || $0 == 1 } ?? false
         }
-        wanted = evaluator.productDepth < 16 ? 1 : isAlong ? 8 : 2
+        wanted = evaluator.productDepth < 16 ? 1 : isAlong ? 8 : max(1, 16 / target.lanes)
       } else {
         wanted = evaluator.cost <= 6 ? 8 : evaluator.cost <= 14 ? 4 : 1
       }
