@@ -119,20 +119,28 @@ final class Executor: @unchecked Sendable {
     self.steps = steps
     self.range = range
     self.scratch = scratch
-    for helper in 0..<wanted {
-      if change(helper, from: Helper.idle, to: Helper.assigned)
-        || change(helper, from: Helper.cancelled, to: Helper.assigned)
-      {
-        continue
-      }
-      // Neither here nor queued: Dispatch is asked for a thread.
-      counter(helpers, helper).pointee.store(Helper.assigned, ordering: .sequentiallyConsistent)
-      DispatchQueue.global(qos: .userInitiated).async { self.help(helper) }
-    }
+    for helper in 0..<wanted { assign(helper) }
     work(steps, range, leads: true, scratch[0])
     for helper in 0..<wanted where !change(helper, from: Helper.assigned, to: Helper.cancelled) {
       let state = counter(helpers, helper)
       wait { state.pointee.load(ordering: .sequentiallyConsistent) != Helper.running }
+    }
+  }
+
+  /// Wants a helper in the present run. There is one stay of each helper at most: Dispatch is asked for
+  /// another only by who ends its absence. A helper changes its own state meanwhile (from cancelled to
+  /// idle, from idle to absent), so that each state is tried until one of them still holds.
+  private func assign(_ helper: Int) {
+    while true {
+      if change(helper, from: Helper.idle, to: Helper.assigned)
+        || change(helper, from: Helper.cancelled, to: Helper.assigned)
+      {
+        return
+      }
+      if change(helper, from: Helper.absent, to: Helper.assigned) {
+        DispatchQueue.global(qos: .userInitiated).async { self.help(helper) }
+        return
+      }
     }
   }
 

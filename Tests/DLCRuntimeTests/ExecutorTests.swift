@@ -1,7 +1,11 @@
 import DLCProgram
-import DLCRuntime
 import DLCTensor
+import Dispatch
+import Foundation
+import Synchronization
 import Testing
+
+@testable import DLCRuntime
 
 /// The runtime without compiler and without LLVM: programs of a few machine instructions.
 @Suite struct ExecutorTests {
@@ -86,6 +90,42 @@ import Testing
         #expect(Array(result.value.integers.prefix(count)) == (0..<Int64(count)).map { $0 })
       }
     }
+  }
+
+  /// However a run's start meets the end of a helper's stay, the helper goes back to Dispatch after it:
+  /// an executor that nobody uses is freed. (One that spins for ever holds it, and a core.)
+  @Test func helpersLeave() throws {
+    let code = try Self.mark.withUnsafeBytes { try CodeMemory($0) }
+    // More workers than processors: helpers come late, into the end of a run or the start of the next.
+    let last = Mutex<[WeakExecutor]>([])
+    DispatchQueue.concurrentPerform(iterations: 4) { index in
+      let executor = Executor(stepCount: 1, workers: 4)
+      last.withLock { $0.append(WeakExecutor(executor)) }
+      let marks = UnsafeMutablePointer<Int32>.allocate(capacity: 8)
+      let arguments = UnsafeMutablePointer<UnsafeMutableRawPointer?>.allocate(capacity: 1)
+      defer {
+        marks.deallocate()
+        arguments.deallocate()
+      }
+      arguments.pointee = UnsafeMutableRawPointer(marks)
+      let step = BoundStep(code: code.base!, arguments: arguments, tileCount: 8, dependencies: [])
+      for run in 0..<20_000 {
+        executor.run([step], 0..<1, scratch: [nil, nil, nil, nil])
+        var state = UInt32(truncatingIfNeeded: run &* 40503)
+        for _ in 0..<((run &* 37 &+ index) % 300) { state = state &* 1_664_525 &+ 1_013_904_223 }
+        marks[0] = Int32(bitPattern: state)
+      }
+    }
+    let patience = DispatchTime.now() + .seconds(20)
+    func remain() -> Int { last.withLock { $0.count { $0.executor != nil } } }
+    while remain() > 0, DispatchTime.now() < patience { Thread.sleep(forTimeInterval: 0.001) }
+    #expect(remain() == 0, "helpers of an executor did not leave")
+    withExtendedLifetime(code) {}
+  }
+
+  struct WeakExecutor: Sendable {
+    weak let executor: Executor?
+    init(_ executor: Executor) { self.executor = executor }
   }
 
   @Test func runsInFlightTogether() async throws {
