@@ -27,7 +27,7 @@ struct Root: ParsableCommand {
       var command = try Root.parseAsRoot(arguments)
       try command.run()
     } catch let error as DLCError {
-      fail(error, error.code == .usage ? 64 : error.code == .check ? 2 : 1, asJSON: asJSON)
+      fail(error.uncalled, error.code == .usage ? 64 : error.code == .check ? 2 : 1, asJSON: asJSON)
     } catch let code as ExitCode {
       // The command has said why.
       exit(code.rawValue)

@@ -20,11 +20,16 @@ public struct Compiler: Sendable {
   /// - Throws: `.graph`, `.type` or `.dimension` for what is wrong with the model, `.code` when no
   ///   code can be made (libLLVM is missing).
   public func compile(
-    _ module: Module, function name: String? = nil, dimensions: [String: Int] = [:]
+    _ module: Module, function name: String? = nil, dimensions: [String: Int] = [:],
+    file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError)
     -> Executable
   {
-    try build(module, function: name, dimensions: dimensions).executable
+    do throws(DLCError) {
+      return try build(module, function: name, dimensions: dimensions).executable
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   /// Compiles and keeps what the command line reports about it.

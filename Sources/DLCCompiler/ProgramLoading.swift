@@ -46,8 +46,14 @@ extension Executable {
   /// Maps a compiled program. No compiler is loaded.
   /// - Throws: `.file` or `.format` when the file is missing or damaged, `.code` when this machine
   ///   lacks an instruction set that the code uses.
-  public convenience init(contentsOf path: String) throws(DLCError) {
-    try self.init(try ProgramFile.read(path))
+  public convenience init(
+    contentsOf path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      try self.init(try ProgramFile.read(path))
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   package convenience init(_ contents: ProgramFile.Contents) throws(DLCError) {
@@ -83,58 +89,70 @@ extension Executable {
   }
 
   /// Gives every state tensor without a value the one that its initialiser makes from the seed.
-  public func initializeState(seed: UInt64) throws(DLCError) {
-    var values: [String: Tensor] = [:]
-    let missing = Set(missingState)
-    let types = states.filter { missing.contains($0.name) }
-    try AvailableMemory.require(
-      types.reduce(0) { $0 + $1.type.byteCount },
-      for: "state; the largest values are "
-        + types.sorted { $0.type.byteCount > $1.type.byteCount }.prefix(3)
-        .map { "'\($0.name)' \($0.type)" }.joined(separator: ", "))
-    for name in missing {
-      let port = program.states.first { $0.name == name }!
-      let initializer = try Initializer(
-        name: port.initializer, arguments: port.initializerArguments)
-      values[name] = initializer.value(
-        TensorType(port.type, sizes: port.shape), name: name, seed: seed)
+  public func initializeState(
+    seed: UInt64, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      var values: [String: Tensor] = [:]
+      let missing = Set(missingState)
+      let types = states.filter { missing.contains($0.name) }
+      try AvailableMemory.require(
+        types.reduce(0) { $0 + $1.type.byteCount },
+        for: "state; the largest values are "
+          + types.sorted { $0.type.byteCount > $1.type.byteCount }.prefix(3)
+          .map { "'\($0.name)' \($0.type)" }.joined(separator: ", "))
+      for name in missing {
+        let port = program.states.first { $0.name == name }!
+        let initializer = try Initializer(
+          name: port.initializer, arguments: port.initializerArguments)
+        values[name] = initializer.value(
+          TensorType(port.type, sizes: port.shape), name: name, seed: seed)
+      }
+      try setState(values)
+    } catch {
+      throw error.called(file, line)
     }
-    try setState(values)
   }
 }
 
 extension Compiler {
   /// Loads the program of a function from the cache, or compiles it and puts it there.
   public func load(
-    _ module: Module, function name: String?, dimensions: [String: Int], cache: CompileCache?
+    _ module: Module, function name: String?, dimensions: [String: Int], cache: CompileCache?,
+    file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) -> (executable: Executable, isCached: Bool) {
-    guard let cache else {
-      return (try compile(module, function: name, dimensions: dimensions), false)
+    do throws(DLCError) {
+      guard let cache else {
+        return (try compile(module, function: name, dimensions: dimensions), false)
+      }
+      let function = try module.selectFunction(name)
+      let sizes = try module.bind(explicit: dimensions)
+      var bare = module.withoutValues
+      bare.keep(function)
+      let key = [
+        "program 3", ModuleFile.producer, CompileCache.buildIdentity, Executable.machineFeatures,
+        options.key,
+        sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
+          separator: ","), Digest.hex(ModuleFile.encode(bare)),
+      ].joined(separator: "\n")
+      if let contents = cache.program(key), let executable = try? Executable(contents) {
+        try executable.setState(module.storedValues(contents.program.states))
+        return (executable, true)
+      }
+      var compiler = self
+      compiler.options.objectStore = cache.objectStore
+      let build = try compiler.build(module, function: name, dimensions: dimensions)
+      var program = build.program
+      program.key = key
+      cache.save(key, "dlc") { (path) throws(DLCError) in
+        try ProgramFile.write(
+          program, constants: build.constants, prepared: nil, code: build.code, states: [:],
+          module: [], to: path, isPrivate: true)
+      }
+      return (build.executable, false)
+    } catch {
+      throw error.called(file, line)
     }
-    let function = try module.selectFunction(name)
-    let sizes = try module.bind(explicit: dimensions)
-    var bare = module.withoutValues
-    bare.keep(function)
-    let key = [
-      "program 3", ModuleFile.producer, CompileCache.buildIdentity, Executable.machineFeatures,
-      options.key, sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
-        separator: ","), Digest.hex(ModuleFile.encode(bare)),
-    ].joined(separator: "\n")
-    if let contents = cache.program(key), let executable = try? Executable(contents) {
-      try executable.setState(module.storedValues(contents.program.states))
-      return (executable, true)
-    }
-    var compiler = self
-    compiler.options.objectStore = cache.objectStore
-    let build = try compiler.build(module, function: name, dimensions: dimensions)
-    var program = build.program
-    program.key = key
-    cache.save(key, "dlc") { (path) throws(DLCError) in
-      try ProgramFile.write(
-        program, constants: build.constants, prepared: nil, code: build.code, states: [:],
-        module: [], to: path, isPrivate: true)
-    }
-    return (build.executable, false)
   }
 }
 

@@ -18,30 +18,36 @@ public enum ModuleFile {
   ///
   /// The file of values is `NAME.safetensors`, or `NAME.DIGEST.safetensors` where that name is taken by
   /// other values. What cannot have a file beside it (`-`, a device, a pipe) holds all values itself.
-  public static func write(_ module: Module, to path: String) throws(DLCError) {
-    guard let target = try OutputFile.replaceable(path) else {
-      try OutputFile.write(encode(module), to: path)
-      return
-    }
-    let large = module.states.filter { ($0.value?.byteCount ?? 0) > inlineLimit }
-      .map { (name: $0.name, value: $0.value!) }
-    let (directory, file) = split(target)
-    let stem = file.hasSuffix(".pb") ? String(file.dropLast(3)) : file
-    let old = weightsName(of: target)
-    var weights = ""
-    if !large.isEmpty {
-      let digest = Digest()
-      Safetensors.encode(large) { digest.update($0) }
-      let name = digest.hex
-      weights = stem + ".safetensors"
-      if let present = try? MappedFile(directory + weights), Digest.hex(present.bytes) != name {
-        weights = "\(stem).\(name.prefix(16)).safetensors"
+  public static func write(
+    _ module: Module, to path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      guard let target = try OutputFile.replaceable(path) else {
+        try OutputFile.write(encode(module), to: path)
+        return
       }
-      try Safetensors.write(large, to: directory + weights)
-    }
-    try OutputFile.write(encode(module, weights: weights), to: target)
-    if let old, old != weights, old.hasPrefix(stem + "."), old.hasSuffix(".safetensors") {
-      try OutputFile.remove(directory + old)
+      let large = module.states.filter { ($0.value?.byteCount ?? 0) > inlineLimit }
+        .map { (name: $0.name, value: $0.value!) }
+      let (directory, file) = split(target)
+      let stem = file.hasSuffix(".pb") ? String(file.dropLast(3)) : file
+      let old = weightsName(of: target)
+      var weights = ""
+      if !large.isEmpty {
+        let digest = Digest()
+        Safetensors.encode(large) { digest.update($0) }
+        let name = digest.hex
+        weights = stem + ".safetensors"
+        if let present = try? MappedFile(directory + weights), Digest.hex(present.bytes) != name {
+          weights = "\(stem).\(name.prefix(16)).safetensors"
+        }
+        try Safetensors.write(large, to: directory + weights)
+      }
+      try OutputFile.write(encode(module, weights: weights), to: target)
+      if let old, old != weights, old.hasPrefix(stem + "."), old.hasSuffix(".safetensors") {
+        try OutputFile.remove(directory + old)
+      }
+    } catch {
+      throw error.called(file, line)
     }
   }
 
@@ -231,9 +237,15 @@ public enum ModuleFile {
 
   /// Reads and verifies a model file and the weights that it names.
   /// - Throws: `.file`, `.format`, `.unsupported` or `.graph`, with what is wrong and where.
-  public static func read(_ path: String) throws(DLCError) -> Module {
-    let file = try MappedFile(path)
-    return try decode(file.bytes, path: path)
+  public static func read(
+    _ path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> Module {
+    do throws(DLCError) {
+      let file = try MappedFile(path)
+      return try decode(file.bytes, path: path)
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   package static func decode(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError)
@@ -473,10 +485,26 @@ public enum ModuleFile {
 
 extension Module {
   /// Saves the module as a model file.
-  public func save(_ path: String) throws(DLCError) { try ModuleFile.write(self, to: path) }
+  public func save(
+    _ path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      try ModuleFile.write(self, to: path)
+    } catch {
+      throw error.called(file, line)
+    }
+  }
 
   /// Reads a model file.
-  public init(contentsOf path: String) throws(DLCError) { self = try ModuleFile.read(path) }
+  public init(
+    contentsOf path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      self = try ModuleFile.read(path)
+    } catch {
+      throw error.called(file, line)
+    }
+  }
 }
 
 /// Walks length-delimited fields of the protobuf wire format without allocating.

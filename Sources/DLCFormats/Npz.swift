@@ -6,17 +6,29 @@ public enum Npz {
   /// Reads every array of an archive, by name; folders, texts and arrays of texts in it are left out.
   /// - Throws: `.file` when it cannot be read, `.format` when it is damaged or hostile, `.memory` when
   ///   there is not enough for an array.
-  public static func read(_ path: String) throws(DLCError) -> [(name: String, value: Tensor)] {
-    try contents(path).arrays
+  public static func read(
+    _ path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> [(name: String, value: Tensor)] {
+    do throws(DLCError) {
+      return try contents(path).arrays
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   /// Reads every array of an archive, and says what in it is none, and why.
   /// - Throws: as `read`.
-  public static func contents(_ path: String) throws(DLCError) -> (
+  public static func contents(
+    _ path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> (
     arrays: [(name: String, value: Tensor)], skipped: [(name: String, reason: String)]
   ) {
-    let file = try MappedFile(path)
-    return try contents(file.bytes, path: path)
+    do throws(DLCError) {
+      let file = try MappedFile(path)
+      return try contents(file.bytes, path: path)
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   package static func contents(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) -> (
@@ -185,13 +197,20 @@ public enum Npz {
   /// as a whole; `-` is standard output. bfloat16, which NumPy has not, is written as float32, which
   /// holds it exactly.
   /// - Throws: `.unsupported` for names that a zip file cannot hold, `.file` when it cannot be written.
-  public static func write(_ arrays: [(name: String, value: Tensor)], to path: String)
+  public static func write(
+    _ arrays: [(name: String, value: Tensor)], to path: String, file: StaticString = #fileID,
+    line: UInt = #line
+  )
     throws(DLCError)
   {
-    for entry in arrays { try entry.value.check() }
-    let file = try OutputFile(path)
-    try encode(arrays) { (part) throws(DLCError) in try file.write(part) }
-    try file.commit()
+    do throws(DLCError) {
+      try checkWritable(arrays)
+      let file = try OutputFile(path)
+      try encode(arrays) { (part) throws(DLCError) in try file.write(part) }
+      try file.commit()
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   package static func encode(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) -> [UInt8]

@@ -14,9 +14,15 @@ public enum Safetensors {
   /// - Throws: `.file` when it cannot be read, `.format` unless the header is sound in full: known
   ///   types, names that occur once, whole sizes that match the offsets, no overlap, no hole. `.memory`
   ///   when there is not enough for a tensor that has to be copied.
-  public static func read(_ path: String) throws(DLCError) -> [(name: String, value: Tensor)] {
-    let file = try MappedFile(path)
-    return try read(file.bytes, path: path, owner: file)
+  public static func read(
+    _ path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> [(name: String, value: Tensor)] {
+    do throws(DLCError) {
+      let file = try MappedFile(path)
+      return try read(file.bytes, path: path, owner: file)
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   package static func read(_ bytes: UnsafeRawBufferPointer, path: String, owner: AnyObject)
@@ -82,14 +88,21 @@ public enum Safetensors {
 
   /// Writes tensors, aligned for mapping; the same tensors give the same bytes. A regular file is
   /// replaced as a whole; `-` is standard output.
-  /// - Throws: `.file` when it cannot be written.
-  public static func write(_ tensors: [(name: String, value: Tensor)], to path: String)
+  /// - Throws: `.file` when it cannot be written, `.format` when a name occurs twice.
+  public static func write(
+    _ tensors: [(name: String, value: Tensor)], to path: String, file: StaticString = #fileID,
+    line: UInt = #line
+  )
     throws(DLCError)
   {
-    for entry in tensors { try entry.value.check() }
-    let file = try OutputFile(path)
-    try encode(tensors) { (part) throws(DLCError) in try file.write(part) }
-    try file.commit()
+    do throws(DLCError) {
+      try checkWritable(tensors)
+      let file = try OutputFile(path)
+      try encode(tensors) { (part) throws(DLCError) in try file.write(part) }
+      try file.commit()
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   package static func encode(_ tensors: [(name: String, value: Tensor)]) -> [UInt8] {
@@ -124,6 +137,17 @@ public enum Safetensors {
     try head.withUnsafeBytesTyped { (bytes) throws(Failure) in try write(bytes) }
     for (_, value) in ordered {
       try value.withUnsafeBytes { (bytes) throws(Failure) in try write(bytes) }
+    }
+  }
+}
+
+/// What no archive can hold: a name twice, or an array that could not be made.
+func checkWritable(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) {
+  var names: Set<String> = []
+  for (name, value) in arrays {
+    try value.check()
+    guard names.insert(name).inserted else {
+      throw DLCError(.format, "there are two arrays of the name '\(name.prefix(64))'")
     }
   }
 }

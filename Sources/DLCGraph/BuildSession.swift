@@ -4,7 +4,13 @@ import DLCTensor
 final class BuildSession {
   /// Every mistake that does not follow from another.
   private(set) var failures: [DLCError] = []
-  var states: [State]
+  private(set) var states: [State]
+  private var statePositions: [String: Int]
+  /// The arguments of the function by name, and the names of its outputs and updates: the lists are in
+  /// the graph, and would be searched from the front.
+  var arguments: [String: Int] = [:]
+  var outputs: Set<String> = []
+  var updates: Set<String> = []
   /// The declared dimensions; nil when any name will do.
   let dimensions: Set<String>?
   /// The builders of the regions that are open, outermost first.
@@ -31,10 +37,24 @@ final class BuildSession {
   /// Whether the function is to be trained.
   let isTraining: Bool
 
-  init(states: [State], dimensions: Set<String>?, isTraining: Bool) {
+  /// - Parameter graph: what the function has already.
+  init(_ graph: Graph, states: [State], dimensions: Set<String>?, isTraining: Bool) {
     self.isTraining = isTraining
     self.states = states
     self.dimensions = dimensions
+    statePositions = Dictionary(
+      states.indices.map { (states[$0].name, $0) }, uniquingKeysWith: { first, _ in first })
+    for index in graph.arguments.indices { arguments[graph.arguments[index].name] = index }
+    outputs = Set(graph.results.map(\.name))
+    updates = Set(graph.updates.map(\.name))
+  }
+
+  /// The state of that name.
+  func state(_ name: String) -> State? { statePositions[name].map { states[$0] } }
+
+  func add(_ state: State) {
+    statePositions[state.name] = states.count
+    states.append(state)
   }
 
   /// Runs `body` as part of the outermost call under way, or of this one when there is none.

@@ -41,7 +41,8 @@ public final class FunctionBuilder: @unchecked Sendable {
   package init(
     states: [State] = [], dimensions: Set<String>? = nil, isTraining: Bool = true
   ) {
-    session = BuildSession(states: states, dimensions: dimensions, isTraining: isTraining)
+    session = BuildSession(
+      graph, states: states, dimensions: dimensions, isTraining: isTraining)
     parent = nil
   }
 
@@ -53,7 +54,7 @@ public final class FunctionBuilder: @unchecked Sendable {
   /// Continues an existing graph (autodiff and passes that add nodes).
   package init(extending graph: Graph, states: [State] = []) {
     self.graph = graph
-    session = BuildSession(states: states, dimensions: nil, isTraining: true)
+    session = BuildSession(graph, states: states, dimensions: nil, isTraining: true)
     parent = nil
   }
 
@@ -228,7 +229,8 @@ public final class FunctionBuilder: @unchecked Sendable {
   /// - Throws: when they depend on one another around the open region, where this derivative does not
   ///   see it.
   package func inside(_ values: [Value], targets: [Value]) throws(DLCError) -> [Value] {
-    for value in values where value.builder !== self && !targets.contains(where: { $0.id == value.id }) {
+    for value in values
+    where value.builder !== self && !targets.contains(where: { $0.id == value.id }) {
       throw DLCError(
         .graph, "a value from around a loop or branch is differentiated inside of it",
         remedy: "take its derivative outside")
@@ -379,7 +381,9 @@ public final class FunctionBuilder: @unchecked Sendable {
     _ body: (FunctionBuilder, [Value]) -> [Value]
   ) -> (graph: Graph?, captured: [Value], count: Int) {
     let inner = FunctionBuilder(inside: current)
-    guard !session.isFinished else { return (nil, [], body(inner, inputs.map { _ in poison }).count) }
+    guard !session.isFinished else {
+      return (nil, [], body(inner, inputs.map { _ in poison }).count)
+    }
     session.regions.append(inner)
     defer { session.regions.removeLast() }
     let arguments = inputs.enumerated().map { number, type in
@@ -430,7 +434,7 @@ public final class FunctionBuilder: @unchecked Sendable {
     let what = argument.kind == .input ? "input" : "state"
     guard !argument.name.isEmpty else { throw DLCError(.graph, "an \(what) has no name") }
     let root = root
-    if let known = root.graph.arguments.first(where: { $0.name == argument.name }) {
+    if let known = session.arguments[argument.name].map({ root.graph.arguments[$0] }) {
       throw DLCError(
         .graph,
         known.kind == argument.kind
@@ -439,6 +443,7 @@ public final class FunctionBuilder: @unchecked Sendable {
     }
     guard try areSound(argument.type.shape) else { return poison }
     try argument.type.validate()
+    session.arguments[argument.name] = root.graph.arguments.count
     return root.value(root.graph.addArgument(argument))
   }
 
@@ -467,19 +472,19 @@ public final class FunctionBuilder: @unchecked Sendable {
   private func state(_ state: State, _ file: StaticString, _ line: UInt) -> Value {
     enter(file, line, []) { _ throws(DLCError) in
       guard try areSound(state.type.shape) else { return poison }
-      let known = session.states.first { $0.name == state.name }
+      let known = session.state(state.name)
       if let known, known.type != state.type {
         throw DLCError(
           .graph, "state '\(state.name)' is \(known.type) elsewhere, not \(state.type)")
       }
       let root = root
-      if let position = root.graph.arguments.firstIndex(where: {
-        $0.kind == .state && $0.name == state.name
-      }) {
+      if let position = session.arguments[state.name],
+        root.graph.arguments[position].kind == .state
+      {
         return root.value(root.graph.argumentValues[position])
       }
       let value = try declare(Argument(.state, state.name, state.type))
-      if known == nil { session.states.append(state) }
+      if known == nil { session.add(state) }
       return value
     }
   }
@@ -495,7 +500,7 @@ public final class FunctionBuilder: @unchecked Sendable {
           remedy: "let the closure return it")
       }
       guard !name.isEmpty else { throw DLCError(.graph, "an output has no name") }
-      guard !g.graph.results.contains(where: { $0.name == name }) else {
+      guard session.outputs.insert(name).inserted else {
         throw DLCError(.graph, "two outputs are named '\(name)'")
       }
       g.graph.results.append(NamedValue(name, value.id))
@@ -512,7 +517,7 @@ public final class FunctionBuilder: @unchecked Sendable {
           .graph, "state '\(name)' is updated inside a loop or branch",
           remedy: "let the closure return the new value")
       }
-      guard let state = states.first(where: { $0.name == name }) else {
+      guard let state = session.state(name) else {
         throw DLCError(
           .graph, "there is no state '\(name)' to update",
           remedy: Spelling.remedy(for: name, among: states.map(\.name)))
@@ -520,7 +525,7 @@ public final class FunctionBuilder: @unchecked Sendable {
       guard state.type == value.type else {
         throw DLCError(.graph, "state '\(name)' is \(state.type), its update is \(value.type)")
       }
-      guard !g.graph.updates.contains(where: { $0.name == name }) else {
+      guard session.updates.insert(name).inserted else {
         throw DLCError(.graph, "state '\(name)' is updated twice")
       }
       g.graph.updates.append(NamedValue(name, value.id))

@@ -102,69 +102,82 @@ public struct Module: Hashable, Sendable {
 
   /// Stores a value for a state tensor.
   /// - Throws: `.binding` when there is no such state, or the value's type does not fit it.
-  public mutating func setValue(_ value: Tensor, of name: String) throws(DLCError) {
-    guard let index = states.firstIndex(where: { $0.name == name }) else {
-      throw DLCError(
-        .binding, "module '\(self.name)' has no state '\(name)'",
-        remedy: Spelling.remedy(for: name, among: states.map(\.name)))
+  public mutating func setValue(
+    _ value: Tensor, of name: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      guard let index = states.firstIndex(where: { $0.name == name }) else {
+        throw DLCError(
+          .binding, "module '\(self.name)' has no state '\(name)'",
+          remedy: Spelling.remedy(for: name, among: states.map(\.name)))
+      }
+      try value.check()
+      let type = states[index].type
+      guard type.dataType == value.dataType, type.rank == value.shape.count else {
+        throw DLCError(.binding, "state '\(name)' is \(type), the value is \(value.type)")
+      }
+      states[index].value = value
+    } catch {
+      throw error.called(file, line)
     }
-    try value.check()
-    let type = states[index].type
-    guard type.dataType == value.dataType, type.rank == value.shape.count else {
-      throw DLCError(.binding, "state '\(name)' is \(type), the value is \(value.type)")
-    }
-    states[index].value = value
   }
 
   /// Sizes for every named dimension: from `explicit`, else from the shapes of the given arrays,
   /// else the module's defaults.
   /// - Throws: `.binding` when two arrays ask for different sizes or a shape does not fit.
   public func bind(
-    explicit: [String: Int] = [:], arrays: [(name: String, declared: TensorType, shape: [Int])] = []
+    explicit: [String: Int] = [:],
+    arrays: [(name: String, declared: TensorType, shape: [Int])] = [],
+    file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) -> [String: Int] {
-    var sizes = explicit
-    let declared = Set(dimensions.map(\.name))
-    for (name, size) in explicit {
-      guard declared.contains(name) else {
-        throw DLCError(
-          .binding, "module '\(self.name)' has no dimension '\(name)'",
-          remedy: Spelling.remedy(for: name, among: dimensions.map(\.name)))
-      }
-      guard size >= 0, size <= TensorType.maximumElementCount else {
-        throw DLCError(.binding, "dimension '\(name)' cannot be \(size)")
-      }
-    }
-    var source: [String: String] = [:]
-    for array in arrays {
-      guard array.shape.count == array.declared.rank, array.shape.allSatisfy({ $0 >= 0 }) else {
-        throw DLCError(
-          .binding, "array '\(array.name)' has shape \(array.shape), '\(array.declared)' is wanted")
-      }
-      for (dimension, size) in zip(array.declared.shape, array.shape) {
-        guard let name = dimension.name else { continue }
-        if let known = sizes[name], known != size {
-          let origin = source[name].map { "array '\($0)'" } ?? "the sizes given"
+    do throws(DLCError) {
+      var sizes = explicit
+      let declared = Set(dimensions.map(\.name))
+      for (name, size) in explicit {
+        guard declared.contains(name) else {
           throw DLCError(
-            .binding,
-            "dimension '\(name)' is \(known) by \(origin) but \(size) by array '\(array.name)'")
+            .binding, "module '\(self.name)' has no dimension '\(name)'",
+            remedy: Spelling.remedy(for: name, among: dimensions.map(\.name)))
         }
-        sizes[name] = size
-        source[name] = array.name
-      }
-    }
-    for (name, size) in dimensions where sizes[name] == nil { sizes[name] = size }
-    for array in arrays {
-      for (dimension, size) in zip(array.declared.shape, array.shape) {
-        let wanted = try dimension.evaluate(sizes)
-        guard wanted == size else {
-          throw DLCError(
-            .binding,
-            "array '\(array.name)' has shape \(array.shape), but \(dimension) is \(wanted) in \(array.declared)"
-          )
+        guard size >= 0, size <= TensorType.maximumElementCount else {
+          throw DLCError(.binding, "dimension '\(name)' cannot be \(size)")
         }
       }
+      var source: [String: String] = [:]
+      for array in arrays {
+        guard array.shape.count == array.declared.rank, array.shape.allSatisfy({ $0 >= 0 }) else {
+          throw DLCError(
+            .binding,
+            "array '\(array.name)' has shape \(array.shape), '\(array.declared)' is wanted")
+        }
+        for (dimension, size) in zip(array.declared.shape, array.shape) {
+          guard let name = dimension.name else { continue }
+          if let known = sizes[name], known != size {
+            let origin = source[name].map { "array '\($0)'" } ?? "the sizes given"
+            throw DLCError(
+              .binding,
+              "dimension '\(name)' is \(known) by \(origin) but \(size) by array '\(array.name)'")
+          }
+          sizes[name] = size
+          source[name] = array.name
+        }
+      }
+      for (name, size) in dimensions where sizes[name] == nil { sizes[name] = size }
+      for array in arrays {
+        for (dimension, size) in zip(array.declared.shape, array.shape) {
+          let wanted = try dimension.evaluate(sizes)
+          guard wanted == size else {
+            throw DLCError(
+              .binding,
+              "array '\(array.name)' has shape \(array.shape), but \(dimension) is \(wanted) in \(array.declared)"
+            )
+          }
+        }
+      }
+      return sizes
+    } catch {
+      throw error.called(file, line)
     }
-    return sizes
   }
 
   public static func == (a: Module, b: Module) -> Bool {

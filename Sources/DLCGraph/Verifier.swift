@@ -143,7 +143,7 @@ extension Module {
           _ = try function.graph.bound(to: sizes)
         }
       } catch {
-        report("default-sizes", "the default sizes do not fit: \(error)", place)
+        report("default-sizes", "the default sizes do not fit: \(error.uncalled)", place)
       }
     }
     return found

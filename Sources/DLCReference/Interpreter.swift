@@ -132,15 +132,20 @@ public struct Interpreter: Sendable {
   /// - Throws: `.binding` when an array is missing or does not fit.
   public func run(
     _ module: Module, function: Function, inputs: [String: Tensor], states: [String: Tensor],
-    dimensions: [String: Int]
+    dimensions: [String: Int],
+    file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) -> (outputs: [(name: String, value: Tensor)], updates: [String: Tensor]) {
-    let graph = try function.graph.bound(to: dimensions)
-    let arguments = try bind(graph, inputs, states)
-    let values = run(graph, arguments)
-    return (
-      graph.results.map { ($0.name, values[$0.value]!.tensor) },
-      Dictionary(uniqueKeysWithValues: graph.updates.map { ($0.name, values[$0.value]!.tensor) })
-    )
+    do throws(DLCError) {
+      let graph = try function.graph.bound(to: dimensions)
+      let arguments = try bind(graph, inputs, states)
+      let values = run(graph, arguments)
+      return (
+        graph.results.map { ($0.name, values[$0.value]!.tensor) },
+        Dictionary(uniqueKeysWithValues: graph.updates.map { ($0.name, values[$0.value]!.tensor) })
+      )
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   /// Arrays for the arguments of a bound graph.

@@ -107,26 +107,36 @@ public final class Executable: Sendable {
   /// have begun, go on with the old values. The arrays are shared, not copied: what later runs make of
   /// the state does not show in them.
   /// - Throws: `.binding` for an unknown name or a value of another type; then nothing has changed.
-  public func setState(_ values: [String: Tensor]) throws(DLCError) {
-    var positions: [(Int, TensorStorage)] = []
-    for (name, value) in values {
-      guard let position = program.states.firstIndex(where: { $0.name == name }) else {
-        throw DLCError(
-          .binding, "the program has no state '\(name)'",
-          remedy: Spelling.remedy(for: name, among: program.states.map(\.name)))
+  public func setState(
+    _ values: [String: Tensor], file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      let known = Dictionary(
+        program.states.indices.map { (program.states[$0].name, $0) },
+        uniquingKeysWith: { first, _ in first })
+      var positions: [(Int, TensorStorage)] = []
+      for (name, value) in values {
+        guard let position = known[name] else {
+          throw DLCError(
+            .binding, "the program has no state '\(name)'",
+            remedy: Spelling.remedy(for: name, among: program.states.map(\.name)))
+        }
+        try value.check()
+        let wanted = TensorType(
+          program.states[position].type, sizes: program.states[position].shape)
+        guard value.type == wanted else {
+          throw DLCError(.binding, "state '\(name)' is \(wanted), the value is \(value.type)")
+        }
+        positions.append((position, value.storage))
       }
-      try value.check()
-      let wanted = TensorType(program.states[position].type, sizes: program.states[position].shape)
-      guard value.type == wanted else {
-        throw DLCError(.binding, "state '\(name)' is \(wanted), the value is \(value.type)")
+      updating.withLock { _ in
+        store.withLock { store in
+          for (position, storage) in positions { store.values[position] = storage }
+          if !positions.isEmpty { store.prepared = nil }
+        }
       }
-      positions.append((position, value.storage))
-    }
-    updating.withLock { _ in
-      store.withLock { store in
-        for (position, storage) in positions { store.values[position] = storage }
-        if !positions.isEmpty { store.prepared = nil }
-      }
+    } catch {
+      throw error.called(file, line)
     }
   }
 
@@ -211,26 +221,40 @@ public final class Executable: Sendable {
   /// - Returns: the results in order.
   /// - Throws: `.binding` when an array is missing, unknown or of another type; state is then
   ///   unchanged.
-  public func run(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(
+  public func run(
+    _ inputs: [String: Tensor], threads: Int? = nil, file: StaticString = #fileID,
+    line: UInt = #line
+  ) throws(DLCError) -> [(
     name: String, value: Tensor
   )] {
-    let context = try takeContext(
-      try workerCount(threads), besides: outputs.reduce(0) { $0 + $1.type.byteCount })
-    defer { contexts.withLock { $0.append(context) } }
-    var results = try emptyResults()
-    try run(inputs, into: &results, context)
-    return zip(program.outputs, results).map { ($0.name, $1) }
+    do throws(DLCError) {
+      let context = try takeContext(
+        try workerCount(threads), besides: outputs.reduce(0) { $0 + $1.type.byteCount })
+      defer { contexts.withLock { $0.append(context) } }
+      var results = try emptyResults()
+      try run(inputs, into: &results, context)
+      return zip(program.outputs, results).map { ($0.name, $1) }
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   /// Runs the function into arrays that the caller keeps, so that repeated runs allocate nothing.
   /// - Parameter results: arrays of the results' types, in their order.
   /// - Throws: as the other `run`, and `.binding` when the arrays are not those of the results.
-  public func run(_ inputs: [String: Tensor], into results: inout [Tensor], threads: Int? = nil)
+  public func run(
+    _ inputs: [String: Tensor], into results: inout [Tensor], threads: Int? = nil,
+    file: StaticString = #fileID, line: UInt = #line
+  )
     throws(DLCError)
   {
-    let context = try takeContext(try workerCount(threads))
-    defer { contexts.withLock { $0.append(context) } }
-    try run(inputs, into: &results, context)
+    do throws(DLCError) {
+      let context = try takeContext(try workerCount(threads))
+      defer { contexts.withLock { $0.append(context) } }
+      try run(inputs, into: &results, context)
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   private func run(_ inputs: [String: Tensor], into results: inout [Tensor], _ context: Context)

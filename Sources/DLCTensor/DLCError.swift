@@ -13,6 +13,9 @@ public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
   public var location: String
   /// What the user can do about it; empty when the message says it all.
   public var remedy: String
+  /// The line of the call that failed, as `main.swift:12`; empty for mistakes that were found elsewhere,
+  /// as in a file or on the command line.
+  public var call = ""
   /// Mistakes that were found with this one and do not follow from it.
   public var others: [DLCError] = []
 
@@ -23,6 +26,22 @@ public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
     self.remedy = remedy
   }
 
+  /// The same error, said of the call on that line: public functions that call others of dlc put their
+  /// own caller's line in place of theirs.
+  package func called(_ file: StaticString, _ line: UInt) -> DLCError {
+    var copy = self
+    copy.call = "\(file):\(line)"
+    return copy
+  }
+
+  /// The same error without lines of calls: the command line's own are nothing to its user.
+  package var uncalled: DLCError {
+    var copy = self
+    copy.call = ""
+    copy.others = others.map(\.uncalled)
+    return copy
+  }
+
   /// The same error, and those found with it, with `place` put before their locations.
   package func within(_ place: String) -> DLCError {
     var copy = self
@@ -31,10 +50,11 @@ public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
     return copy
   }
 
-  /// One line: the message, then `[location]`, then what to do. One more line for each of the others.
+  /// One line: the message, then `[location, called at line]`, then what to do. One more line for each of the others.
   public var description: String {
     var text = message
-    if !location.isEmpty { text += " [\(location)]" }
+    let places = [location, call].filter { !$0.isEmpty }
+    if !places.isEmpty { text += " [\(places.joined(separator: ", called at "))]" }
     if !remedy.isEmpty { text += "; \(remedy)" }
     let line = String(text.map { $0.isNewline ? " " : $0 })
     return ([line] + others.map(\.description)).joined(separator: "\n")

@@ -40,7 +40,7 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
   /// An expression such as `"n"`, `"H-k+1"` or `"(d+1)//2"`; invalid when the text is malformed. Use
   /// `init(parsing:)` for text that comes from elsewhere.
   public init(stringLiteral value: String) {
-    do { self = try Dimension(parsing: value) } catch { self = Self.invalid("\(error)") }
+    do { self = try Dimension(parsing: value) } catch { self = Self.invalid("\(error.uncalled)") }
   }
 
   package static func invalid(_ reason: String) -> Dimension {
@@ -134,7 +134,9 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
   /// evenly.
   public static func / (a: Dimension, b: Dimension) -> Dimension {
     if let invalid = invalid(among: a, b) { return invalid }
-    if let divisor = b.constant, divisor < 1 { return invalid("size '\(a)' is divided by \(divisor)") }
+    if let divisor = b.constant, divisor < 1 {
+      return invalid("size '\(a)' is divided by \(divisor)")
+    }
     if b.constant == 1 { return a }
     if a == b { return 1 }
     if let x = a.constant, let y = b.constant { return Dimension(floorDivide(x, y)) }
@@ -165,37 +167,44 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
 
   /// The size under the given bindings.
   /// - Throws: `.dimension` when a name is unbound, or the arithmetic overflows or divides by zero.
-  public func evaluate(_ bindings: [String: Int]) throws(DLCError) -> Int {
-    var sum = 0
-    for term in terms {
-      var product = term.coefficient
-      for factor in term.factors {
-        let value: Int
-        switch factor {
-        case .name(let name):
-          guard let bound = bindings[name] else {
-            throw DLCError(.dimension, "dimension '\(name)' has no size", remedy: "bind it to one")
+  public func evaluate(
+    _ bindings: [String: Int], file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> Int {
+    do throws(DLCError) {
+      var sum = 0
+      for term in terms {
+        var product = term.coefficient
+        for factor in term.factors {
+          let value: Int
+          switch factor {
+          case .name(let name):
+            guard let bound = bindings[name] else {
+              throw DLCError(
+                .dimension, "dimension '\(name)' has no size", remedy: "bind it to one")
+            }
+            value = bound
+          case .invalid(let reason):
+            throw DLCError(.dimension, reason.isEmpty ? "a size is not known" : reason)
+          case .quotient(let a, let b):
+            let divisor = try b.evaluate(bindings)
+            let dividend = try a.evaluate(bindings)
+            guard divisor > 0 else {
+              throw DLCError(.dimension, "dimension '\(self)' divides by \(divisor)")
+            }
+            value = Dimension.floorDivide(dividend, divisor)
           }
-          value = bound
-        case .invalid(let reason):
-          throw DLCError(.dimension, reason.isEmpty ? "a size is not known" : reason)
-        case .quotient(let a, let b):
-          let divisor = try b.evaluate(bindings)
-          let dividend = try a.evaluate(bindings)
-          guard divisor > 0 else {
-            throw DLCError(.dimension, "dimension '\(self)' divides by \(divisor)")
-          }
-          value = Dimension.floorDivide(dividend, divisor)
+          let (p, overflow) = product.multipliedReportingOverflow(by: value)
+          if overflow { throw DLCError(.dimension, "dimension '\(self)' is too large") }
+          product = p
         }
-        let (p, overflow) = product.multipliedReportingOverflow(by: value)
+        let (s, overflow) = sum.addingReportingOverflow(product)
         if overflow { throw DLCError(.dimension, "dimension '\(self)' is too large") }
-        product = p
+        sum = s
       }
-      let (s, overflow) = sum.addingReportingOverflow(product)
-      if overflow { throw DLCError(.dimension, "dimension '\(self)' is too large") }
-      sum = s
+      return sum
+    } catch {
+      throw error.called(file, line)
     }
-    return sum
   }
 
   /// The expression with the bound names replaced by their sizes.

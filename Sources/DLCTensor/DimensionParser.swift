@@ -1,15 +1,21 @@
 extension Dimension {
   /// Parses sums, differences, products and floor divisions (`//`) of integers and names.
   /// - Throws: `.dimension` when the text is malformed, or longer or deeper than any sensible size.
-  public init(parsing text: String) throws(DLCError) {
-    guard text.utf8.count <= 256 else {
-      throw DLCError(.dimension, "dimension expression is longer than 256 characters")
+  public init(
+    parsing text: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      guard text.utf8.count <= 256 else {
+        throw DLCError(.dimension, "dimension expression is longer than 256 characters")
+      }
+      var parser = DimensionParser(text: text, bytes: Array(text.utf8))
+      let value = try parser.sum(depth: 0)
+      guard parser.position == parser.bytes.count else { throw parser.failure() }
+      if let problem = value.problem { throw DLCError(.dimension, problem) }
+      self = value
+    } catch {
+      throw error.called(file, line)
     }
-    var parser = DimensionParser(text: text, bytes: Array(text.utf8))
-    let value = try parser.sum(depth: 0)
-    guard parser.position == parser.bytes.count else { throw parser.failure() }
-    if let problem = value.problem { throw DLCError(.dimension, problem) }
-    self = value
   }
 
   /// Whether `text` can name a dimension.

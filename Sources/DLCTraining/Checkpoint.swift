@@ -99,8 +99,14 @@ extension Checkpoint {
 
   /// Reads one checkpoint.
   /// - Throws: `.file` when it cannot be read, `.format` when it is damaged.
-  public init(contentsOf path: String) throws(DLCError) {
-    try self.init(try Header(contentsOf: path), path)
+  public init(
+    contentsOf path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      try self.init(try Header(contentsOf: path), path)
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   private init(_ header: Header, _ path: String) throws(DLCError) {
@@ -127,8 +133,14 @@ extension Checkpoint {
   /// Where the state of the newest is damaged or missing, the one before it is taken: its own record
   /// says that it is an earlier step of the same run.
   /// - Throws: `.format` when the record of a checkpoint is damaged, or no state is whole.
-  public static func latest(in directory: String) throws(DLCError) -> Checkpoint? {
-    try newest(in: directory)?.checkpoint
+  public static func latest(
+    in directory: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> Checkpoint? {
+    do throws(DLCError) {
+      return try newest(in: directory)?.checkpoint
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   /// The same, and why a newer one was passed over.

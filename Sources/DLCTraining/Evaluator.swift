@@ -32,80 +32,96 @@ public final class Evaluator {
   /// - Throws: `.binding` when an array is missing, does not fit, or holds what is no position where
   ///   positions are wanted.
   public init(
-    _ step: TrainingStep, data: [String: Tensor], batch: Int, dimensions: [String: Int] = [:]
+    _ step: TrainingStep, data: [String: Tensor], batch: Int, dimensions: [String: Int] = [:],
+    file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
-    guard batch >= 1 else {
-      throw DLCError(.usage, "a batch of \(batch) examples: it must be positive")
-    }
-    let functions = step.evaluations
-    var inputs: [(name: String, type: TensorType)] = []
-    for (function, _, _) in functions {
-      for input in function.inputs
-      where input.name != TrainingStep.seedName && !inputs.contains(where: { $0.name == input.name })
-      { inputs.append(input) }
-    }
-    let set = try DataSet(data, for: inputs, "the validation data")
-    let size = min(batch, set.count)
-    var (measures, notes) = ([Measure](), [String]())
-    for (function, names, isSeparate) in functions {
-      let own = function.inputs.filter { $0.name != TrainingStep.seedName }
-      func sizes(_ rows: Int) throws(DLCError) -> [String: Int] {
-        try step.module.bind(
-          explicit: dimensions,
-          arrays: own.map { ($0.name, $0.type, [rows] + set.arrays[$0.name]!.shape.dropFirst()) })
+    do throws(DLCError) {
+      guard batch >= 1 else {
+        throw DLCError(.usage, "a batch of \(batch) examples: it must be positive")
       }
-      try set.check(IndexUses(function.graph).uses, try sizes(size))
-      func compiled(_ rows: Int) throws(DLCError) -> Executable {
-        try Compiler().load(
-          step.module, function: function.name, dimensions: try sizes(rows), cache: .standard
-        ).executable
+      let functions = step.evaluations
+      var inputs: [(name: String, type: TensorType)] = []
+      for (function, _, _) in functions {
+        for input in function.inputs
+        where input.name != TrainingStep.seedName
+          && !inputs.contains(where: { $0.name == input.name })
+        { inputs.append(input) }
       }
-      let usesSeed = function.inputs.contains { $0.name == TrainingStep.seedName }
-      if !isSeparate && (usesSeed || !function.graph.updates.isEmpty) {
-        notes.append(
-          "'\(function.name)' has no evaluation function: it is measured as it is trained, "
-            + (usesSeed ? "with random numbers" : "with statistics of the batch"))
+      let set = try DataSet(data, for: inputs, "the validation data")
+      let size = min(batch, set.count)
+      var (measures, notes) = ([Measure](), [String]())
+      for (function, names, isSeparate) in functions {
+        let own = function.inputs.filter { $0.name != TrainingStep.seedName }
+        func sizes(_ rows: Int) throws(DLCError) -> [String: Int] {
+          try step.module.bind(
+            explicit: dimensions,
+            arrays: own.map { ($0.name, $0.type, [rows] + set.arrays[$0.name]!.shape.dropFirst()) })
+        }
+        try set.check(IndexUses(function.graph).uses, try sizes(size))
+        func compiled(_ rows: Int) throws(DLCError) -> Executable {
+          try Compiler().load(
+            step.module, function: function.name, dimensions: try sizes(rows), cache: .standard
+          ).executable
+        }
+        let usesSeed = function.inputs.contains { $0.name == TrainingStep.seedName }
+        if !isSeparate && (usesSeed || !function.graph.updates.isEmpty) {
+          notes.append(
+            "'\(function.name)' has no evaluation function: it is measured as it is trained, "
+              + (usesSeed ? "with random numbers" : "with statistics of the batch"))
+        }
+        measures.append(
+          Measure(
+            inputs: own.map(\.name), usesSeed: usesSeed, names: names,
+            whole: set.count >= size ? try compiled(size) : nil,
+            rest: set.count % size > 0 ? try compiled(set.count % size) : nil))
       }
-      measures.append(
-        Measure(
-          inputs: own.map(\.name), usesSeed: usesSeed, names: names,
-          whole: set.count >= size ? try compiled(size) : nil,
-          rest: set.count % size > 0 ? try compiled(set.count % size) : nil))
+      self.measures = measures
+      self.notes = notes
+      self.data = set
+      self.batch = size
+    } catch {
+      throw error.called(file, line)
     }
-    self.measures = measures
-    self.notes = notes
-    self.data = set
-    self.batch = size
   }
 
   /// The metrics of the phases under a state: means over the rows.
   /// - Parameter state: values of the module's state; names that no phase reads are ignored.
   /// - Throws: `.binding` when a value is missing or does not fit.
-  public func run(_ state: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [(
+  public func run(
+    _ state: [String: Tensor], threads: Int? = nil, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> [(
     name: String, value: Double
   )] {
-    var metrics: [(name: String, value: Double)] = []
-    for measure in measures {
-      var sums = measure.names.map { (name: $0.metric, value: 0.0) }
-      for start in stride(from: 0, to: data.count, by: batch) {
-        let rows = Array(start..<min(start + batch, data.count))
-        guard let executable = rows.count == batch ? measure.whole : measure.rest else { continue }
-        let known = Set(executable.states.map(\.name))
-        // Statistics that a run updates start from the given ones every time.
-        try executable.setState(state.filter { known.contains($0.key) })
-        var inputs: [String: Tensor] = [:]
-        for name in measure.inputs { inputs[name] = data.arrays[name]!.rows(rows) }
-        if measure.usesSeed {
-          inputs[TrainingStep.seedName] = Tensor([], [Int64(start / batch)])
+    do throws(DLCError) {
+      var metrics: [(name: String, value: Double)] = []
+      for measure in measures {
+        var sums = measure.names.map { (name: $0.metric, value: 0.0) }
+        for start in stride(from: 0, to: data.count, by: batch) {
+          let rows = Array(start..<min(start + batch, data.count))
+          guard let executable = rows.count == batch ? measure.whole : measure.rest else {
+            continue
+          }
+          let known = Set(executable.states.map(\.name))
+          // Statistics that a run updates start from the given ones every time.
+          try executable.setState(state.filter { known.contains($0.key) })
+          var inputs: [String: Tensor] = [:]
+          for name in measure.inputs { inputs[name] = data.arrays[name]!.rows(rows) }
+          if measure.usesSeed {
+            inputs[TrainingStep.seedName] = Tensor([], [Int64(start / batch)])
+          }
+          let results = try executable.run(inputs, threads: threads)
+          for (index, name) in measure.names.enumerated() {
+            guard let value = results.first(where: { $0.name == name.output })?.value else {
+              continue
+            }
+            sums[index].value += value.doubles[0] * Double(rows.count) / Double(data.count)
+          }
         }
-        let results = try executable.run(inputs, threads: threads)
-        for (index, name) in measure.names.enumerated() {
-          guard let value = results.first(where: { $0.name == name.output })?.value else { continue }
-          sums[index].value += value.doubles[0] * Double(rows.count) / Double(data.count)
-        }
+        metrics += sums
       }
-      metrics += sums
+      return metrics
+    } catch {
+      throw error.called(file, line)
     }
-    return metrics
   }
 }

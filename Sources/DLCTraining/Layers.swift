@@ -7,6 +7,9 @@ public struct Layers {
   private let prefix: String
   /// Whether batch norm uses and updates the statistics of the batch.
   public var isTraining: Bool
+  /// The type of the parameters, which is that of what the layers are given. The statistics of batch norm
+  /// are float32 for half floats.
+  public var dataType = DataType.float32
 
   /// - Parameter training: as the builder has it, by default.
   public init(_ g: FunctionBuilder, training: Bool? = nil) {
@@ -20,13 +23,17 @@ public struct Layers {
   }
 
   /// Layers whose names begin with `name.`.
-  public func scope(_ name: String) -> Layers { Layers(g, "\(prefix)\(name).", isTraining) }
+  public func scope(_ name: String) -> Layers {
+    var inner = Layers(g, "\(prefix)\(name).", isTraining)
+    inner.dataType = dataType
+    return inner
+  }
 
   /// A parameter of the scope.
   public func parameter(
     _ name: String, _ shape: [Dimension], _ initializer: Initializer,
     file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { g.parameter(prefix + name, shape, initializer, file: file, line: line) }
+  ) -> Value { g.parameter(prefix + name, shape, initializer, dataType, file: file, line: line) }
 
   /// Uniform in +-1/sqrt(fan_in).
   private func fan(_ size: Dimension) -> Initializer {
@@ -143,7 +150,8 @@ public struct Layers {
     }
   }
 
-  /// Batch norm with running statistics `name.mean`, `name.var` (unbiased) as state.
+  /// Batch norm with running statistics `name.mean`, `name.var` (unbiased; 0 of a single number) as
+  /// state.
   public func batchNorm(
     _ name: String, _ x: Value, momentum: Double = 0.1, file: StaticString = #fileID,
     line: UInt = #line
@@ -153,8 +161,9 @@ public struct Layers {
       let size = x.shape[1]
       let gamma = parameter(name + ".w", [size], .constant(1))
       let beta = parameter(name + ".b", [size], .zeros)
-      let runningMean = g.state(prefix + name + ".mean", .float32, [size], .zeros)
-      let runningVariance = g.state(prefix + name + ".var", .float32, [size], .constant(1))
+      let type = dataType.computeType
+      let runningMean = g.state(prefix + name + ".mean", type, [size], .zeros)
+      let runningVariance = g.state(prefix + name + ".var", type, [size], .constant(1))
       guard isTraining else {
         return g.batchNorm(
           x, gamma: gamma, beta: beta, mean: runningMean, variance: runningVariance)
@@ -163,8 +172,8 @@ public struct Layers {
       let count = x.shape.enumerated().reduce(Dimension(1)) {
         $1.offset == 1 ? $0 : $0 * $1.element
       }
-      let n = g.dimension(count, x.dataType)
-      let unbiased = g.stopGradient(variance) * (n / (n - 1))
+      let n = g.dimension(count, type)
+      let unbiased = g.stopGradient(variance) * (n / g.maximum(n - 1, g.constant(1, type)))
       g.update(
         prefix + name + ".mean",
         runningMean * (1 - momentum) + g.stopGradient(mean) * momentum)

@@ -61,78 +61,86 @@ public final class Trainer {
   /// - Throws: `.usage` for an option that cannot be, `.graph` when an input has no batch axis,
   ///   `.binding` when an array is missing, belongs to no input, does not fit, or holds what is no
   ///   position where positions are wanted (a label out of range, say).
-  public init(_ step: TrainingStep, data: [String: Tensor], options: Options) throws(DLCError) {
-    try options.validate()
-    self.step = step
-    self.options = options
-    epochs = options.epochs
-    let batch = try step.batchDimension()
-    let parts = step.accumulation
-    let set = try DataSet(data, for: step.inputs, "the data")
-    let (perEpoch, rest) = try options.steps(set.count)
-    for size in [options.batch, rest] where size % parts != 0 {
-      throw DLCError(.binding, "a batch of \(size) has no \(parts) equal parts")
-    }
-    if let given = options.dimensions[batch], given != options.batch / parts {
-      throw DLCError(
-        .binding,
-        "dimension '\(batch)' is given as \(given), but the batch makes it \(options.batch / parts)")
-    }
-    let loop = try step.loop(batch: batch)
-    /// Sizes of all dimensions for a batch.
-    func bind(_ size: Int) throws(DLCError) -> [String: Int] {
-      var explicit = options.dimensions
-      explicit[batch] = size / parts
-      return try step.module.bind(
-        explicit: explicit,
-        arrays: step.inputs.map {
-          ($0.name, $0.type, [size / parts] + set.arrays[$0.name]!.shape.dropFirst())
-        })
-    }
-    sizes = try bind(rest > 0 && perEpoch == 1 ? rest : options.batch)
-    for phase in step.phases {
-      try set.check(IndexUses(step.module.function(phase.function)!.graph).uses, sizes)
-    }
-    func compiled(_ size: Int, _ steps: Int) throws(DLCError) -> Executable {
-      var all = try bind(size)
-      all[loop.examples] = set.count
-      all[loop.steps] = steps
-      return try Compiler().load(
-        loop.module, function: loop.name, dimensions: all, cache: .standard
+  public init(
+    _ step: TrainingStep, data: [String: Tensor], options: Options, file: StaticString = #fileID,
+    line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      try options.validate()
+      self.step = step
+      self.options = options
+      epochs = options.epochs
+      let batch = try step.batchDimension()
+      let parts = step.accumulation
+      let set = try DataSet(data, for: step.inputs, "the data")
+      let (perEpoch, rest) = try options.steps(set.count)
+      for size in [options.batch, rest] where size % parts != 0 {
+        throw DLCError(.binding, "a batch of \(size) has no \(parts) equal parts")
+      }
+      if let given = options.dimensions[batch], given != options.batch / parts {
+        throw DLCError(
+          .binding,
+          "dimension '\(batch)' is given as \(given), but the batch makes it \(options.batch / parts)"
+        )
+      }
+      let loop = try step.loop(batch: batch)
+      /// Sizes of all dimensions for a batch.
+      func bind(_ size: Int) throws(DLCError) -> [String: Int] {
+        var explicit = options.dimensions
+        explicit[batch] = size / parts
+        return try step.module.bind(
+          explicit: explicit,
+          arrays: step.inputs.map {
+            ($0.name, $0.type, [size / parts] + set.arrays[$0.name]!.shape.dropFirst())
+          })
+      }
+      sizes = try bind(rest > 0 && perEpoch == 1 ? rest : options.batch)
+      for phase in step.phases {
+        try set.check(IndexUses(step.module.function(phase.function)!.graph).uses, sizes)
+      }
+      func compiled(_ size: Int, _ steps: Int) throws(DLCError) -> Executable {
+        var all = try bind(size)
+        all[loop.examples] = set.count
+        all[loop.steps] = steps
+        return try Compiler().load(
+          loop.module, function: loop.name, dimensions: all, cache: .standard
+        ).executable
+      }
+      let full = perEpoch - (rest > 0 ? 1 : 0)
+      stepsPerCall = max(1, min(options.stepsPerCall, full))
+      whole = full > 0 ? try compiled(options.batch, stepsPerCall) : nil
+      self.rest = rest > 0 ? try compiled(rest, 1) : nil
+      restSize = rest
+      holder = whole ?? self.rest!
+      var orders = Module("order")
+      orders.dimension("examples", default: set.count)
+      let shuffles = options.shuffles
+      try orders.function("order") { g in
+        let seed = g.input("seed", .int64)
+        let epoch = g.input("epoch", .int32)
+        let random = RandomStream(g, key: seed, step: epoch)
+        let order =
+          shuffles ? random.permutation("examples") : g.iota(.int32, ["examples"], axis: 0)
+        g.output("order", order)
+      }
+      shuffle = try Compiler().load(
+        orders, function: "order", dimensions: ["examples": set.count], cache: .standard
       ).executable
+      stepsPerEpoch = perEpoch
+      self.loop = loop
+      self.data = set
+      description = RunDescription(
+        computation: options.checkpoints == nil ? "" : try step.computationDigest(sizes),
+        rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: shuffles,
+        lastBatch: options.lastBatch.rawValue,
+        learningRates: step.phases.map(\.rule.learningRate),
+        schedules: step.phases.map { "\($0.rule.schedule)" }, epochs: options.epochs,
+        examples: set.count, stepsPerEpoch: perEpoch,
+        data: options.checkpoints == nil ? "" : set.digest)
+      try holder.initializeState(seed: options.seed)
+    } catch {
+      throw error.called(file, line)
     }
-    let full = perEpoch - (rest > 0 ? 1 : 0)
-    stepsPerCall = max(1, min(options.stepsPerCall, full))
-    whole = full > 0 ? try compiled(options.batch, stepsPerCall) : nil
-    self.rest = rest > 0 ? try compiled(rest, 1) : nil
-    restSize = rest
-    holder = whole ?? self.rest!
-    var orders = Module("order")
-    orders.dimension("examples", default: set.count)
-    let shuffles = options.shuffles
-    try orders.function("order") { g in
-      let seed = g.input("seed", .int64)
-      let epoch = g.input("epoch", .int32)
-      let random = RandomStream(g, key: seed, step: epoch)
-      let order =
-        shuffles ? random.permutation("examples") : g.iota(.int32, ["examples"], axis: 0)
-      g.output("order", order)
-    }
-    shuffle = try Compiler().load(
-      orders, function: "order", dimensions: ["examples": set.count], cache: .standard
-    ).executable
-    stepsPerEpoch = perEpoch
-    self.loop = loop
-    self.data = set
-    description = RunDescription(
-      computation: options.checkpoints == nil ? "" : try step.computationDigest(sizes),
-      rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: shuffles,
-      lastBatch: options.lastBatch.rawValue,
-      learningRates: step.phases.map(\.rule.learningRate),
-      schedules: step.phases.map { "\($0.rule.schedule)" }, epochs: options.epochs,
-      examples: set.count, stepsPerEpoch: perEpoch,
-      data: options.checkpoints == nil ? "" : set.digest)
-    try holder.initializeState(seed: options.seed)
   }
 
   // MARK: State
@@ -163,8 +171,14 @@ public final class Trainer {
 
   /// Sets state by name; the others keep their values.
   /// - Throws: `.binding` for an unknown name or a value of another type.
-  public func setState(_ values: [String: Tensor]) throws(DLCError) {
-    try holder.setState(values)
+  public func setState(
+    _ values: [String: Tensor], file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      try holder.setState(values)
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   /// The executable for a size of batch, with the state in it.
@@ -184,36 +198,40 @@ public final class Trainer {
   /// - Returns: whether there was.
   /// - Throws: `.usage` when `options.checkpoints` is nil, `.binding` when the checkpoint belongs to
   ///   another run, `.format` when it is damaged.
-  public func resume() throws(DLCError) -> Bool {
-    guard let directory = options.checkpoints else {
-      throw DLCError(.usage, "the run has no directory of checkpoints to resume from")
+  public func resume(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) -> Bool {
+    do throws(DLCError) {
+      guard let directory = options.checkpoints else {
+        throw DLCError(.usage, "the run has no directory of checkpoints to resume from")
+      }
+      seen = CheckpointDirectory.checkpoints(in: directory).map { $0.path }
+      guard let (checkpoint, skipped) = try Checkpoint.newest(in: directory) else { return false }
+      let before = checkpoint.description
+      if let obstacle = description.obstacle(from: before) {
+        throw DLCError(
+          .binding, "the checkpoint belongs to another run: it has \(obstacle)",
+          at: directory, remedy: "start it as that one was, or choose another directory")
+      }
+      let wanted = Dictionary(
+        holder.states.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
+      guard checkpoint.state.count == wanted.count,
+        checkpoint.state.allSatisfy({ wanted[$0.key] == $0.value.type })
+      else {
+        throw DLCError(.format, "the checkpoint does not hold the state of this run", at: directory)
+      }
+      try holder.setState(checkpoint.state)
+      position = (checkpoint.step, checkpoint.epoch, checkpoint.cursor)
+      identity = checkpoint.run
+      saved = checkpoint.step
+      changes = description.changes(from: before)
+      if before.data != description.data, position.cursor > 0 {
+        position.cursor = 0
+        changes.append("epoch \(position.epoch + 1) begins again")
+      }
+      if let skipped { changes.append("a newer checkpoint is passed over: \(skipped)") }
+      return true
+    } catch {
+      throw error.called(file, line)
     }
-    seen = CheckpointDirectory.checkpoints(in: directory).map { $0.path }
-    guard let (checkpoint, skipped) = try Checkpoint.newest(in: directory) else { return false }
-    let before = checkpoint.description
-    if let obstacle = description.obstacle(from: before) {
-      throw DLCError(
-        .binding, "the checkpoint belongs to another run: it has \(obstacle)",
-        at: directory, remedy: "start it as that one was, or choose another directory")
-    }
-    let wanted = Dictionary(
-      holder.states.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
-    guard checkpoint.state.count == wanted.count,
-      checkpoint.state.allSatisfy({ wanted[$0.key] == $0.value.type })
-    else {
-      throw DLCError(.format, "the checkpoint does not hold the state of this run", at: directory)
-    }
-    try holder.setState(checkpoint.state)
-    position = (checkpoint.step, checkpoint.epoch, checkpoint.cursor)
-    identity = checkpoint.run
-    saved = checkpoint.step
-    changes = description.changes(from: before)
-    if before.data != description.data, position.cursor > 0 {
-      position.cursor = 0
-      changes.append("epoch \(position.epoch + 1) begins again")
-    }
-    if let skipped { changes.append("a newer checkpoint is passed over: \(skipped)") }
-    return true
   }
 
   /// The directory, for this run alone.
@@ -224,7 +242,8 @@ public final class Trainer {
     if let saved {
       guard directory.checkpoints.map({ $0.path }) == seen else {
         throw DLCError(
-          .file, "the directory of checkpoints is in use: another run has changed it since", at: path)
+          .file, "the directory of checkpoints is in use: another run has changed it since",
+          at: path)
       }
       // Damaged ones that were passed over: the run goes on before them.
       try directory.remove(after: saved)
@@ -268,46 +287,52 @@ public final class Trainer {
   /// - Throws: `.usage` when the run is done already. `.file` when the directory of checkpoints is in
   ///   use by another run, or holds one. `.check` when the loss of a phase is not finite, naming the
   ///   node where that begins; state and checkpoints are then those before the call.
-  public func run(_ report: (Progress) throws(DLCError) -> Bool) throws(DLCError) {
-    guard !isDone else {
-      throw DLCError(
-        .usage, "the run is done: \(position.epoch) of \(epochs) epochs",
-        remedy: "raise the trainer's 'epochs' to train on")
-    }
-    var all = options
-    all.epochs = epochs
-    _ = try all.steps(data.count)
-    let directory = try openCheckpoints()
-    // So that another run can follow at once.
-    defer { withExtendedLifetime(directory) {} }
-    while !isDone {
-      let order = try shuffle.run(
-        [
-          "seed": Tensor([], [Int64(bitPattern: options.seed)]),
-          "epoch": Tensor([], [Int32(position.epoch + 1)]),
-        ], threads: options.threads)[0].value
-      let rows = order.integers.map { Int32($0) }
-      var isEnd = false
-      while !isEnd {
-        let start = ContinuousClock.now
-        let (metrics, steps, examples) = try advance(rows)
-        isEnd = position.cursor == stepsPerEpoch
-        if isEnd { position = (position.step, position.epoch + 1, 0) }
-        let isStopped = options.isStopped?() ?? false
-        if isEnd || isStopped || position.step - (saved ?? 0) >= options.checkpointSteps {
-          try save(directory)
-        }
-        if steps > 0 {
-          let seconds = (ContinuousClock.now - start) / .seconds(1)
-          let left = (epochs - position.epoch) * stepsPerEpoch - position.cursor
-          let progress = Progress(
-            epoch: position.epoch + (isEnd ? 0 : 1), step: position.step,
-            totalSteps: position.step + left, metrics: metrics,
-            examplesPerSecond: Double(examples) / max(seconds, 1e-9), isEpochEnd: isEnd)
-          if try !report(progress) { return try save(directory) }
-        }
-        if isStopped { return }
+  public func run(
+    file: StaticString = #fileID, line: UInt = #line, _ report: (Progress) throws(DLCError) -> Bool
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      guard !isDone else {
+        throw DLCError(
+          .usage, "the run is done: \(position.epoch) of \(epochs) epochs",
+          remedy: "raise the trainer's 'epochs' to train on")
       }
+      var all = options
+      all.epochs = epochs
+      _ = try all.steps(data.count)
+      let directory = try openCheckpoints()
+      // So that another run can follow at once.
+      defer { withExtendedLifetime(directory) {} }
+      while !isDone {
+        let order = try shuffle.run(
+          [
+            "seed": Tensor([], [Int64(bitPattern: options.seed)]),
+            "epoch": Tensor([], [Int32(position.epoch + 1)]),
+          ], threads: options.threads)[0].value
+        let rows = order.integers.map { Int32($0) }
+        var isEnd = false
+        while !isEnd {
+          let start = ContinuousClock.now
+          let (metrics, steps, examples) = try advance(rows)
+          isEnd = position.cursor == stepsPerEpoch
+          if isEnd { position = (position.step, position.epoch + 1, 0) }
+          let isStopped = options.isStopped?() ?? false
+          if isEnd || isStopped || position.step - (saved ?? 0) >= options.checkpointSteps {
+            try save(directory)
+          }
+          if steps > 0 {
+            let seconds = (ContinuousClock.now - start) / .seconds(1)
+            let left = (epochs - position.epoch) * stepsPerEpoch - position.cursor
+            let progress = Progress(
+              epoch: position.epoch + (isEnd ? 0 : 1), step: position.step,
+              totalSteps: position.step + left, metrics: metrics,
+              examplesPerSecond: Double(examples) / max(seconds, 1e-9), isEpochEnd: isEnd)
+            if try !report(progress) { return try save(directory) }
+          }
+          if isStopped { return }
+        }
+      }
+    } catch {
+      throw error.called(file, line)
     }
   }
 

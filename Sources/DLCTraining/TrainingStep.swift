@@ -107,57 +107,65 @@ public struct TrainingStep {
   /// - Throws: `.graph` when there is no phase, a phase's function is missing, has no scalar `loss`, or
   ///   has no parameter whose name begins with the phase's prefix; `.usage` when a number of a rule
   ///   cannot be.
-  public init(_ module: Module, phases: [Phase]) throws(DLCError) {
-    self.module = module
-    self.phases = phases
-    states = []
-    guard !phases.isEmpty else {
-      throw DLCError(.graph, "a training step without phases", remedy: "give it the loss's function")
-    }
-    var read: Set<String> = []
-    for phase in phases {
-      let function = try module.lossFunction(phase.function)
-      if let name = phase.evaluation { _ = try module.lossFunction(name) }
-      read.formUnion(function.stateNames)
-      read.formUnion(function.graph.updates.map(\.name))
-      for (name, type) in function.inputs where name != Self.seedName {
-        if let known = inputs.first(where: { $0.name == name }) {
-          guard known.type == type else {
-            throw DLCError(.graph, "input '\(name)' is \(known.type) and \(type)")
+  public init(
+    _ module: Module, phases: [Phase], file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      self.module = module
+      self.phases = phases
+      states = []
+      guard !phases.isEmpty else {
+        throw DLCError(
+          .graph, "a training step without phases", remedy: "give it the loss's function")
+      }
+      var read: Set<String> = []
+      for phase in phases {
+        let function = try module.lossFunction(phase.function)
+        if let name = phase.evaluation { _ = try module.lossFunction(name) }
+        read.formUnion(function.stateNames)
+        read.formUnion(function.graph.updates.map(\.name))
+        for (name, type) in function.inputs where name != Self.seedName {
+          if let known = inputs.first(where: { $0.name == name }) {
+            guard known.type == type else {
+              throw DLCError(.graph, "input '\(name)' is \(known.type) and \(type)")
+            }
+          } else {
+            inputs.append((name, type))
           }
-        } else {
-          inputs.append((name, type))
+        }
+        try validate(phase, function)
+      }
+      reports = Self.reports(phases.map { module.function($0.function)!.metrics }, phases)
+      var kept: [State] = []
+      for phase in phases where phase.kind != .replace {
+        for parameter in parameters(phase) {
+          for slot in phase.rule.optimizer.slots(parameter.type.shape) {
+            kept.append(
+              State(
+                name: Self.slotName(parameter.name, slot.name),
+                type: TensorType(phase.rule.stateType(parameter.type.dataType), slot.shape),
+                initializer: .zeros,
+                isParameter: false))
+          }
+          if phase.rule.averaging != nil {
+            kept.append(
+              State(
+                name: Self.averageName(parameter.name),
+                type: TensorType(
+                  phase.rule.stateType(parameter.type.dataType), parameter.type.shape),
+                initializer: .zeros, isParameter: false))
+          }
         }
       }
-      try validate(phase, function)
+      kept.append(
+        State(
+          name: Self.counterName, type: TensorType(.int32), initializer: .zeros, isParameter: false)
+      )
+      try requireDistinct(kept)
+      states = module.states.filter { read.contains($0.name) } + kept
+    } catch {
+      throw error.called(file, line)
     }
-    reports = Self.reports(phases.map { module.function($0.function)!.metrics }, phases)
-    var kept: [State] = []
-    for phase in phases where phase.kind != .replace {
-      for parameter in parameters(phase) {
-        for slot in phase.rule.optimizer.slots(parameter.type.shape) {
-          kept.append(
-            State(
-              name: Self.slotName(parameter.name, slot.name),
-              type: TensorType(phase.rule.stateType(parameter.type.dataType), slot.shape),
-              initializer: .zeros,
-              isParameter: false))
-        }
-        if phase.rule.averaging != nil {
-          kept.append(
-            State(
-              name: Self.averageName(parameter.name),
-              type: TensorType(
-                phase.rule.stateType(parameter.type.dataType), parameter.type.shape),
-              initializer: .zeros, isParameter: false))
-        }
-      }
-    }
-    kept.append(
-      State(
-        name: Self.counterName, type: TensorType(.int32), initializer: .zeros, isParameter: false))
-    try requireDistinct(kept)
-    states = module.states.filter { read.contains($0.name) } + kept
   }
 
   /// What the phases report, given the metrics of each.
@@ -193,12 +201,15 @@ public struct TrainingStep {
 
   /// The functions that measure the phases, what their results are called, and whether they are other
   /// functions than those that are trained.
-  var evaluations: [(
-    function: Function, names: [(output: String, metric: String)], isSeparate: Bool
-  )] {
+  var evaluations:
+    [(
+      function: Function, names: [(output: String, metric: String)], isSeparate: Bool
+    )]
+  {
     let functions = phases.map { phase in
       phase.evaluation.flatMap { module.function($0) }
-        ?? module.function(Module.evaluationName(phase.function)) ?? module.function(phase.function)!
+        ?? module.function(Module.evaluationName(phase.function)) ?? module.function(
+          phase.function)!
     }
     let reports = Self.reports(functions.map(\.metrics), phases)
     return phases.indices.map { index in
@@ -239,10 +250,16 @@ public struct TrainingStep {
 
   /// The module with a function of one step: inputs are the data (and `seed`), outputs the metrics;
   /// all state is updated.
-  public func stepFunction(_ name: String = "train_step") throws(DLCError) -> Module {
-    var result = module
-    for state in states where result.state(state.name) == nil { result.add(state) }
-    return try adding(name, to: result)
+  public func stepFunction(
+    _ name: String = "train_step", file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> Module {
+    do throws(DLCError) {
+      var result = module
+      for state in states where result.state(state.name) == nil { result.add(state) }
+      return try adding(name, to: result)
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   private func adding(_ name: String, to module: Module) throws(DLCError) -> Module {

@@ -11,7 +11,13 @@ public struct ZooModel: Sendable {
   package var make: @Sendable () throws(DLCError) -> Module
 
   /// Builds the model's graph.
-  public func module() throws(DLCError) -> Module { try make() }
+  public func module(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) -> Module {
+    do throws(DLCError) {
+      return try make()
+    } catch {
+      throw error.called(file, line)
+    }
+  }
 }
 
 /// All models that the package ships.

@@ -24,9 +24,19 @@ import Testing
   }()
 
   static func run(_ arguments: String...) throws -> (status: Int32, out: String, error: String) {
+    try launch(command, arguments)
+  }
+
+  /// Runs a program to its end.
+  static func launch(
+    _ program: URL, _ arguments: [String], in folder: String? = nil,
+    environment: [String: String] = [:]
+  ) throws -> (status: Int32, out: String, error: String) {
     let process = Process()
-    process.executableURL = command
+    process.executableURL = program
     process.arguments = arguments
+    if let folder { process.currentDirectoryURL = URL(fileURLWithPath: folder) }
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     let (out, error) = (Pipe(), Pipe())
     process.standardOutput = out
     process.standardError = error

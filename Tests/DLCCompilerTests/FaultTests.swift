@@ -9,25 +9,13 @@ import Testing
   static func shell(_ line: String, in folder: String) throws -> (
     status: Int32, out: String, error: String
   ) {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/bin/bash")
-    process.arguments = ["-c", line]
-    process.currentDirectoryURL = URL(fileURLWithPath: folder)
-    var environment = ProcessInfo.processInfo.environment
-    environment["D"] = CommandLineTests.command.path
-    environment["G"] = DigitsTests.folder
-    environment["XDG_CACHE_HOME"] = folder + "/cache"
-    process.environment = environment
-    let (out, error) = (Pipe(), Pipe())
-    process.standardOutput = out
-    process.standardError = error
-    try process.run()
-    let text = String(decoding: out.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let complaint = String(
-      decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
     // A shell says 128 more than the signal that ended its command.
-    return (process.terminationStatus, text, complaint)
+    try CommandLineTests.launch(
+      URL(fileURLWithPath: "/bin/bash"), ["-c", line], in: folder,
+      environment: [
+        "D": CommandLineTests.command.path, "G": DigitsTests.folder,
+        "XDG_CACHE_HOME": folder + "/cache",
+      ])
   }
 
   static func folder() throws -> String {

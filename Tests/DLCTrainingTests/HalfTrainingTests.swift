@@ -298,4 +298,42 @@ import Testing
     #expect(states[0] == states[1])
     #expect(states[0]["count"]!.dataType == type)
   }
+
+  /// Layers of half floats in training and out of it; what batch norm keeps is float32.
+  @Test(arguments: types) func layersTakeHalfFloats(_ type: DataType) throws {
+    var module = Module("model")
+    for isTraining in [true, false] {
+      try module.function(isTraining ? "train" : "evaluate") { g in
+        var layers = Layers(g, training: isTraining)
+        layers.dataType = type
+        let x = g.input("x", type, [64, 4])
+        let h = layers.scope("a").batchNorm("norm", x)
+        let all = layers.layerNorm("ln", layers.linear("l", h, 6))
+        let blocks = layers.transformerBlock(
+          "block", g.reshape(all, [8, 8, 6]), heads: 2, causal: true)
+        g.output("h", h)
+        g.output("y", layers.recurrent("r", .gru, blocks, size: 5))
+      }
+    }
+    for state in module.states where state.isParameter { #expect(state.type.dataType == type) }
+    for state in module.states where !state.isParameter { #expect(state.type.dataType == .float32) }
+    let train = try Compiler().compile(module, function: "train")
+    try train.initializeState(seed: 1)
+    // Mean 1,000 and variance 64/63 x 160,000, which float16 does not hold.
+    let x = Tensor(type, [64, 4], rounding: (0..<256).map { $0 / 4 % 2 == 0 ? 608 : 1408 })
+    let results = try train.run(["x": x])
+    for (_, value) in results { #expect(value.doubles.allSatisfy { $0.isFinite }) }
+    #expect(Set(results.first { $0.name == "h" }!.value.doubles) == [-1, 1])
+    let variance = 0.9 + 0.1 * 160_000 * 64 / 63
+    for (got, want) in [("a.norm.mean", 100.8), ("a.norm.var", variance)] {
+      let value = train.state[got]!.doubles[0]
+      #expect(abs(value - want) <= 1e-5 * want, "\(got) is \(value)")
+    }
+    let evaluate = try Compiler().compile(module, function: "evaluate")
+    try evaluate.setState(train.state.filter { name, _ in evaluate.states.contains { $0.name == name } })
+    for (name, value) in try evaluate.run(["x": x]) where name == "h" {
+      let want = (608 - 100.8) / (variance + 1e-5).squareRoot()
+      #expect(abs(value.doubles[0] - want) <= 2 * Self.unit(type) * want)
+    }
+  }
 }

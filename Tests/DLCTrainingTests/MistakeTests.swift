@@ -64,7 +64,8 @@ private let operands = [
   Mistake("integer by infinity", "inf is no int64") { g in
     g.output("y", g.constant(.infinity, .int64))
   },
-  Mistake("negative of unsigned", "-1.0 is no uint8") { g in g.output("y", g.constant(-1, .uint8)) },
+  Mistake("negative of unsigned", "-1.0 is no uint8") { g in g.output("y", g.constant(-1, .uint8))
+  },
   Mistake("mixed types", "the operands are float32[n, 3] and float64[]") { g in
     g.output("y", g.matrix() - g.constant(1, .float64))
   },
@@ -139,7 +140,8 @@ private let operands = [
   Mistake("update of nothing", "did you mean 'count'?") { g in
     g.update("counts", g.state("count") + 1)
   },
-  Mistake("update of another type", "state 'count' is float32[], its update is float32[n, 3]") { g in
+  Mistake("update of another type", "state 'count' is float32[], its update is float32[n, 3]") {
+    g in
     _ = g.state("count")
     g.update("count", g.matrix())
   },
@@ -151,12 +153,15 @@ private let operands = [
 ]
 
 private let axes = [
-  Mistake("sum", "float32[n, 3] has no axis 2") { g in g.output("y", g.sum(g.matrix(), axes: [2])) },
-  Mistake("sum from the end", "has no axis -3") { g in g.output("y", g.sum(g.matrix(), axes: [-3])) },
+  Mistake("sum", "float32[n, 3] has no axis 2") { g in g.output("y", g.sum(g.matrix(), axes: [2]))
+  },
+  Mistake("sum from the end", "has no axis -3") { g in g.output("y", g.sum(g.matrix(), axes: [-3]))
+  },
   Mistake("sum over one axis twice", "distinct") { g in
     g.output("y", g.sum(g.matrix(), axes: [1, -1]))
   },
-  Mistake("max", "has no axis 5") { g in g.output("y", g.max(g.matrix(), axes: [5], keepAxes: true)) },
+  Mistake("max", "has no axis 5") { g in g.output("y", g.max(g.matrix(), axes: [5], keepAxes: true))
+  },
   Mistake("mean", "has no axis 5") { g in g.output("y", g.mean(g.matrix(), axes: [5])) },
   Mistake("softmax", "has no axis 2") { g in g.output("y", g.softmax(g.matrix(), axis: 2)) },
   Mistake("softmax of a scalar", "has no axis -1") { g in g.output("y", g.softmax(g.input("x"))) },
@@ -172,13 +177,17 @@ private let axes = [
     let x = g.matrix()
     g.output("y", g.concatenate([x, x], axis: 2))
   },
-  Mistake("slice", "has no axis 2") { g in g.output("y", g.slice(g.matrix(), axis: 2, from: 0, to: 1)) },
+  Mistake("slice", "has no axis 2") { g in
+    g.output("y", g.slice(g.matrix(), axis: 2, from: 0, to: 1))
+  },
   Mistake("reverse", "has no axis 2") { g in g.output("y", g.reverse(g.matrix(), axes: [2])) },
   Mistake("gather", "has no axis 5") { g in
     g.output("y", g.gatherAlong(5, g.matrix(), g.input("i", .int32, ["n", 1])))
   },
   Mistake("sort", "has no axis 5") { g in g.output("y", g.sort([g.matrix()], axis: 5)[0]) },
-  Mistake("top k of a scalar", "at least 1 axis") { g in g.output("y", g.topK(g.input("x"), 1).values) },
+  Mistake("top k of a scalar", "at least 1 axis") { g in
+    g.output("y", g.topK(g.input("x"), 1).values)
+  },
   Mistake("transpose", "has no axis 2") { g in g.output("y", g.transpose(g.matrix(), [0, 2])) },
   Mistake("transpose of too few", "does not permute 2 axes") { g in
     g.output("y", g.transpose(g.matrix(), [0]))
@@ -360,11 +369,15 @@ private let layers = [
   Mistake("uneven heads", "does not divide into 3 heads") { g in
     g.output("y", Layers(g).transformerBlock("b", g.sequence(), heads: 3, causal: true))
   },
-  Mistake("merging heads", "heads are [n, H, T, d]") { g in g.output("y", g.mergeHeads(g.matrix(), 4)) },
+  Mistake("merging heads", "heads are [n, H, T, d]") { g in
+    g.output("y", g.mergeHeads(g.matrix(), 4))
+  },
   Mistake("upsampling", "at least 2 axes") { g in
     g.output("y", g.upsampleNearest(g.input("x", .float32, ["n"]), 2))
   },
-  Mistake("positions", "positive even size, not 3") { g in g.output("y", g.sinusoidalPositions("n", 3)) },
+  Mistake("positions", "positive even size, not 3") { g in
+    g.output("y", g.sinusoidalPositions("n", 3))
+  },
   Mistake("error of two shapes", "the prediction is float32[n, 3], the target float32[n]") { g in
     g.output("y", g.meanSquaredError(g.matrix(), g.input("t", .float32, ["n"])))
   },
@@ -386,7 +399,8 @@ private let layers = [
       w, gradient: w, [:], lr: g.constant(1), t: g.constant(1, .int32))
     g.output("y", next + slots["v"]!)
   },
-  Mistake("gradient of another shape", "the gradient of a parameter float32[3] is float32[n, 3]") { g in
+  Mistake("gradient of another shape", "the gradient of a parameter float32[3] is float32[n, 3]") {
+    g in
     let w = g.parameter("w", [3])
     g.output(
       "y",
@@ -544,7 +558,9 @@ private let control = [
 ]
 
 private let sizes = [
-  Mistake("undeclared", "dimension 'm' is not declared") { g in g.output("y", g.input("x", .float32, ["m"])) },
+  Mistake("undeclared", "dimension 'm' is not declared") { g in
+    g.output("y", g.input("x", .float32, ["m"]))
+  },
   Mistake("mistyped", "did you mean 'batch'?") { g in
     g.output("y", g.reshape(g.matrix(), ["batchh"]))
   },
@@ -592,7 +608,8 @@ private let sizes = [
     #expect("\(error)".contains(mistake.message), "\(error)")
     let parts = error.location.split(separator: "DLCTrainingTests/MistakeTests.swift:")
     let line = parts.last.flatMap { Int($0.prefix { $0.isNumber }) }
-    #expect(error.location.contains("DLCTrainingTests/") && mistake.lines.contains(line ?? 0), "\(error)")
+    #expect(
+      error.location.contains("DLCTrainingTests/") && mistake.lines.contains(line ?? 0), "\(error)")
     #expect(!error.location.contains("Sources") && !error.location.contains("DLCGraph/"))
   }
 
@@ -614,7 +631,8 @@ private let sizes = [
           g.jvp(of: [bad], along: [(x, x)])[0], g.dropout(bad, rate: 0.5, stream),
           stream.categorical(bad), g.softmaxCrossEntropy(bad, bad), g.accuracy(bad, bad),
           g.attention(bad, x, bad), g.splitHeads(bad, 2), g.concatenate([x, bad], axis: 5),
-          g.scan(carried: [x], inputs: [bad], length: 3) { g, c, v in ([c[0] * v[0]], v) }.outputs[0],
+          g.scan(carried: [x], inputs: [bad], length: 3) { g, c, v in ([c[0] * v[0]], v) }.outputs[
+            0],
           g.whileLoop([bad], condition: { g, c in g.sum(c[0], axes: [9]) }, body: { $1 })[0],
           g.cond(bad, then: { _ in [x] }, otherwise: { _ in [bad] })[0],
           g.call("part", [bad]) { [$1[0] + x] }[0], g.reshape(x, [bad.shape[0], bad.shape[11]]),
@@ -665,10 +683,19 @@ private let sizes = [
       ("update", { g, _ in g.update("s", value) }),
       ("builder", { g, _ in g.output("y", builder.constant(1)) }),
       ("layer's builder", { g, x in g.output("y", Layers(builder).linear("l", x, 2)) }),
-      ("scan", { g, x in g.output("y", g.scan(carried: [value], length: 2) { _, c, _ in (c, []) }.carried[0]) }),
-      ("capture", { g, x in
-        g.output("y", g.scan(carried: [x], length: 2) { _, c, _ in ([c[0] + value], []) }.carried[0])
-      }),
+      (
+        "scan",
+        { g, x in
+          g.output("y", g.scan(carried: [value], length: 2) { _, c, _ in (c, []) }.carried[0])
+        }
+      ),
+      (
+        "capture",
+        { g, x in
+          g.output(
+            "y", g.scan(carried: [x], length: 2) { _, c, _ in ([c[0] + value], []) }.carried[0])
+        }
+      ),
     ]
     for (name, use) in uses {
       let error = try #require(throws: DLCError.self, "\(name)") {
@@ -688,21 +715,26 @@ private let sizes = [
     var (inner, outer) = (Module("m"), Module("m"))
     try inner.function("f") { g in
       let x = g.input("x", .float32, [3])
-      g.output("y", g.scan(carried: [x], length: 3) { g, c, _ in
-        ([Layers(g).linear("l", g.tanh(c[0]), 3)], [])
-      }.carried[0])
+      g.output(
+        "y",
+        g.scan(carried: [x], length: 3) { g, c, _ in
+          ([Layers(g).linear("l", g.tanh(c[0]), 3)], [])
+        }.carried[0])
     }
     try outer.function("f") { g in
       let x = g.input("x", .float32, [3])
       let l = Layers(g)
-      g.output("y", g.scan(carried: [x], length: 3) { _, c, _ in
-        ([l.linear("l", g.tanh(c[0]), 3)], [])
-      }.carried[0])
+      g.output(
+        "y",
+        g.scan(carried: [x], length: 3) { _, c, _ in
+          ([l.linear("l", g.tanh(c[0]), 3)], [])
+        }.carried[0])
     }
     #expect(inner.states == outer.states)
     func operations(_ module: Module) -> [String] {
       module.functions[0].graph.nodes.flatMap { node in
-        [node.operation.mnemonic] + node.operation.regions.flatMap { $0.nodes.map(\.operation.mnemonic) }
+        [node.operation.mnemonic]
+          + node.operation.regions.flatMap { $0.nodes.map(\.operation.mnemonic) }
       }
     }
     #expect(operations(inner) == operations(outer))
@@ -727,14 +759,18 @@ private let sizes = [
         (g.concatenate([x, x], axis: -2), g.concatenate([x, x], axis: 1)),
         (g.reverse(x, axes: [-1]), g.reverse(x, axes: [2])),
         (g.transpose(x, [-1, 0, -2]), g.transpose(x, [2, 0, 1])),
-        (g.broadcast(x, to: [2, 3, 4, 5], axes: [0, 1, -2]), g.broadcast(x, to: [2, 3, 4, 5], axes: [0, 1, 2])),
+        (
+          g.broadcast(x, to: [2, 3, 4, 5], axes: [0, 1, -2]),
+          g.broadcast(x, to: [2, 3, 4, 5], axes: [0, 1, 2])
+        ),
         (g.iota(.int32, [2, 3], axis: -1), g.iota(.int32, [2, 3], axis: 1)),
         (g.gatherAlong(-2, x, i), g.gatherAlong(1, x, i)),
         (g.cumulativeSum(x, axis: -3), g.cumulativeSum(x, axis: 0)),
         (g.cumulativeMaximum(x, axis: -1), g.cumulativeMaximum(x, axis: 2)),
         (g.sort([x], axis: -2)[0], g.sort([x], axis: 1)[0]),
         (
-          g.dotGeneral(x, x, lhsBatch: [-3], rhsBatch: [0], lhsContracting: [-1], rhsContracting: [-1]),
+          g.dotGeneral(
+            x, x, lhsBatch: [-3], rhsBatch: [0], lhsContracting: [-1], rhsContracting: [-1]),
           g.dotGeneral(x, x, lhsBatch: [0], rhsBatch: [0], lhsContracting: [2], rhsContracting: [2])
         ),
       ]
@@ -777,16 +813,79 @@ private let sizes = [
     }
   }
 
+  /// What throws says which call it was: the user's, however many of dlc's it went through.
+  @Test func throwingCallsNameTheirLine() throws {
+    var module = Module("m")
+    module.dimension("n", default: 2)
+    try module.function("loss") { g in
+      let y = Layers(g).linear("l", g.matrix(), 1)
+      g.output("loss", g.mean(y, axes: [0, 1]))
+    }
+    let function = try #require(module.function("loss"))
+    let executable = try Compiler().compile(module, dimensions: ["n": 2])
+    let data = ["x": Tensor(zeros: .float32, [4, 3])]
+    func step() throws -> TrainingStep {
+      try TrainingStep(
+        module, phases: [Phase("loss", rule: UpdateRule(.adam(), learningRate: 0.1))])
+    }
+    var results: [Tensor] = []
+    let uses: [(line: UInt, call: () throws -> Void)] = [
+      (#line, { _ = try executable.run([:]) }),
+      (#line, { try executable.run(data, into: &results) }),
+      (#line, { try executable.setState(["l.W": Tensor([], [Float(1)])]) }),
+      (#line, { try module.setValue(Tensor([], [Float(1)]), of: "l.w") }),
+      (#line, { _ = try module.bind(explicit: ["q": 1]) }),
+      (#line, { _ = try Compiler().compile(module, function: "gradient") }),
+      (#line, { _ = try Compiler().compile(module, dimensions: ["n": -1]) }),
+      (#line, { _ = try Dimension("n").evaluate([:]) }),
+      (#line, { _ = try Dimension(parsing: "2 +") }),
+      (#line, { _ = try Module(contentsOf: "/nonexistent/model.pb") }),
+      (#line, { _ = try Executable(contentsOf: "/nonexistent/model.dlc") }),
+      (#line, { try module.save("/nonexistent/model.pb") }),
+      (#line, { _ = try Npz.read("/nonexistent/data.npz") }),
+      (#line, { try Npz.write([("a", data["x"]!), ("a", data["x"]!)], to: "/dev/null") }),
+      (#line, { try Safetensors.write([("a", data["x"]!), ("a", data["x"]!)], to: "/dev/null") }),
+      (#line, { _ = try Trainer(step(), data: [:], options: .init(batch: 2, epochs: 1)) }),
+      (#line, { _ = try Trainer(step(), data: data, options: .init(batch: -2, epochs: 1)) }),
+      (
+        #line,
+        {
+          try Trainer(step(), data: data, options: .init(batch: 2, epochs: 1)).setState([
+            "v": data["x"]!
+          ])
+        }
+      ),
+      (
+        #line, { _ = try Trainer(step(), data: data, options: .init(batch: 2, epochs: 1)).resume() }
+      ),
+      (#line, { _ = try step().stepFunction("loss") }),
+      (
+        #line,
+        {
+          _ = try Interpreter().run(
+            module, function: function, inputs: [:], states: [:], dimensions: ["n": 2])
+        }
+      ),
+    ]
+    for (number, use) in uses.enumerated() {
+      let error = try #require(throws: DLCError.self, "use \(number)") { try use.call() }
+      let places = (use.line...use.line + 4).map { "MistakeTests.swift:\($0)]" }
+      #expect(places.contains { "\(error)".contains($0) }, "use \(number): \(error)")
+    }
+  }
+
   /// A module whose function fails is as it was.
   @Test func aFailedFunctionLeavesTheModule() throws {
     var module = Module("m")
     try module.function("f") { g in g.output("y", g.parameter("w", [2])) }
     let before = module
-    for (name, message) in [("f", "is there already"), ("", "has no name"), ("g", "gives nothing")] {
+    for (name, message) in [("f", "is there already"), ("", "has no name"), ("g", "gives nothing")]
+    {
       let error = try #require(throws: DLCError.self) {
         try module.function(name) { g in _ = g.parameter("v", [3]) }
       }
-      #expect("\(error)".contains(message) && "\(error)".contains("MistakeTests.swift:"), "\(error)")
+      #expect(
+        "\(error)".contains(message) && "\(error)".contains("MistakeTests.swift:"), "\(error)")
       #expect(module == before)
     }
   }
