@@ -36,6 +36,8 @@ final class BuildSession {
 
   /// Whether the function is to be trained.
   let isTraining: Bool
+  /// The functions of the module so far, which this one can call.
+  var functions: [Function] = []
 
   /// - Parameter graph: what the function has already.
   init(_ graph: Graph, states: [State], dimensions: Set<String>?, isTraining: Bool) {

@@ -39,10 +39,12 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   /// - Parameter dimensions: the names that sizes may have; nil for any.
   package init(
-    states: [State] = [], dimensions: Set<String>? = nil, isTraining: Bool = true
+    states: [State] = [], dimensions: Set<String>? = nil, isTraining: Bool = true,
+    functions: [Function] = []
   ) {
     session = BuildSession(
       graph, states: states, dimensions: dimensions, isTraining: isTraining)
+    session.functions = functions
     parent = nil
   }
 
@@ -60,6 +62,12 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   /// The function that is being built by this task, which hears of misplaced values.
   @TaskLocal fileprivate static var underway: FunctionBuilder?
+
+  /// The functions that this one can call.
+  var functions: [Function] { session.functions }
+
+  /// The builders' shared list of states.
+  func knownState(_ name: String) -> State? { session.state(name) }
 
   private var root: FunctionBuilder { parent?.root ?? self }
 
@@ -470,23 +478,26 @@ public final class FunctionBuilder: @unchecked Sendable {
   }
 
   private func state(_ state: State, _ file: StaticString, _ line: UInt) -> Value {
-    enter(file, line, []) { _ throws(DLCError) in
-      guard try areSound(state.type.shape) else { return poison }
-      let known = session.state(state.name)
-      if let known, known.type != state.type {
-        throw DLCError(
-          .graph, "state '\(state.name)' is \(known.type) elsewhere, not \(state.type)")
-      }
-      let root = root
-      if let position = session.arguments[state.name],
-        root.graph.arguments[position].kind == .state
-      {
-        return root.value(root.graph.argumentValues[position])
-      }
-      let value = try declare(Argument(.state, state.name, state.type))
-      if known == nil { session.add(state) }
-      return value
+    enter(file, line, []) { _ throws(DLCError) in try read(state) }
+  }
+
+  /// Reads a state tensor of the module.
+  func read(_ state: State) throws(DLCError) -> Value {
+    guard try areSound(state.type.shape) else { return poison }
+    let known = session.state(state.name)
+    if let known, known.type != state.type {
+      throw DLCError(
+        .graph, "state '\(state.name)' is \(known.type) elsewhere, not \(state.type)")
     }
+    let root = root
+    if let position = session.arguments[state.name],
+      root.graph.arguments[position].kind == .state
+    {
+      return root.value(root.graph.argumentValues[position])
+    }
+    let value = try declare(Argument(.state, state.name, state.type))
+    if known == nil { session.add(state) }
+    return value
   }
 
   /// Names a result.
@@ -568,8 +579,8 @@ extension Module {
         at: place)
     }
     let builder = FunctionBuilder(
-      states: states, dimensions: Set(dimensions.map(\.name)),
-      isTraining: isTraining)
+      states: states, dimensions: Set(dimensions.map(\.name)), isTraining: isTraining,
+      functions: functions)
     FunctionBuilder.$underway.withValue(builder) { body(builder) }
     let graph = try builder.finish("function \(name)", place)
     let before = self

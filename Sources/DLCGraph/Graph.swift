@@ -199,13 +199,20 @@ package struct Graph: Hashable, Sendable {
   /// The graph with every named dimension replaced by its size.
   /// - Throws: `.dimension` for an unbound name, `.type` when the sizes do not fit together.
   package func bound(to bindings: [String: Int]) throws(DLCError) -> Graph {
+    try mappingDimensions { (size) throws(DLCError) in try size.substitute(bindings) }
+  }
+
+  /// The graph with other sizes, types computed anew.
+  package func mappingDimensions(
+    _ body: (Dimension) throws(DLCError) -> Dimension
+  ) throws(DLCError) -> Graph {
     var copy = Graph()
     for argument in arguments {
-      let type = try argument.type.substitute(bindings)
+      let type = try argument.type.mappingDimensions(body)
       _ = copy.addArgument(Argument(argument.kind, argument.name, type))
     }
     for node in nodes {
-      let operation = try node.operation.substitute(bindings)
+      let operation = try node.operation.mappingDimensions(body)
       try copy.append(operation, node.operands, name: node.name, location: node.location)
     }
     copy.results = results

@@ -175,18 +175,20 @@ package enum Operation: Hashable, Sendable {
     try reader.finish()
   }
 
-  package func substitute(_ bindings: [String: Int]) throws(DLCError) -> Operation {
+  package func mappingDimensions(
+    _ body: (Dimension) throws(DLCError) -> Dimension
+  ) throws(DLCError) -> Operation {
     var changed = false
     var list = attributes
     for index in list.indices {
       guard case .dimensions(let dimensions) = list[index].value else { continue }
       var bound: [Dimension] = []
-      for dimension in dimensions { bound.append(try dimension.substitute(bindings)) }
+      for dimension in dimensions { bound.append(try body(dimension)) }
       changed = changed || bound != dimensions
       list[index].value = .dimensions(bound)
     }
     var bound: [Graph] = []
-    for region in regions { bound.append(try region.bound(to: bindings)) }
+    for region in regions { bound.append(try region.mappingDimensions(body)) }
     changed = changed || bound != regions
     return changed
       ? try Operation(mnemonic: mnemonic, attributes: list, regions: bound) : self

@@ -52,6 +52,21 @@ extension ProgramAssembly {
     let (kernel, buffers) = Lowering.merged(
       group.map { (kernels[program.steps[$0].kernel.index], program.steps[$0].buffers) }, "merged",
       target)
-    return add(kernel, buffers, Draft(inPlace: group.flatMap { drafts[$0].inPlace }, isMap: false))
+    return add(kernel, buffers, Draft(inPlace: sharable(group), isMap: false))
+  }
+
+  /// Sections run in any order, so that a section writes over what it reads only where it alone reads it.
+  private mutating func sharable(_ group: [Int]) -> [(input: BufferID, output: BufferID)] {
+    let storage = currentStorage()
+    var readers: [BufferID: Int] = [:]
+    for index in group {
+      let read = program.uses(program.steps[index]).filter { !$0.isWrite }
+      for root in Set(read.flatMap { storage.parts(of: $0.buffer).map { $0.root } }) {
+        readers[root, default: 0] += 1
+      }
+    }
+    return group.flatMap { drafts[$0].inPlace }.filter { pair in
+      storage.parts(of: pair.input).allSatisfy { readers[$0.root] == 1 }
+    }
   }
 }

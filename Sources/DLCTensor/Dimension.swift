@@ -213,6 +213,20 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
     return self
   }
 
+  /// The expression with expressions in place of names; names without one stay.
+  package func replacing(_ names: [String: Dimension]) -> Dimension {
+    terms.reduce(0) { sum, term in
+      sum
+        + term.factors.reduce(Dimension(term.coefficient)) { product, factor in
+          switch factor {
+          case .name(let name): product * (names[name] ?? .named(name))
+          case .quotient(let a, let b): product * (a.replacing(names) / b.replacing(names))
+          case .invalid: self
+          }
+        }
+    }
+  }
+
   public var description: String {
     if terms.isEmpty { return "0" }
     // Positive terms first, so that an expression rarely starts with a sign.

@@ -52,8 +52,14 @@ public struct TensorType: Hashable, Sendable, CustomStringConvertible {
   }
 
   package func substitute(_ bindings: [String: Int]) throws(DLCError) -> TensorType {
+    try mappingDimensions { (size) throws(DLCError) in try size.substitute(bindings) }
+  }
+
+  package func mappingDimensions(
+    _ body: (Dimension) throws(DLCError) -> Dimension
+  ) throws(DLCError) -> TensorType {
     var result: [Dimension] = []
-    for dimension in shape { result.append(try dimension.substitute(bindings)) }
+    for dimension in shape { result.append(try body(dimension)) }
     let type = TensorType(dataType, result)
     try type.validate()
     return type

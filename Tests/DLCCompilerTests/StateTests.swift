@@ -1,7 +1,9 @@
 import DLCCompiler
 import DLCGraph
+import DLCReference
 import DLCRuntime
 import DLCTensor
+import DLCTestSupport
 import Dispatch
 import Synchronization
 import Testing
@@ -46,7 +48,8 @@ import Testing
   @Test func settingsAndRunsFollowOneAnother() throws {
     let executable = try Self.executable()
     let failures = Failures()
-    let setters = 2, runners = 3
+    let setters = 2
+    let runners = 3
     // Threads of their own: runs wait for helpers that Dispatch lends.
     DispatchQueue.concurrentPerform(iterations: setters + runners) { worker in
       do throws(DLCError) {
@@ -90,5 +93,77 @@ import Testing
       let (a, b) = (executable.state["a"]!.doubles[0], executable.state["b"]!.doubles[0])
       #expect(a == b && (a == Double(round * 100) || a == Double(round * 100 + 1)))
     }
+  }
+
+  /// Functions that keep, move, exchange and show values of their state, drawn anew in every run: whoever
+  /// reads a state reads its value before the run, though the next one may take its place.
+  @Test func readersSeeTheValueBeforeTheRun() throws {
+    for _ in 0..<60 {
+      let seed = UInt64.random(in: 0...UInt64.max)
+      let module = try Self.random(seed)
+      let function = try #require(module.function("f"))
+      let executables = try [1, 2].map { _ in try Compiler().compile(module) }
+      var state: [String: Tensor] = [:]
+      for (index, entry) in module.states.enumerated() {
+        let numbers = (0..<entry.type.elementCount).map { Int64(($0 + 3 * index) % 50) }
+        state[entry.name] =
+          entry.type.dataType == .float32
+          ? Tensor(entry.type.dataType, entry.type.sizes, rounding: numbers.map { Double($0) })
+          : Tensor(entry.type.dataType, entry.type.sizes, truncating: numbers)
+      }
+      for executable in executables {
+        let used = Set(executable.states.map(\.name))
+        try executable.setState(state.filter { used.contains($0.key) })
+      }
+      for run in 0..<3 {
+        let (wanted, updates) = try Interpreter().run(
+          module, function: function, inputs: [:], states: state, dimensions: [:])
+        state.merge(updates) { $1 }
+        for (executable, threads) in zip(executables, [1, 2]) {
+          let got = try executable.run([:], threads: threads)
+          let isSame =
+            got.elementsEqual(wanted) { $0.name == $1.name && $0.value.doubles == $1.value.doubles }
+            && executable.state.allSatisfy { $0.value.doubles == state[$0.key]?.doubles }
+          #expect(isSame, "seed \(seed), run \(run), \(threads) threads:\n\(module.text)")
+          if !isSame { return }
+        }
+      }
+    }
+  }
+
+  /// A function over a few states of one type and size. Numbers stay whole, so that all orders of sums
+  /// give the same.
+  private static func random(_ seed: UInt64) throws -> Module {
+    var draw = Choices(seed: seed)
+    let (type, size) = ([DataType.float32, .int32][draw.next(2)], [1, 4, 60, 5000][draw.next(4)])
+    var module = Module("random")
+    try module.function("f") { g in
+      let states = (0..<2 + draw.next(3)).map { g.state("s\($0)", type, [Dimension(size)]) }
+      func value() -> Value {
+        let s = states[draw.next(states.count)]
+        switch draw.next(8) {
+        case 0, 1: return s
+        case 2: return s + g.constant(1, type)
+        case 3: return g.maximum(s, states[draw.next(states.count)])
+        case 4 where size > 1:
+          return g.reshape(g.reshape(s, [2, Dimension(size / 2)]), [Dimension(size)])
+        case 5 where size > 1:
+          let half = Dimension(size / 2)
+          return g.concatenate(
+            [
+              g.slice(s, axis: 0, from: half, to: Dimension(size)),
+              g.slice(states[draw.next(states.count)], axis: 0, from: 0, to: half),
+            ], axis: 0)
+        case 6: return g.reverse(s, axes: [0])
+        default: return s - states[draw.next(states.count)]
+        }
+      }
+      let shown = (0..<draw.next(3)).map { _ in value() }
+      for (index, state) in states.enumerated() where draw.next(4) > 0 || index == 0 {
+        g.update("s\(index)", draw.next(2) == 0 ? state + g.constant(1, type) : value())
+      }
+      for (index, result) in shown.enumerated() { g.output("y\(index)", result) }
+    }
+    return module
   }
 }
