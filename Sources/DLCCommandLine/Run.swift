@@ -138,7 +138,10 @@ struct Run: ParsableCommand {
     for state in module.states {
       if let value = state.value { shapes.append((state.name, state.type, value.shape)) }
     }
-    return try module.bind(explicit: try model.sizes, arrays: shapes)
+    let explicit = try model.sizes
+    do throws(DLCError) { return try module.bind(explicit: explicit, arrays: shapes) } catch {
+      throw inputs.map { error.within($0) } ?? error
+    }
   }
 
   /// Says of parameters without values that they are initialised, where that is meant.

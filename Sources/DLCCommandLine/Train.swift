@@ -106,7 +106,8 @@ struct Train: ParsableCommand {
     if overwrite && checkpoint == nil { throw ValidationError("--overwrite needs --checkpoint") }
     if resume && overwrite { throw ValidationError("--resume and --overwrite exclude each other") }
     if outputCurrent != nil && average == nil {
-      throw ValidationError("--output-current needs --average: without it --output has these weights")
+      throw ValidationError(
+        "--output-current needs --average: without it --output has these weights")
     }
   }
 
@@ -156,6 +157,14 @@ struct Train: ParsableCommand {
     return arrays.values
   }
 
+  /// What is wrong with arrays names the file that they are from.
+  private static func of<R>(_ path: String, _ body: () throws(DLCError) -> R) throws(DLCError) -> R
+  {
+    do throws(DLCError) { return try body() } catch {
+      throw error.code == .binding && !error.location.contains(path) ? error.within(path) : error
+    }
+  }
+
   func run() throws {
     Interruption.install()
     var module = try LoadedModel(model.model).module
@@ -176,14 +185,17 @@ struct Train: ParsableCommand {
       }
     }
     let options = try options
-    let examples = function.inputs.first { $0.name != TrainingStep.seedName }
+    let examples =
+      function.inputs.first { $0.name != TrainingStep.seedName }
       .flatMap { arrays[$0.name]?.shape.first } ?? 0
     let total = try options.totalSteps(examples)
     let step = try TrainingStep(
       module, phases: [Phase(function.name, rule: rule(totalSteps: total))])
     if !resume { try Trainer.requireFree(options) }
     try requireNoInterruption()
-    let trainer = try Trainer(step, data: arrays, options: options)
+    let trainer = try Self.of(data) { () throws(DLCError) in
+      try Trainer(step, data: arrays, options: options)
+    }
     try requireNoInterruption()
     if resume, try trainer.resume() {
       notes.append("resumed at step \(trainer.position.step)")
@@ -191,9 +203,10 @@ struct Train: ParsableCommand {
     }
     let validator = try validation.map { path in
       let evaluated = step.evaluationFunctions[0]
-      let evaluator = try Evaluator(
-        step, data: try self.arrays(path, for: evaluated, &notes), batch: batch,
-        dimensions: options.dimensions)
+      let arrays = try self.arrays(path, for: evaluated, &notes)
+      let evaluator = try Self.of(path) { () throws(DLCError) in
+        try Evaluator(step, data: arrays, batch: batch, dimensions: options.dimensions)
+      }
       notes += evaluator.notes
       return evaluator
     }
@@ -203,7 +216,8 @@ struct Train: ParsableCommand {
     let start = ContinuousClock.now
     var last: [(name: String, value: Double)] = []
     if trainer.isDone {
-      Console.note("nothing is left to do: the run has \(trainer.position.epoch) of \(epochs) epochs")
+      Console.note(
+        "nothing is left to do: the run has \(trainer.position.epoch) of \(epochs) epochs")
     } else {
       try trainer.run { (p) throws(DLCError) in
         var record = p.metrics

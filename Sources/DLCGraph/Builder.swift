@@ -484,6 +484,9 @@ public final class FunctionBuilder: @unchecked Sendable {
   /// Reads a state tensor of the module.
   func read(_ state: State) throws(DLCError) -> Value {
     guard try areSound(state.type.shape) else { return poison }
+    do { try state.initializer.validate(for: state.type.dataType) } catch {
+      throw error.within("state '\(state.name)'")
+    }
     let known = session.state(state.name)
     if let known, known.type != state.type {
       throw DLCError(

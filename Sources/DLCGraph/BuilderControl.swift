@@ -96,7 +96,9 @@ extension FunctionBuilder {
           .cond(Cond(then: then, otherwise: otherwise)),
           [predicate] + first.captured + second.captured)
       }
-      return results.isEmpty ? [Value](repeating: g.poison, count: first.count) : results
+      // What a mistake leaves has enough results for whichever branch the caller had in mind.
+      let count = Swift.max(first.count, second.count)
+      return results.isEmpty ? [Value](repeating: g.poison, count: count) : results
     }
   }
 

@@ -392,7 +392,7 @@ extension FunctionBuilder {
 
 extension DataType {
   /// Whether a constant of this type can be the number: floats round it, integers do not.
-  fileprivate func holds(_ number: Double) -> Bool {
+  func holds(_ number: Double) -> Bool {
     if isFloat { return true }
     guard let integer = Int128(exactly: number) else { return false }
     switch self {

@@ -117,3 +117,36 @@ extension Initializer {
     }
   }
 }
+
+extension Initializer {
+  /// Throws `.graph` for numbers that no tensor of the type can begin with.
+  func validate(for type: DataType) throws(DLCError) {
+    func require(_ holds: Bool, _ what: String) throws(DLCError) {
+      if !holds { throw DLCError(.graph, what) }
+    }
+    switch self {
+    case .zeros: return
+    case .constant(let number):
+      // Any real number is rounded to a floating-point one, but not to infinity.
+      let isHeld =
+        type.isFloat ? Tensor(splat: number, type, []).doubles[0].isFinite : type.holds(number)
+      try require(isHeld, "the initial value \(number) is no \(type)")
+    case .uniform(let low, let high):
+      try require(
+        low.isFinite && high.isFinite && low <= high,
+        "an initialiser is uniform from \(low) to \(high): two numbers, the smaller one first")
+    case .normal(let mean, let deviation):
+      try require(
+        mean.isFinite && deviation.isFinite && deviation >= 0,
+        "an initialiser is normal with mean \(mean) and deviation \(deviation): numbers, the deviation from 0 on"
+      )
+    case .glorotUniform, .glorotNormal, .heUniform, .heNormal: break
+    }
+    switch self {
+    case .zeros, .constant: break
+    default:
+      try require(
+        type.isFloat, "\(type) values have no random initialiser; give .zeros or .constant")
+    }
+  }
+}

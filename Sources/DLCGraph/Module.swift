@@ -167,9 +167,12 @@ public struct Module: Hashable, Sendable {
         for (dimension, size) in zip(array.declared.shape, array.shape) {
           let wanted = try dimension.evaluate(sizes)
           guard wanted == size else {
+            let reason =
+              dimension.constant == nil
+              ? "where \(dimension) is \(wanted)" : "which wants \(wanted)"
             throw DLCError(
               .binding,
-              "array '\(array.name)' has shape \(array.shape), but \(dimension) is \(wanted) in \(array.declared)"
+              "array '\(array.name)' has shape \(array.shape): \(size) does not fit \(array.declared), \(reason)"
             )
           }
         }

@@ -26,6 +26,7 @@ struct DataSet {
         .binding, "\(what) has an array '\(extra)', which belongs to no input",
         remedy: "the inputs are \(names)")
     }
+    for (name, _) in inputs { try given[name]!.check() }
     guard let first = inputs.first, let count = given[first.name]?.shape.first, count > 0 else {
       throw DLCError(.binding, "\(what) has no examples")
     }

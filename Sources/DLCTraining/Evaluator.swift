@@ -102,6 +102,11 @@ public final class Evaluator {
             continue
           }
           let known = Set(executable.states.map(\.name))
+          if let absent = executable.states.first(where: { state[$0.name] == nil })?.name {
+            throw DLCError(
+              .binding, "state '\(absent)' has no value",
+              remedy: Spelling.remedy(for: absent, among: state.keys.sorted()))
+          }
           // Statistics that a run updates start from the given ones every time.
           try executable.setState(state.filter { known.contains($0.key) })
           var inputs: [String: Tensor] = [:]

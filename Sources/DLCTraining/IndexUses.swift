@@ -61,7 +61,9 @@ struct IndexUses {
         results[0] = given[0]
         extents[node.results[0]] = extents[node.operands[0]]
       case .broadcast(let broadcast):
-        results[0] = given[0].map { mixed($0, unless: broadcast.axes.count == broadcast.shape.count) }
+        results[0] = given[0].map {
+          mixed($0, unless: broadcast.axes.count == broadcast.shape.count)
+        }
         extents[node.results[0]] = extents[node.operands[0]]
       case .reshape:
         results[0] = given[0].map { mixed($0, unless: false) }
@@ -141,7 +143,8 @@ struct IndexUses {
     var result = origin
     for axis in type.shape.indices {
       let isWhole =
-        slice.starts[axis] == 0 && slice.limits[axis] == type.shape[axis] && slice.strides[axis] == 1
+        slice.starts[axis] == 0 && slice.limits[axis] == type.shape[axis]
+        && slice.strides[axis] == 1
       if isWhole { continue }
       guard let source = origin.axes?[axis] else { return nil }
       let base = origin.parts[source]

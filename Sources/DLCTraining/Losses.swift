@@ -58,7 +58,9 @@ extension FunctionBuilder {
     }
     guard labels.shape == Array(logits.shape.dropLast()) else {
       throw DLCError(
-        .type, "logits \(logits.type) need labels \(Array(logits.shape.dropLast())), these are \(labels.type)")
+        .type,
+        "logits \(logits.type) need labels \(Array(logits.shape.dropLast())), these are \(labels.type)"
+      )
     }
   }
 

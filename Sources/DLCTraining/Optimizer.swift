@@ -98,7 +98,8 @@ public indirect enum Optimizer: Hashable, Sendable {
   }
 
   /// The slots, when they are all there in the shapes that the parameter asks for.
-  private func complete(_ given: [String: Value], _ theta: Value) throws(DLCError) -> [String: Value]
+  private func complete(_ given: [String: Value], _ theta: Value) throws(DLCError) -> [String:
+    Value]
   {
     for slot in slots(theta.shape) {
       guard let value = given[slot.name] else {
@@ -106,7 +107,8 @@ public indirect enum Optimizer: Hashable, Sendable {
       }
       guard value.isPoisoned || value.shape == slot.shape else {
         throw DLCError(
-          .graph, "'\(slot.name)' of a parameter \(theta.type) has shape \(slot.shape), this is \(value.type)"
+          .graph,
+          "'\(slot.name)' of a parameter \(theta.type) has shape \(slot.shape), this is \(value.type)"
         )
       }
     }

@@ -13,18 +13,21 @@ extension FunctionBuilder {
     }
     for state in states where state.rank != 2 || state.shape[0] != projected.shape[1] {
       throw DLCError(
-        .type, "the projections are \(projected.type), so that states are [\(projected.shape[1]), h]; this is \(state.type)"
+        .type,
+        "the projections are \(projected.type), so that states are [\(projected.shape[1]), h]; this is \(state.type)"
       )
     }
     let size = states[0].shape[1]
     let wide = size * Dimension(gates)
     guard projected.shape[2] == wide else {
       throw DLCError(
-        .type, "a state \(states[0].type) needs projections of \(wide), these are \(projected.type)")
+        .type, "a state \(states[0].type) needs projections of \(wide), these are \(projected.type)"
+      )
     }
     guard hidden.shape == [wide, size] else {
       throw DLCError(
-        .type, "a state \(states[0].type) needs weights [\(wide), \(size)], these are \(hidden.type)")
+        .type,
+        "a state \(states[0].type) needs weights [\(wide), \(size)], these are \(hidden.type)")
     }
     if let bias, bias.shape != [wide] {
       throw DLCError(.type, "the bias is [\(wide)], this is \(bias.type)")

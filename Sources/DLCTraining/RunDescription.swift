@@ -25,7 +25,8 @@ struct RunDescription: Codable, Hashable {
   /// Why a run of this description cannot go on from another one's checkpoint; nil when it can.
   func obstacle(from other: RunDescription) -> String? {
     if rules != other.rules {
-      return "other rules: \(other.rules.joined(separator: "; ")), here \(rules.joined(separator: "; "))"
+      return
+        "other rules: \(other.rules.joined(separator: "; ")), here \(rules.joined(separator: "; "))"
     }
     if batch != other.batch { return "a batch of \(other.batch), here \(batch)" }
     if seed != other.seed { return "the seed \(other.seed), here \(seed)" }
@@ -52,7 +53,9 @@ struct RunDescription: Codable, Hashable {
         "the schedule is \(schedules.joined(separator: ", ")), it was \(other.schedules.joined(separator: ", "))"
       )
     }
-    if epochs != other.epochs { changes.append("the epochs are \(epochs), they were \(other.epochs)") }
+    if epochs != other.epochs {
+      changes.append("the epochs are \(epochs), they were \(other.epochs)")
+    }
     if examples != other.examples {
       changes.append("there are \(examples) examples, there were \(other.examples)")
     } else if data != other.data {

@@ -14,6 +14,31 @@ public indirect enum Schedule: Hashable, Sendable {
   /// both along cosines (Smith and Topin 2019).
   case oneCycle(total: Int, rise: Double = 0.3)
 
+  /// Throws `.usage` for numbers that no schedule has.
+  func validate(_ place: String) throws(DLCError) {
+    func require(_ holds: Bool, _ what: String, _ value: String, _ range: String) throws(DLCError) {
+      if !holds {
+        throw DLCError(
+          .usage, "\(what) of the schedule is \(value): it must be \(range)", at: place)
+      }
+    }
+    switch self {
+    case .constant: break
+    case .step(let every, let factor):
+      try require(every >= 1, "the interval", "\(every)", "positive")
+      try require(factor.isFinite && factor >= 0, "the factor", "\(factor)", "a number from 0 on")
+    case .cosine(let total, let final):
+      try require(total >= 1, "the total", "\(total)", "positive")
+      try require(final.isFinite && final >= 0, "the final share", "\(final)", "a number from 0 on")
+    case .oneCycle(let total, let rise):
+      try require(total >= 1, "the total", "\(total)", "positive")
+      try require(rise > 0 && rise < 1, "the rise", "\(rise)", "between 0 and 1")
+    case .warmup(let steps, let then):
+      try require(steps >= 1, "the warm-up", "\(steps)", "positive")
+      try then.validate(place)
+    }
+  }
+
   /// The rate at step t, an int32 scalar that counts from 1.
   public func rate(
     _ g: FunctionBuilder, base: Double, _ t: Value, file: StaticString = #fileID,
@@ -23,6 +48,8 @@ public indirect enum Schedule: Hashable, Sendable {
       guard t.rank == 0, t.dataType.isInteger else {
         throw DLCError(.type, "the step is an integer scalar, this is \(t.type)")
       }
+      try validate("")
+      guard base.isFinite else { throw DLCError(.usage, "the base of the rate is \(base)") }
       let steps = g.convert(t, .float32) - 1
       return factor(g, steps) * base
     }

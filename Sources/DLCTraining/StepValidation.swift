@@ -56,7 +56,8 @@ extension TrainingStep {
     }
     guard phase.rule.accumulation == accumulation else {
       throw DLCError(
-        .graph, "the phases divide a batch into \(accumulation) and \(phase.rule.accumulation) parts",
+        .graph,
+        "the phases divide a batch into \(accumulation) and \(phase.rule.accumulation) parts",
         at: place, remedy: "give every phase the same accumulation")
     }
     let moved = parameters(phase)
@@ -98,7 +99,8 @@ extension TrainingStep {
     for state in kept {
       guard module.state(state.name) == nil else {
         throw DLCError(
-          .graph, "module '\(module.name)' has a state '\(state.name)', which training keeps itself",
+          .graph,
+          "module '\(module.name)' has a state '\(state.name)', which training keeps itself",
           remedy: "name it otherwise")
       }
       guard names.insert(state.name).inserted else {
@@ -114,7 +116,8 @@ extension UpdateRule {
   /// - Throws: `.usage` for a number that cannot be.
   func validate(_ place: String) throws(DLCError) {
     func require(_ holds: Bool, _ what: String, _ value: Double, _ range: String) throws(DLCError) {
-      if !holds { throw DLCError(.usage, "\(what) is \(value): it must be \(range)", at: place) }
+      let text = value.magnitude < 1e15 && value == value.rounded() ? "\(Int(value))" : "\(value)"
+      if !holds { throw DLCError(.usage, "\(what) is \(text): it must be \(range)", at: place) }
     }
     try require(
       learningRate.isFinite && learningRate >= 0, "the learning rate", learningRate,
@@ -138,19 +141,26 @@ extension UpdateRule {
     try require(accumulation >= 1, "the accumulation", Double(accumulation), "positive")
     for group in groups {
       try require(
-        group.rateFactor.isFinite, "the rate factor of '\(group.prefix)'", group.rateFactor, "finite")
+        group.rateFactor.isFinite && group.rateFactor >= 0,
+        "the rate factor of '\(group.prefix)'", group.rateFactor, "a number from 0 on")
       try require(
-        group.decayFactor.isFinite, "the decay factor of '\(group.prefix)'", group.decayFactor,
-        "finite")
+        group.decayFactor.isFinite && group.decayFactor >= 0,
+        "the decay factor of '\(group.prefix)'", group.decayFactor, "a number from 0 on")
+    }
+    if case .lookahead(let inner, let k, let alpha) = optimizer {
+      if case .lookahead = inner {
+        throw DLCError(.usage, "a lookahead is around a lookahead", at: place, remedy: "use one")
+      }
+      try require(k >= 1, "k of the lookahead", Double(k), "positive")
+      try require(alpha >= 0 && alpha <= 1, "alpha of the lookahead", alpha, "from 0 to 1")
     }
     for (what, value, isShare) in optimizer.numbers {
       try require(
         isShare ? value >= 0 && value < 1 : value.isFinite && value >= 0,
-        "\(what) of the optimizer", value, isShare ? "at least 0 and less than 1" : "a number from 0 on")
+        "\(what) of the optimizer", value,
+        isShare ? "at least 0 and less than 1" : "a number from 0 on")
     }
-    for (what, count) in schedule.lengths {
-      try require(count >= 1, "\(what) of the schedule", Double(count), "positive")
-    }
+    try schedule.validate(place)
   }
 }
 
@@ -177,20 +187,7 @@ extension Optimizer {
     case .lion(let beta1, let beta2): [("beta1", beta1, true), ("beta2", beta2, true)]
     case .adafactor(let decay, let epsilon, let divisor):
       [("the decay", decay, true), ("epsilon", epsilon, false), ("the divisor", divisor, false)]
-    case .lookahead(let inner, let k, let alpha):
-      inner.numbers + [("k", k < 1 ? .nan : Double(k), false), ("alpha", alpha, false)]
-    }
-  }
-}
-
-extension Schedule {
-  /// The numbers of steps in the schedule.
-  fileprivate var lengths: [(what: String, count: Int)] {
-    switch self {
-    case .constant: []
-    case .step(let every, _): [("the interval", every)]
-    case .cosine(let total, _), .oneCycle(let total, _): [("the total", total)]
-    case .warmup(let steps, let then): [("the warm-up", steps)] + then.lengths
+    case .lookahead(let inner, _, _): inner.numbers
     }
   }
 }

@@ -169,13 +169,26 @@ public final class Trainer {
     return result
   }
 
-  /// Sets state by name; the others keep their values.
-  /// - Throws: `.binding` for an unknown name or a value of another type.
+  /// Sets state by name; the others keep their values. `modelState` of another trainer starts from its
+  /// weights. A whole `state` holds the count of steps too, and with that the run goes on where it was
+  /// taken: back to an earlier step of this run, or from where another one ended.
+  /// - Throws: `.binding` for an unknown name, a value of another type, or a count of steps that no run
+  ///   has; then nothing has changed.
   public func setState(
     _ values: [String: Tensor], file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
     do throws(DLCError) {
+      let steps = values[TrainingStep.counterName].flatMap { $0.problem == nil ? $0 : nil }
+      let count = (steps?.integers.first).map { Int($0) }
+      if let count, !(0..<Int(Int32.max)).contains(count) {
+        throw DLCError(
+          .binding, "state '\(TrainingStep.counterName)' is \(count): no run has so many steps")
+      }
       try holder.setState(values)
+      if let count, count != position.step {
+        position = (count, count / stepsPerEpoch, count % stepsPerEpoch)
+        saved = saved.map { min($0, count) }
+      }
     } catch {
       throw error.called(file, line)
     }
@@ -196,13 +209,16 @@ public final class Trainer {
   /// data may be others than before, and `changes` says which are; with other data the epoch that was
   /// under way begins again.
   /// - Returns: whether there was.
-  /// - Throws: `.usage` when `options.checkpoints` is nil, `.binding` when the checkpoint belongs to
+  /// - Throws: `.usage` when `options.checkpoints` is nil, `.file` when another run uses it, `.binding` when the checkpoint belongs to
   ///   another run, `.format` when it is damaged.
   public func resume(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) -> Bool {
     do throws(DLCError) {
       guard let directory = options.checkpoints else {
         throw DLCError(.usage, "the run has no directory of checkpoints to resume from")
       }
+      // Not while another run adds to it.
+      let held = try access(directory, F_OK) == 0 ? CheckpointDirectory(directory) : nil
+      defer { withExtendedLifetime(held) {} }
       seen = CheckpointDirectory.checkpoints(in: directory).map { $0.path }
       guard let (checkpoint, skipped) = try Checkpoint.newest(in: directory) else { return false }
       let before = checkpoint.description
@@ -271,6 +287,8 @@ public final class Trainer {
       step: position.step, epoch: position.epoch, cursor: position.cursor, state: state,
       run: identity, description: description)
     checkpoint.description.epochs = epochs
+    // Those of steps that were gone back on.
+    try directory.remove(after: position.step)
     try directory.write(checkpoint, keep: options.keep)
     saved = position.step
     seen = directory.checkpoints.map { $0.path }
@@ -309,8 +327,10 @@ public final class Trainer {
             "epoch": Tensor([], [Int32(position.epoch + 1)]),
           ], threads: options.threads)[0].value
         let rows = order.integers.map { Int32($0) }
+        let epoch = position.epoch
         var isEnd = false
-        while !isEnd {
+        // A report may set the state of another epoch.
+        while !isEnd, position.epoch == epoch {
           let start = ContinuousClock.now
           let (metrics, steps, examples) = try advance(rows)
           isEnd = position.cursor == stepsPerEpoch

@@ -73,7 +73,8 @@ extension Trainer.Options {
     let (all, overflow) = steps.multipliedReportingOverflow(by: epochs)
     guard !overflow, all <= Int(Int32.max) else {
       throw DLCError(
-        .usage, "\(epochs) epochs of \(steps) steps are too many: a run has at most \(Int32.max) steps")
+        .usage,
+        "\(epochs) epochs of \(steps) steps are too many: a run has at most \(Int32.max) steps")
     }
     return (steps, rest)
   }

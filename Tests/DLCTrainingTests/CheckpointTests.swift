@@ -32,7 +32,8 @@ import Testing
       }
       try trainer.run { _ in true }
       #expect(
-        Self.names(folder) == [4, 8, 10, 14, 18, 20].map { "step-0000000" + ($0 < 10 ? "0\($0)" : "\($0)") }
+        Self.names(folder)
+          == [4, 8, 10, 14, 18, 20].map { "step-0000000" + ($0 < 10 ? "0\($0)" : "\($0)") }
       )
     }
   }
@@ -235,7 +236,8 @@ import Testing
         ("\"epoch\" : 2", "\"epoch\" : 1"), ("\"epoch\" : 2", "\"epoch\" : 9223372036854775807"),
         ("\"step\" : 27", "\"step\" : 28"), ("\"step\" : 27", "\"step\" : -9223372036854775808"),
         ("\"stepsPerEpoch\" : 10", "\"stepsPerEpoch\" : 0"),
-        ("\"examples\" : 40", "\"examples\" : 41"), ("{", ""), ("\"batch\" : 4", "\"batch\" : null"),
+        ("\"examples\" : 40", "\"examples\" : 41"), ("{", ""),
+        ("\"batch\" : 4", "\"batch\" : null"),
       ]
       for (old, new) in changes {
         #expect(text.contains(old))

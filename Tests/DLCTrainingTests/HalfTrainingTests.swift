@@ -131,7 +131,8 @@ import Testing
         let tiny = type == .float16 ? 0x1p-24 : 0
         for (a, b) in zip(got.value.doubles, want.value.doubles) {
           let allowed = 1.01 * Self.unit(type) * abs(b) + 2e-5 * largest + tiny
-          #expect(abs(a - b) <= allowed, "\(kind) \(type) \(sample.name) \(got.name): \(a), not \(b)")
+          #expect(
+            abs(a - b) <= allowed, "\(kind) \(type) \(sample.name) \(got.name): \(a), not \(b)")
         }
       }
     }
@@ -330,7 +331,8 @@ import Testing
       #expect(abs(value - want) <= 1e-5 * want, "\(got) is \(value)")
     }
     let evaluate = try Compiler().compile(module, function: "evaluate")
-    try evaluate.setState(train.state.filter { name, _ in evaluate.states.contains { $0.name == name } })
+    try evaluate.setState(
+      train.state.filter { name, _ in evaluate.states.contains { $0.name == name } })
     for (name, value) in try evaluate.run(["x": x]) where name == "h" {
       let want = (608 - 100.8) / (variance + 1e-5).squareRoot()
       #expect(abs(value.doubles[0] - want) <= 2 * Self.unit(type) * want)

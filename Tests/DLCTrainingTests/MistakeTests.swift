@@ -441,6 +441,32 @@ private let random = [
 ]
 
 private let control = [
+  Mistake("cond-none", "branches") { g in
+    let x = g.matrix()
+    _ = g.cond(g.input("p", .bool)) { _ in [] } otherwise: { _ in [x] }[0]
+  },
+  Mistake("initial-half", "the initial value 0.5 is no int32") { g in
+    _ = g.state("w", .int32, [3], .constant(0.5))
+  },
+  Mistake("initial-range", "the initial value 200.0 is no int8") { g in
+    _ = g.state("w", .int8, [3], .constant(200))
+  },
+  Mistake("initial-infinite", "the initial value 1000000000.0 is no float16") { g in
+    _ = g.parameter("w", [3], .constant(1e9), .float16)
+  },
+  Mistake("initial-integers", "int32 values have no random initialiser") { g in
+    _ = g.parameter("w", [3], .glorotUniform, .int32)
+  },
+  Mistake("initial-order", "uniform from 2.0 to 1.0") { g in
+    _ = g.parameter("w", [3], .uniform(2, 1))
+  },
+  Mistake("initial-nan", "an initialiser is normal with mean nan") { g in
+    _ = g.parameter("w", [3], .normal(mean: .nan, deviation: 1))
+  },
+  Mistake("dimension-range", "300 is no int8") { g in _ = g.dimension(300, .int8) },
+  Mistake("schedule", "the total of the schedule is 0") { g in
+    _ = Schedule.cosine(total: 0).rate(g, base: 1, g.input("t", .int32))
+  },
   Mistake("length", "a scan without inputs needs a length") { g in
     g.output("y", g.scan(carried: [g.matrix()]) { _, c, _ in (c, []) }.carried[0])
   },

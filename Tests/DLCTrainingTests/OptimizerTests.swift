@@ -202,6 +202,50 @@ import Testing
     #expect(second.state == whole.state)
   }
 
+  /// A whole state holds the count of steps: set in a trainer, it is that trainer's place, in this run or
+  /// in another, between runs and in the middle of one. Weights alone leave the place.
+  @Test func aWholeStateIsAPlaceInTheRun() throws {
+    let first = try Self.trainer(0.01, epochs: 4, perCall: 3)
+    var early: [String: Tensor] = [:]
+    try first.run { progress in
+      if progress.step == 13 { early = first.state }
+      return true
+    }
+    let wanted = first.state
+    try first.setState(early)
+    #expect(first.position == (13, 1, 3) && !first.isDone)
+    var back = false
+    try first.run { (progress) throws(DLCError) in
+      if progress.step == 33, !back {
+        back = true
+        try first.setState(early)
+      }
+      return true
+    }
+    #expect(back && first.state == wanted && first.position.step == 40)
+    let second = try Self.trainer(0.01, epochs: 4)
+    try second.setState(first.state)
+    #expect(second.isDone)
+    second.epochs = 5
+    var steps: [Int] = []
+    try second.run { progress in
+      steps.append(progress.step)
+      return true
+    }
+    #expect(steps == [50])
+    let third = try Self.trainer(0.01, epochs: 1)
+    try third.setState(first.modelState)
+    #expect(third.position.step == 0)
+    try third.run { _ in true }
+    #expect(third.position.step == 10)
+    for count in [-1, Int(Int32.max)] {
+      #expect(throws: DLCError.self) {
+        try third.setState(["optimizer/step": Tensor([], [Int32(count)])])
+      }
+    }
+    #expect(third.position.step == 10)
+  }
+
   /// The first node that makes a loss infinite is named, and the state is that of before.
   @Test func aLossThatIsNotFiniteStopsTheRun() throws {
     var module = Module("explodes")

@@ -4,6 +4,7 @@ import DLCReference
 import DLCRuntime
 import DLCTensor
 import DLCTraining
+import Synchronization
 import Testing
 
 /// Phases: which parameters move, what is reported and checked, and how they are measured.
@@ -54,7 +55,8 @@ import Testing
     let alone = try TrainingStep(try Self.pair(), phases: [Phase("first", rule: Self.rule())])
     #expect(alone.metrics == ["loss", "size", "learning_rate"])
     let twice = try TrainingStep(
-      try Self.pair(), phases: [Phase("first", rule: Self.rule()), Phase("first", rule: Self.rule())])
+      try Self.pair(),
+      phases: [Phase("first", rule: Self.rule()), Phase("first", rule: Self.rule())])
     #expect(twice.metrics[0] == "first.1.loss" && twice.metrics[3] == "first.2.loss")
   }
 
@@ -115,7 +117,8 @@ import Testing
     #expect(text(Phase("pulls", .gradients, rule: Self.rule())).contains("no 'd_pulls.w'"))
     #expect(text(Phase("first", .replace, rule: Self.rule())).contains("no next value"))
     let adam = UpdateRule(.adam(), learningRate: 0.01)
-    #expect(text(Phase("first", rule: adam), Phase("first", rule: adam)).contains("two phases move"))
+    #expect(
+      text(Phase("first", rule: adam), Phase("first", rule: adam)).contains("two phases move"))
     var parts = adam
     parts.accumulation = 2
     #expect(
@@ -335,8 +338,6 @@ import Testing
     #expect(trainer.state == three.state)
   }
 }
-
-import Synchronization
 
 final class Counter: Sendable {
   private let value = Mutex(0)

@@ -13,7 +13,8 @@ import Testing
     } catch { return "\(error)" }
   }
 
-  static func step(_ name: String = "loss", _ body: (FunctionBuilder) -> Void) throws -> TrainingStep
+  static func step(_ name: String = "loss", _ body: (FunctionBuilder) -> Void) throws
+    -> TrainingStep
   {
     var module = Module("m")
     module.dimension("n", default: 4)
@@ -38,7 +39,8 @@ import Testing
   /// The ways from an input to a position: each refuses what is outside and takes what is inside.
   static let uses:
     [(
-      name: String, limit: Int, shape: [Int], build: @Sendable (FunctionBuilder, Value, Value) -> Value
+      name: String, limit: Int, shape: [Int],
+      build: @Sendable (FunctionBuilder, Value, Value) -> Value
     )] = [
       ("cross entropy", 7, [8], { g, i, logits in g.softmaxCrossEntropy(logits, i) }),
       (
@@ -81,7 +83,9 @@ import Testing
           let table = g.parameter("table", [5, 2])
           let rows = g.cond(g.compare(.less, g.constant(0, .int32), g.constant(1, .int32))) { g in
             [g.embedding(table, i)]
-          } otherwise: { g in [g.constant(0, .float32, ["n", 2])] }
+          } otherwise: { g in
+            [g.constant(0, .float32, ["n", 2])]
+          }
           return g.mean(rows[0], axes: [0, 1])
         }
       ),
@@ -117,7 +121,8 @@ import Testing
       let i = g.input("i", .int32, ["n", 3])
       var sum = g.constant(0, .float32, ["n", 2])
       for (column, size) in [(0, 5), (1, 100)] {
-        let part = g.reshape(g.slice(i, axis: 1, from: Dimension(column), to: Dimension(column + 1)), ["n"])
+        let part = g.reshape(
+          g.slice(i, axis: 1, from: Dimension(column), to: Dimension(column + 1)), ["n"])
         sum = sum + g.embedding(g.parameter("t\(column)", [Dimension(size), 2]), part)
       }
       let last = g.reshape(g.slice(i, axis: 1, from: 2, to: 3), ["n"])
@@ -152,7 +157,10 @@ import Testing
       #expect(
         Self.made(
           step,
-          ["x": Tensor(zeros: .float32, [8, 2]), "y": Tensor([8], [0, 1, 2, 3, 4, 5, 6, 0] as [Float])])
+          [
+            "x": Tensor(zeros: .float32, [8, 2]),
+            "y": Tensor([8], [0, 1, 2, 3, 4, 5, 6, 0] as [Float]),
+          ])
           == "no error")
     }
   }
@@ -165,9 +173,11 @@ import Testing
     }
     let (x, t) = (Tensor(zeros: .float32, [8, 3]), Tensor(zeros: .float32, [8, 1]))
     #expect(Self.made(step, ["x": x]).contains("no array 't'"))
-    #expect(Self.made(step, ["x": x, "t": t, "y": t]).contains("array 'y', which belongs to no input"))
+    #expect(
+      Self.made(step, ["x": x, "t": t, "y": t]).contains("array 'y', which belongs to no input"))
     #expect(Self.made(step, ["x": x, "t": Tensor(zeros: .float32, [8])]).contains("'t'"))
-    #expect(Self.made(step, ["x": x, "t": Tensor(zeros: .float32, [7, 1])]).contains("8 examples"))
+    #expect(
+      Self.made(step, ["x": x, "t": Tensor(zeros: .float32, [7, 1])]).contains("8 examples"))
     #expect(Self.made(step, ["x": Tensor(zeros: .float32, [8, 2]), "t": t]).contains("'x'"))
     #expect(Self.made(step, ["x": x, "t": t], batch: 9).contains("8 examples for batches of 9"))
     #expect(

@@ -24,6 +24,9 @@ package struct DimensionSize: Operator {
   package func infer(_ operands: [TensorType]) throws(DLCError) -> [TensorType] {
     try requireCount(operands, 0)
     try require(dataType != .bool, "numeric", "a size cannot be a bool")
+    if let number = size.constant, dataType.isInteger {
+      try require(dataType.holds(Double(number)), "size-range", "\(number) is no \(dataType)")
+    }
     return [TensorType(dataType)]
   }
 
