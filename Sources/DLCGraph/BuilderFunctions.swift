@@ -18,6 +18,7 @@ extension FunctionBuilder {
       }
       let product = dotGeneral(x, weight, lhsContracting: [-1], rhsContracting: [1])
       guard let bias else { return product }
+      try bias.need(within: product.shape, "the bias of a linear layer")
       return binary(.add, product, bias)
     }
   }
@@ -89,6 +90,9 @@ extension FunctionBuilder {
   ) -> Value {
     enter(file, line, [x, gamma, beta]) { _ throws(DLCError) in
       try x.need(rank: 1, "the input of a layer norm")
+      try gamma.need(within: x.shape, "gamma")
+      try beta.need(within: x.shape, "beta")
+      try needEpsilon(epsilon)
       return named("layer_norm") {
         let axis = x.rank - 1
         func spread(_ v: Value) -> Value { restore(v, axes: [axis], to: x.shape) }

@@ -28,6 +28,32 @@ extension Value {
   }
 }
 
+extension Value {
+  /// Throws unless the value is broadcast to a shape without making that larger.
+  package func need(within shape: [Dimension], _ what: @autoclosure () -> String) throws(DLCError) {
+    let lead = shape.count - rank
+    guard lead >= 0, zip(self.shape, shape.dropFirst(lead)).allSatisfy({ $0 == $1 || $0 == 1 })
+    else {
+      let wanted = TensorType(dataType, shape)
+      throw DLCError(.type, "\(what()) is \(type), which is not broadcast to \(wanted)")
+    }
+  }
+
+  /// Throws unless the value has that shape.
+  package func need(shape wanted: [Dimension], _ what: @autoclosure () -> String) throws(DLCError) {
+    guard shape == wanted else {
+      throw DLCError(.type, "\(what()) is \(TensorType(dataType, wanted)), this is \(type)")
+    }
+  }
+}
+
+/// Throws unless a norm's epsilon is a number from 0 on.
+package func needEpsilon(_ epsilon: Double) throws(DLCError) {
+  guard epsilon.isFinite, epsilon >= 0 else {
+    throw DLCError(.graph, "epsilon is a number from 0 on, not \(epsilon)")
+  }
+}
+
 extension TensorType {
   package func axis(_ axis: Int) throws(DLCError) -> Int {
     guard axis >= -rank, axis < rank else { throw DLCError(.type, "\(self) has no axis \(axis)") }
@@ -165,8 +191,11 @@ extension FunctionBuilder {
   public func clamp(
     _ x: Value, _ low: Double, _ high: Double, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    enter(file, line, [x]) { _ in
-      add(.clamp(Clamp()), [constant(low, like: x), x, constant(high, like: x)])
+    enter(file, line, [x]) { _ throws(DLCError) in
+      guard low <= high else {
+        throw DLCError(.graph, "a clamp is from \(low) to \(high): two numbers, the smaller one first")
+      }
+      return add(.clamp(Clamp()), [constant(low, like: x), x, constant(high, like: x)])
     }
   }
 

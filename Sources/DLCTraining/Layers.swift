@@ -158,6 +158,9 @@ public struct Layers {
   ) -> Value {
     g.enter(file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 2, "the input of a batch norm")
+      guard momentum >= 0, momentum <= 1 else {
+        throw DLCError(.graph, "the momentum of a batch norm is from 0 to 1, not \(momentum)")
+      }
       let size = x.shape[1]
       let gamma = parameter(name + ".w", [size], .constant(1))
       let beta = parameter(name + ".b", [size], .zeros)

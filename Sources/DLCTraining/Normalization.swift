@@ -13,6 +13,9 @@ extension FunctionBuilder {
   ) -> (y: Value, mean: Value, variance: Value) {
     enter(file, line, [x, gamma, beta], failing: { ($0, $0, $0) }) { _ throws(DLCError) in
       try x.need(rank: 2, "the input of a batch norm")
+      try gamma.need(shape: [x.shape[1]], "gamma")
+      try beta.need(shape: [x.shape[1]], "beta")
+      try needEpsilon(epsilon)
       return named("batch_norm") {
         let axes = x.shape.indices.filter { $0 != 1 }
         let average = mean(x, axes: axes)
@@ -35,6 +38,10 @@ extension FunctionBuilder {
   ) -> Value {
     enter(file, line, [x, gamma, beta, mean, variance]) { _ throws(DLCError) in
       try x.need(rank: 2, "the input of a batch norm")
+      for (what, value) in [
+        ("gamma", gamma), ("beta", beta), ("the mean", mean), ("the variance", variance),
+      ] { try value.need(shape: [x.shape[1]], what) }
+      try needEpsilon(epsilon)
       return named("batch_norm") {
         let (mean, variance) = (carry(mean, x.dataType), carry(variance, x.dataType))
         let scale = rsqrt(variance + epsilon) * gamma
@@ -50,6 +57,9 @@ extension FunctionBuilder {
   ) -> Value {
     enter(file, line, [x, gamma, beta]) { _ throws(DLCError) in
       try x.need(rank: 2, "the input of a group norm")
+      try gamma.need(shape: [x.shape[1]], "gamma")
+      try beta.need(shape: [x.shape[1]], "beta")
+      try needEpsilon(epsilon)
       try positive(groups, "groups")
       if let size = x.shape[1].constant, size % groups != 0 {
         throw DLCError(.type, "\(size) channels do not divide into \(groups) groups")
@@ -74,6 +84,8 @@ extension FunctionBuilder {
   ) -> Value {
     enter(file, line, [x, gamma]) { _ throws(DLCError) in
       try x.need(rank: 1, "the input of an RMS norm")
+      try gamma.need(within: x.shape, "gamma")
+      try needEpsilon(epsilon)
       return named("rms_norm") {
         let axis = x.rank - 1
         let scale = rsqrt(mean(x * x, axes: [axis]) + epsilon)

@@ -441,9 +441,30 @@ private let random = [
 ]
 
 private let control = [
-  Mistake("cond-none", "branches") { g in
+  Mistake("cond-none", "the graphs give [] and [float32[n, 3]]") { g in
     let x = g.matrix()
-    _ = g.cond(g.input("p", .bool)) { _ in [] } otherwise: { _ in [x] }[0]
+    _ =
+      g.cond(g.input("p", .bool)) { _ in
+        []
+      } otherwise: { _ in
+        [x]
+      }[0]
+  },
+  Mistake("bias", "the bias of a linear layer is float32[7, 1, 1]") { g in
+    _ = g.linear(g.matrix(), g.parameter("w", [5, 3]), g.parameter("b", [7, 1, 1]))
+  },
+  Mistake("gamma", "gamma is float32[7, 1, 3]") { g in
+    _ = g.layerNorm(g.matrix(), g.parameter("g", [7, 1, 3]), g.parameter("b", [3]))
+  },
+  Mistake("channels", "gamma is float32[3], this is float32[]") { g in
+    _ = g.batchNorm(g.matrix(), gamma: g.parameter("g", []), beta: g.parameter("b", [3]))
+  },
+  Mistake("epsilon", "epsilon is a number from 0 on, not -1.0") { g in
+    _ = g.layerNorm(g.matrix(), g.parameter("g", [3]), g.parameter("b", [3]), epsilon: -1)
+  },
+  Mistake("clamp", "a clamp is from 2.0 to 1.0") { g in _ = g.clamp(g.matrix(), 2, 1) },
+  Mistake("momentum", "the momentum of a batch norm is from 0 to 1, not 7.0") { g in
+    _ = Layers(g).batchNorm("norm", g.matrix(), momentum: 7)
   },
   Mistake("initial-half", "the initial value 0.5 is no int32") { g in
     _ = g.state("w", .int32, [3], .constant(0.5))
