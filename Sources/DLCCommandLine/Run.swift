@@ -23,11 +23,13 @@ struct Run: ParsableCommand {
     name: .customLong("init"),
     help: "Run untrained: parameters without a value are initialised with this seed.")
   var untrained: UInt64?
-  @Option(help: "Where the results go (.npz, - for standard output); without it they are summarised.")
+  @Option(
+    help: "Where the results go (.npz, - for standard output); without it they are summarised.")
   var outputs: String?
   @Option(help: "Where the state after the run goes (.safetensors).") var state: String?
   @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
-  @Option(help: "The seed of initialisers.") var seed: UInt64 = 0
+  @Option(help: "The seed of initialisers, and of an input 'seed' that no array gives.") var seed:
+    UInt64?
   @Flag(help: "Use the naive interpreter.") var reference = false
   @Flag(help: "The summary as JSON.") var json = false
 
@@ -68,17 +70,27 @@ struct Run: ParsableCommand {
     }
     let summaries = results.outputs.map { Summary($0.name, $0.value) }
     try Console.result(
-      json ? "\(JSON.object([("outputs", .list(summaries.map(\.json)))]))" : Summary.table(summaries)
+      json
+        ? "\(JSON.object([("outputs", .list(summaries.map(\.json)))]))" : Summary.table(summaries)
     )
   }
 
   private func read(for inputs: [(name: String, type: TensorType)]) throws(DLCError)
     -> [String: Tensor]
   {
-    guard let path = self.inputs else { return [:] }
-    let arrays = try InputArrays(path, for: inputs)
-    arrays.notes.forEach(Console.note)
-    return arrays.values
+    var values: [String: Tensor] = [:]
+    if let path = self.inputs {
+      let arrays = try InputArrays(path, for: inputs)
+      arrays.notes.forEach(Console.note)
+      values = arrays.values
+    }
+    let name = "seed"
+    if let seed, values[name] == nil, let type = inputs.first(where: { $0.name == name })?.type,
+      type.rank == 0, type.dataType.isInteger
+    {
+      values[name] = Tensor(type.dataType, [], truncating: [Int64(bitPattern: seed)])
+    }
+    return values
   }
 
   /// A program runs as it is when it was compiled for these sizes and this machine.
@@ -96,7 +108,8 @@ struct Run: ParsableCommand {
     let executable = try Executable(contents)
     if let params {
       // Which other state the model has, the graph says, where the program carries it.
-      let states = module?.states.map { ($0.name, $0.type.dataType) }
+      let states =
+        module?.states.map { ($0.name, $0.type.dataType) }
         ?? executable.states.map { ($0.name, $0.type.dataType) }
       let values = try StateValues(params, for: states, of: "the program")
       values.notes.forEach(Console.note)
@@ -156,7 +169,7 @@ struct Run: ParsableCommand {
         .binding, "there are no values for the parameters \(names)", at: params,
         remedy: "--init SEED initialises them")
     }
-    Console.note("untrained: the parameters \(names) are initialised with seed \(seed)")
+    Console.note("untrained: the parameters \(names) are initialised with seed \(seed ?? 0)")
   }
 
   private func execute(_ executable: Executable, _ arrays: [String: Tensor]) throws(DLCError)
@@ -166,7 +179,7 @@ struct Run: ParsableCommand {
     try admit(
       executable.program.states.filter { $0.isParameter && missing.contains($0.name) }.map(\.name))
     try executable.requireMemory(threads: threads, besides: 0)
-    try executable.initializeState(seed: untrained ?? seed)
+    try executable.initializeState(seed: untrained ?? seed ?? 0)
     let results = try executable.run(arrays, threads: threads)
     return (results, executable.state.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
   }
@@ -184,7 +197,7 @@ struct Run: ParsableCommand {
         try state.type.shape.mapThrowing { (d) throws(DLCError) in Dimension(try d.evaluate(sizes))
         })
       states[state.name] = state.initializer.value(
-        type, name: state.name, seed: untrained ?? seed)
+        type, name: state.name, seed: untrained ?? seed ?? 0)
     }
     for state in used { if let value = state.value { states[state.name] = value } }
     let (results, updates) = try Interpreter().run(

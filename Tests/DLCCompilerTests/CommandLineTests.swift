@@ -1,4 +1,5 @@
 import DLCFormats
+import DLCGraph
 import DLCTensor
 import Foundation
 import Testing
@@ -152,6 +153,29 @@ import Testing
     let object = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any]
     #expect((object?["functions"] as? [[String: Any]])?.first?["name"] as? String == "forward")
     #expect(try Self.run("check", Self.graph).status == 0)
+  }
+
+  /// `--seed` fills an input of that name where no array does, with the bits of the same array.
+  @Test func seedsAreGivenOnTheCommandLine() throws {
+    var module = Module("draws")
+    try module.function("sample") { g in
+      let random = RandomStream(g, key: g.input("seed", .int64))
+      g.output("x", random.uniform([4]))
+    }
+    let path = ProgramTests.temporary()
+    defer {
+      for end in [".pb", ".npz", ".dlc"] { try? FileManager.default.removeItem(atPath: path + end) }
+    }
+    try module.save(path + ".pb")
+    #expect(try Self.run("run", path + ".pb").error.contains("input 'seed' is missing"))
+    #expect(try Self.run("compile", path + ".pb", "-o", path + ".dlc").status == 0)
+    let seven = try Self.run("run", path + ".pb", "--seed", "7").out
+    try Npz.write([("seed", Tensor([], [Int64(7)]))], to: path + ".npz")
+    #expect(try Self.run("run", path + ".pb", "--inputs", path + ".npz").out == seven)
+    #expect(
+      try Self.run("run", path + ".pb", "--seed", "8", "--inputs", path + ".npz").out == seven)
+    #expect(try Self.run("run", path + ".dlc", "--seed", "7").out == seven)
+    #expect(try Self.run("run", path + ".pb", "--seed", "8").out != seven)
   }
 
   @Test func programsRunWithoutTheCompiler() throws {
