@@ -39,6 +39,14 @@ struct Bench: ParsableCommand {
     let start = clock.now
     switch try LoadedModel(model.model) {
     case .program(let contents):
+      guard model.dimensions.isEmpty,
+        (model.function ?? contents.program.function) == contents.program.function
+      else {
+        throw DLCError(
+          .usage,
+          "a compiled program is measured as it is: function '\(contents.program.function)', in its sizes",
+          at: model.model, remedy: "leave out --function and --dim, or give the model's .pb")
+      }
       executable = try Executable(contents)
       loadTime = milliseconds(clock.now - start)
       arrays = try given(contents.inputs)

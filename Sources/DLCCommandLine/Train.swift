@@ -197,7 +197,9 @@ struct Train: ParsableCommand {
       try Trainer(step, data: arrays, options: options)
     }
     try requireNoInterruption()
-    if resume, try trainer.resume() {
+    if resume, try !trainer.resume() {
+      notes.append("there is nothing to resume in \(checkpoint ?? ""): the run begins anew")
+    } else if resume {
       notes.append("resumed at step \(trainer.position.step)")
       notes += trainer.changes.map { "since then: \($0)" }
     }
@@ -209,6 +211,9 @@ struct Train: ParsableCommand {
       }
       notes += evaluator.notes
       return evaluator
+    }
+    if output == nil, outputCurrent == nil, checkpoint == nil {
+      notes.append("the weights are not kept: -o or --checkpoint says where")
     }
     for text in notes { Console.note(text) }
     try requireNoInterruption()

@@ -44,7 +44,8 @@ import DLC
     let difference = zip(logits, reference).map { abs($0 - $1) / max(1, abs($1)) }.max() ?? 0
     draw(images, labels, predictions, [0, 1, 2, 3, 4, 5, 6])
     print(
-      "accuracy \(correct) of \(labels.count) (\(Double(correct * 1000 / labels.count) / 10) %)")
+      "accuracy \(correct) of \(labels.count) (\((1000 * Double(correct) / Double(labels.count)).rounded() / 10) %)"
+    )
     print("largest difference from PyTorch's logits \(difference) (relative to at least 1)")
     print("time for all images \(Double(elapsed.attoseconds / 1_000_000_000) / 1e6) ms")
   }

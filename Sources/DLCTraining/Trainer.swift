@@ -430,6 +430,7 @@ public final class Trainer {
       ?? "no single node"
     throw DLCError(
       .check, "the loss is not finite in step \(position.step + bad + 1): it begins at \(place)",
-      remedy: "a smaller learning rate or gradient clipping may help")
+      remedy: place.hasPrefix("input")
+        ? "mend the data" : "a smaller learning rate or gradient clipping may help")
   }
 }

@@ -1,4 +1,4 @@
-public import DLCTensor
+package import DLCTensor
 
 extension Trainer {
   public struct Options: Sendable {

@@ -184,6 +184,10 @@ import Testing
     ("$D run $G/digits_mlp.pb --inputs $G/digits_test.npz", 0, "untrained"),
     ("$D compile $G/digits_mlp.pb -o m.dlc >o && $D run m.dlc --inputs $G/digits_test.npz --params part.st", 1, "'W2', 'b2' [part.st]"),
     ("$D compile $G/digits_mlp.pb -o m.dlc >o && $D run m.dlc --params $G/digits_cnn_weights.safetensors", 1, "another model"),
+    ("$D compile $G/digits_mlp.pb -o m.dlc >o && $D bench m.dlc --function loss", 64, "measured as it is"),
+    ("$D compile $G/digits_mlp.pb -o m.dlc >o && $D bench m.dlc --dim n=7", 64, "measured as it is"),
+    ("$D train $G/digits_mlp.pb --data $G/digits_test.npz --batch 270 --epochs 1", 0, "the weights are not kept"),
+    ("$D train $G/digits_mlp.pb --data $G/digits_test.npz --batch 270 --epochs 1 --checkpoint ck --resume", 0, "nothing to resume in ck"),
   ]) func mistakesAreNamed(_ line: String, _ status: Int32, _ words: String) throws {
     try Self.inFolder { folder in
       let weights = try Safetensors.read("\(DigitsTests.folder)/digits_mlp_weights.safetensors")

@@ -106,10 +106,10 @@ import Testing
       ]
       for name in foreign + [".step-000000007.4711", ".step-000000100.1"] {
         try files.createDirectory(atPath: "\(folder)/\(name)", withIntermediateDirectories: true)
-        files.createFile(atPath: "\(folder)/\(name)/state.safetensors", contents: Data([1]))
+        _ = files.createFile(atPath: "\(folder)/\(name)/state.safetensors", contents: Data([1]))
       }
       // The lock of a run that was killed is nobody's.
-      files.createFile(atPath: "\(folder)/.lock", contents: nil)
+      _ = files.createFile(atPath: "\(folder)/.lock", contents: nil)
       let trainer = try TrainerTests.trainer(0.01, checkpoints: folder, epochs: 2) { $0.keep = 1 }
       try trainer.run { _ in true }
       #expect(Self.names(folder) == (foreign + ["step-000000020"]).sorted())
