@@ -97,7 +97,7 @@ let package = Package(
       ["DLCTensor", "DLCGraph", "DLCPasses", "DLCKernel", "DLCProgram", "DLCTestSupport"]),
     tests("DLCCodegen", ["DLCTensor", "DLCKernel", "CMachine"]),
     tests("DLCRuntime", ["DLCTensor", "DLCProgram"]),
-    tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCZoo"]),
+    tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCTestSupport", "DLCZoo"]),
     tests(
       "DLCCompiler",
       [

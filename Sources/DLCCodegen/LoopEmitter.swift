@@ -134,16 +134,7 @@ extension KernelEmitter {
   }
 
   private mutating func combine(_ a: Accumulator, _ x: Operand, _ y: Operand) -> Operand {
-    let operation: ScalarOperation =
-      switch a.combiner! {
-      case .sum: .binary(.add)
-      case .product: .binary(.multiply)
-      case .maximum: .binary(.maximum)
-      case .minimum: .binary(.minimum)
-      case .and: .binary(.and)
-      case .or: .binary(.or)
-      }
-    return scalar { $0.apply(operation, a.type, [x, y]) }
+    return scalar { $0.apply(a.combiner!.operation, a.type, [x, y]) }
   }
 
   /// Lanes of the target's width. Values that the loop carries are combined in an order that only its

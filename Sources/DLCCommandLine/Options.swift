@@ -102,6 +102,31 @@ enum LoadedModel {
   }
 }
 
+extension Module {
+  /// Stores the tensors of a safetensors file as values of the states.
+  /// - Returns: what was converted.
+  mutating func setValues(from path: String) throws(DLCError) -> [String] {
+    let given = try StateValues(
+      path, for: states.map { ($0.name, $0.type.dataType) }, of: "module '\(name)'")
+    for (name, value) in given.values {
+      do throws(DLCError) { try setValue(value, of: name) } catch { throw error.within(path) }
+    }
+    return given.notes
+  }
+}
+
+extension DLCError {
+  /// What is wrong with arrays names the file that they are from.
+  static func naming<R>(
+    _ path: String?, _ body: () throws(DLCError) -> R
+  ) throws(DLCError) -> R {
+    do throws(DLCError) { return try body() } catch {
+      guard let path, error.code == .binding, !error.location.contains(path) else { throw error }
+      throw error.within(path)
+    }
+  }
+}
+
 func milliseconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) * 1e3 + Double(duration.components.attoseconds) * 1e-15
 }

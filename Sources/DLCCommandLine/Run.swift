@@ -6,6 +6,7 @@ import DLCProgram
 import DLCReference
 import DLCRuntime
 import DLCTensor
+import DLCTraining
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -84,7 +85,7 @@ struct Run: ParsableCommand {
       arrays.notes.forEach(Console.note)
       values = arrays.values
     }
-    let name = "seed"
+    let name = TrainingStep.seedName
     if let seed, values[name] == nil, let type = inputs.first(where: { $0.name == name })?.type,
       type.rank == 0, type.dataType.isInteger
     {
@@ -123,15 +124,7 @@ struct Run: ParsableCommand {
     var module = loaded
     let function = try module.selectFunction(model.function)
     if let params {
-      let values = try StateValues(
-        params, for: module.states.map { ($0.name, $0.type.dataType) },
-        of: "module '\(module.name)'")
-      values.notes.forEach(Console.note)
-      for (name, value) in values.values {
-        do throws(DLCError) { try module.setValue(value, of: name) } catch {
-          throw error.within(params)
-        }
-      }
+      for text in try module.setValues(from: params) { Console.note(text) }
     }
     let arrays = try given ?? read(for: function.inputs)
     let sizes = try bind(module, function, arrays)
@@ -152,8 +145,8 @@ struct Run: ParsableCommand {
       if let value = state.value { shapes.append((state.name, state.type, value.shape)) }
     }
     let explicit = try model.sizes
-    do throws(DLCError) { return try module.bind(explicit: explicit, arrays: shapes) } catch {
-      throw inputs.map { error.within($0) } ?? error
+    return try DLCError.naming(inputs) { () throws(DLCError) in
+      try module.bind(explicit: explicit, arrays: shapes)
     }
   }
 

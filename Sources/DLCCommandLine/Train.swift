@@ -157,14 +157,6 @@ struct Train: ParsableCommand {
     return arrays.values
   }
 
-  /// What is wrong with arrays names the file that they are from.
-  private static func of<R>(_ path: String, _ body: () throws(DLCError) -> R) throws(DLCError) -> R
-  {
-    do throws(DLCError) { return try body() } catch {
-      throw error.code == .binding && !error.location.contains(path) ? error.within(path) : error
-    }
-  }
-
   func run() throws {
     Interruption.install()
     var module = try LoadedModel(model.model).module
@@ -174,15 +166,7 @@ struct Train: ParsableCommand {
     var notes: [String] = []
     let arrays = try arrays(data, for: function, &notes)
     if let params {
-      let values = try StateValues(
-        params, for: module.states.map { ($0.name, $0.type.dataType) },
-        of: "module '\(module.name)'")
-      notes += values.notes
-      for (name, value) in values.values {
-        do throws(DLCError) { try module.setValue(value, of: name) } catch {
-          throw error.within(params)
-        }
-      }
+      notes += try module.setValues(from: params)
     }
     let options = try options
     let examples =
@@ -193,7 +177,7 @@ struct Train: ParsableCommand {
       module, phases: [Phase(function.name, rule: rule(totalSteps: total))])
     if !resume { try Trainer.requireFree(options) }
     try requireNoInterruption()
-    let trainer = try Self.of(data) { () throws(DLCError) in
+    let trainer = try DLCError.naming(data) { () throws(DLCError) in
       try Trainer(step, data: arrays, options: options)
     }
     try requireNoInterruption()
@@ -206,7 +190,7 @@ struct Train: ParsableCommand {
     let validator = try validation.map { path in
       let evaluated = step.evaluationFunctions[0]
       let arrays = try self.arrays(path, for: evaluated, &notes)
-      let evaluator = try Self.of(path) { () throws(DLCError) in
+      let evaluator = try DLCError.naming(path) { () throws(DLCError) in
         try Evaluator(step, data: arrays, batch: batch, dimensions: options.dimensions)
       }
       notes += evaluator.notes

@@ -196,7 +196,8 @@ public enum Npz {
   /// Writes arrays as a stored archive; the same arrays give the same bytes. A regular file is replaced
   /// as a whole; `-` is standard output. bfloat16, which NumPy has not, is written as float32, which
   /// holds it exactly.
-  /// - Throws: `.unsupported` for names that a zip file cannot hold, `.file` when it cannot be written.
+  /// - Throws: `.unsupported` for names that a zip file cannot hold, `.file` when it cannot be written,
+  ///   `.format` when a name occurs twice.
   public static func write(
     _ arrays: [(name: String, value: Tensor)], to path: String, file: StaticString = #fileID,
     line: UInt = #line
@@ -204,10 +205,7 @@ public enum Npz {
     throws(DLCError)
   {
     do throws(DLCError) {
-      try checkWritable(arrays)
-      let file = try OutputFile(path)
-      try encode(arrays) { (part) throws(DLCError) in try file.write(part) }
-      try file.commit()
+      try writeArchive(arrays, to: path, encode)
     } catch {
       throw error.called(file, line)
     }

@@ -88,7 +88,8 @@ public enum Safetensors {
 
   /// Writes tensors, aligned for mapping; the same tensors give the same bytes. A regular file is
   /// replaced as a whole; `-` is standard output.
-  /// - Throws: `.file` when it cannot be written, `.format` when a name occurs twice.
+  /// - Throws: `.file` when it cannot be written, `.format` when a name occurs twice or is that of the
+  ///   format's own entry.
   public static func write(
     _ tensors: [(name: String, value: Tensor)], to path: String, file: StaticString = #fileID,
     line: UInt = #line
@@ -96,10 +97,13 @@ public enum Safetensors {
     throws(DLCError)
   {
     do throws(DLCError) {
-      try checkWritable(tensors)
-      let file = try OutputFile(path)
-      try encode(tensors) { (part) throws(DLCError) in try file.write(part) }
-      try file.commit()
+      try writeArchive(tensors, to: path) { (tensors, write) throws(DLCError) in
+        guard !tensors.contains(where: { $0.name == "__metadata__" }) else {
+          throw DLCError(
+            .format, "a tensor is named '__metadata__', which the format keeps for itself")
+        }
+        try encode(tensors, write)
+      }
     } catch {
       throw error.called(file, line)
     }
@@ -141,8 +145,15 @@ public enum Safetensors {
   }
 }
 
-/// What no archive can hold: a name twice, or an array that could not be made.
-func checkWritable(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) {
+/// Writes a file of named arrays as a whole.
+/// - Parameter encode: hands out the file in parts.
+/// - Throws: `.format` for a name twice, an array's own problem, or what `encode` and writing throw.
+func writeArchive(
+  _ arrays: [(name: String, value: Tensor)], to path: String,
+  _ encode: (
+    [(name: String, value: Tensor)], (UnsafeRawBufferPointer) throws(DLCError) -> Void
+  ) throws(DLCError) -> Void
+) throws(DLCError) {
   var names: Set<String> = []
   for (name, value) in arrays {
     try value.check()
@@ -150,6 +161,9 @@ func checkWritable(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) {
       throw DLCError(.format, "there are two arrays of the name '\(name.prefix(64))'")
     }
   }
+  let file = try OutputFile(path)
+  try encode(arrays) { (part) throws(DLCError) in try file.write(part) }
+  try file.commit()
 }
 
 /// A JSON string literal.

@@ -99,7 +99,8 @@ public final class FunctionBuilder: @unchecked Sendable {
   /// - Returns: a poisoned value.
   @discardableResult
   package func fail(_ error: DLCError) -> Value {
-    var single = error
+    // It stands at the builder's call, not at one inside of dlc.
+    var single = error.uncalled
     single.others = []
     if !session.failures.contains(single) {
       let place = session.exactLocation()
@@ -484,10 +485,12 @@ public final class FunctionBuilder: @unchecked Sendable {
   /// Reads a state tensor of the module.
   func read(_ state: State) throws(DLCError) -> Value {
     guard try areSound(state.type.shape) else { return poison }
-    do { try state.initializer.validate(for: state.type.dataType) } catch {
-      throw error.within("state '\(state.name)'")
-    }
     let known = session.state(state.name)
+    if known == nil {
+      do { try state.initializer.validate(for: state.type.dataType) } catch {
+        throw error.within("state '\(state.name)'")
+      }
+    }
     if let known, known.type != state.type {
       throw DLCError(
         .graph, "state '\(state.name)' is \(known.type) elsewhere, not \(state.type)")
@@ -591,7 +594,7 @@ extension Module {
     functions.append(Function(name, graph))
     do { try verify() } catch {
       self = before
-      throw error.location.contains(place) ? error : error.within(place)
+      throw error.location.contains(place) ? error.uncalled : error.uncalled.within(place)
     }
   }
 }

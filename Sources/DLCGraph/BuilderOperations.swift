@@ -424,6 +424,11 @@ extension DataType {
   func holds(_ number: Double) -> Bool {
     if isFloat { return true }
     guard let integer = Int128(exactly: number) else { return false }
+    return holds(integer)
+  }
+
+  /// Whether an element of this integer type can be the number.
+  func holds(_ integer: Int128) -> Bool {
     switch self {
     case .uint64: return integer >= 0 && integer <= Int128(UInt64.max)
     default: return integer >= integerRange.lowerBound && integer <= integerRange.upperBound

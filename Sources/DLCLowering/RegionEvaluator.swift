@@ -297,7 +297,7 @@ struct RegionEvaluator {
       let (current, next, result) = (e.scalar(), e.scalar(), e.scalar())
       let body = e.inScope([variables[depth]]) { e in
         let part = nest(&e, depth + 1)
-        e.append(.define(next, .apply(combiner.operation(type), type, [current, part])))
+        e.append(.define(next, .apply(combiner.operation, type, [current, part])))
       }
       e.append(
         .loop(

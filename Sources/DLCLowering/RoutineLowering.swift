@@ -207,7 +207,7 @@ struct RoutineWriter {
         var value = w.e.evaluate(w.node.operands[2], coordinate)
         if let combiner {
           let before = w.load(out, place, element)
-          value = w.apply(combiner.operation(element), element, before, value)
+          value = w.apply(combiner.operation, element, before, value)
         }
         w.store(out, place, value, element)
         return
@@ -293,7 +293,7 @@ struct RoutineWriter {
     let (rows, columns, length) = (outer.reduce(1, *), inner.reduce(1, *), sizes[g.axis])
     let first = Carried(type: element, initial: g.combiner.identity(element), combiner: nil)
     func combined(_ w: inout RoutineWriter, _ base: ScalarID?, _ x: ScalarID) -> ScalarID {
-      base.map { w.apply(g.combiner.operation(element), element, $0, x) } ?? x
+      base.map { w.apply(g.combiner.operation, element, $0, x) } ?? x
     }
     func line(_ w: inout RoutineWriter, _ row: IndexExpression, _ column: IndexExpression) {
       // Elements in groups, groups in groups: what came before a group is added to the running value

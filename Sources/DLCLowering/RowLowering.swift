@@ -267,7 +267,7 @@ struct RowLowering {
           e.append(
             .define(
               ids[index].next,
-              .apply(combiner.operation(type), type, [ids[index].current, parts[index]])))
+              .apply(combiner.operation, type, [ids[index].current, parts[index]])))
         }
       }
       let isLast = rest.count == 1

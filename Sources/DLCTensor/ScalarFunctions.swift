@@ -113,3 +113,17 @@ package enum ScalarOperation: Hashable, Sendable {
     }
   }
 }
+
+extension Combiner {
+  /// The scalar operation that combines two elements.
+  package var operation: ScalarOperation {
+    switch self {
+    case .sum: .binary(.add)
+    case .product: .binary(.multiply)
+    case .maximum: .binary(.maximum)
+    case .minimum: .binary(.minimum)
+    case .and: .binary(.and)
+    case .or: .binary(.or)
+    }
+  }
+}

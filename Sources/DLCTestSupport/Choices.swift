@@ -1,15 +1,29 @@
-package import DLCTensor
+/// Random bits from a seed, the same on every machine (Steele, Lea and Flood 2014).
+package struct SplitMix: RandomNumberGenerator, Sendable {
+  private var state: UInt64
+  package init(state: UInt64) { self.state = state }
+
+  package mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+    return z ^ z >> 31
+  }
+}
 
 /// A stream of small numbers that a generator draws from, recorded so that what it made can be made
 /// again from fewer and smaller numbers.
 package struct Choices: Sendable {
-  private var random: UInt64?
+  private var random: SplitMix?
   /// The numbers drawn so far, or to be drawn.
   package private(set) var numbers: [Int] = []
   private var position = 0
 
   /// New numbers from a seed.
-  package init(seed: UInt64) { random = seed &* 0x9E37_79B9_7F4A_7C15 ^ 0xD1B5_4A32_D192_ED03 }
+  package init(seed: UInt64) {
+    random = SplitMix(state: seed &* 0x9E37_79B9_7F4A_7C15 ^ 0xD1B5_4A32_D192_ED03)
+  }
 
   /// The given numbers, then zeros.
   package init(_ numbers: [Int]) { self.numbers = numbers }
@@ -17,13 +31,8 @@ package struct Choices: Sendable {
   /// A number below `bound`; 0 stands for the simplest choice.
   package mutating func next(_ bound: Int) -> Int {
     defer { position += 1 }
-    if var state = random {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      random = state
-      var z = state
-      z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-      let number = Int((z ^ z >> 31) >> 33) % bound
+    if let word = random?.next() {
+      let number = Int(word >> 33) % bound
       numbers.append(number)
       return number
     }

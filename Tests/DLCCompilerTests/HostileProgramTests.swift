@@ -4,6 +4,7 @@ import DLCGraph
 import DLCProgram
 import DLCRuntime
 import DLCTensor
+import DLCTestSupport
 import DLCZoo
 import Foundation
 import Testing
@@ -296,15 +297,9 @@ import Testing
   }
 
   struct Numbers {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var z = state
-      z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-      return z ^ z >> 31
-    }
+    private var random: SplitMix
+    init(state: UInt64) { random = SplitMix(state: state) }
+    mutating func next() -> UInt64 { random.next() }
 
     mutating func below(_ count: Int) -> Int { Int(next() % UInt64(max(count, 1))) }
 

@@ -2,6 +2,7 @@ import DLCFormats
 import DLCGraph
 import DLCProgram
 import DLCTensor
+import DLCTestSupport
 import DLCZoo
 import Foundation
 import Testing
@@ -164,7 +165,7 @@ import Testing
 
 /// Seeded damage to every format: the readers give an error or a value, and never trap.
 @Suite struct MutationTests {
-  static func mutate(_ original: [UInt8], _ random: inout SystemLikeGenerator) -> [UInt8] {
+  static func mutate(_ original: [UInt8], _ random: inout SplitMix) -> [UInt8] {
     var bytes = original
     for _ in 0...Int(random.next() % 3) {
       if bytes.isEmpty { break }
@@ -185,17 +186,6 @@ import Testing
       }
     }
     return bytes
-  }
-
-  struct SystemLikeGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var z = state
-      z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-      return z ^ z >> 31
-    }
   }
 
   static func program() throws -> [UInt8] {
@@ -323,7 +313,7 @@ import Testing
     let (name, make, read) = Self.readers[index]
     let original = try make()
     try FormatTests.withBytes(original) { try read($0) }
-    var random = SystemLikeGenerator(state: UInt64(index) + 1)
+    var random = SplitMix(state: UInt64(index) + 1)
     var refused = 0
     let rounds = name == "program envelope" ? 2000 : 4500
     for _ in 0..<rounds {

@@ -14,6 +14,6 @@ enum FormatPaths {
   static func damage(_ path: String) {
     guard var data = FileManager.default.contents(atPath: path) else { return }
     data[data.count - 3] ^= 4
-    FileManager.default.createFile(atPath: path, contents: data)
+    _ = FileManager.default.createFile(atPath: path, contents: data)
   }
 }

@@ -25,7 +25,7 @@ package struct DimensionSize: Operator {
     try requireCount(operands, 0)
     try require(dataType != .bool, "numeric", "a size cannot be a bool")
     if let number = size.constant, dataType.isInteger {
-      try require(dataType.holds(Double(number)), "size-range", "\(number) is no \(dataType)")
+      try require(dataType.holds(Int128(number)), "size-range", "\(number) is no \(dataType)")
     }
     return [TensorType(dataType)]
   }

@@ -106,22 +106,10 @@ package struct Reduce: Operator {
 }
 
 extension Combiner {
-  /// The scalar operation that combines two elements.
-  package func operation(_ type: DataType) -> ScalarOperation {
-    switch self {
-    case .sum: .binary(.add)
-    case .product: .binary(.multiply)
-    case .maximum: .binary(.maximum)
-    case .minimum: .binary(.minimum)
-    case .and: .binary(.and)
-    case .or: .binary(.or)
-    }
-  }
-
   package func reference(_ type: DataType, _ a: ScalarConstant, _ b: ScalarConstant)
     -> ScalarConstant
   {
-    let value = ScalarReference.apply(operation(type), type, [a, b])
+    let value = ScalarReference.apply(operation, type, [a, b])
     if case .integer(let pattern) = value { return .integer(wrap(pattern, type)) }
     return value
   }
