@@ -661,6 +661,14 @@ private let sizes = [
     #expect(!error.location.contains("Sources") && !error.location.contains("DLCGraph/"))
   }
 
+  /// A mistake that comes up through a public call inside of dlc is said of the user's call alone.
+  @Test func buildersNameNoLineInside() throws {
+    let error = try #require(throws: DLCError.self) {
+      try build { g in _ = g.fail(DLCError(.graph, "inside").called("DLCGraph/Inside.swift", 3)) }
+    }
+    #expect(error.call.isEmpty && !"\(error)".contains("Inside.swift"), "\(error)")
+  }
+
   /// Whatever is given a poisoned value does nothing: the first mistake is the only one.
   @Test func everythingGoesOnAfterAMistake() throws {
     let error = try #require(throws: DLCError.self) {
