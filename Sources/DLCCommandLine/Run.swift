@@ -187,7 +187,7 @@ struct Run: ParsableCommand {
     for state in used where state.value == nil {
       let type = TensorType(
         state.type.dataType,
-        try state.type.shape.mapThrowing { (d) throws(DLCError) in Dimension(try d.evaluate(sizes))
+        try state.type.shape.mapThrowing { (d) throws(DLCError) in Size(try d.evaluate(sizes))
         })
       states[state.name] = state.initializer.value(
         type, name: state.name, seed: untrained ?? seed ?? 0)

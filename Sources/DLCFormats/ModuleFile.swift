@@ -127,7 +127,7 @@ public enum ModuleFile {
     }
   }
 
-  private static func encode(_ shape: [Dimension], _ arena: ProtobufArena) -> [UnsafeMutablePointer<
+  private static func encode(_ shape: [Size], _ arena: ProtobufArena) -> [UnsafeMutablePointer<
     Dlc__Dimension
   >] {
     shape.map { dimension in
@@ -364,12 +364,12 @@ public enum ModuleFile {
 
   private static func dimensions(
     _ count: Int, _ list: UnsafeMutablePointer<UnsafeMutablePointer<Dlc__Dimension>?>?
-  ) throws(DLCError) -> [Dimension] {
-    var result: [Dimension] = []
+  ) throws(DLCError) -> [Size] {
+    var result: [Size] = []
     for dimension in each(count, list) {
       let expression = text(dimension.expression)
       result.append(
-        expression.isEmpty ? Dimension(Int(dimension.size)) : try Dimension(parsing: expression))
+        expression.isEmpty ? Size(Int(dimension.size)) : try Size(parsing: expression))
     }
     return result
   }

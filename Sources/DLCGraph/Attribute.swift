@@ -9,7 +9,7 @@ package struct Attribute: Hashable, Sendable {
     case flag(Bool)
     case type(DataType)
     case integers([Int])
-    case dimensions([Dimension])
+    case dimensions([Size])
     case tensor(Tensor)
   }
   package var name: String
@@ -64,7 +64,7 @@ package struct AttributeReader {
   package mutating func flag(_ name: String, otherwise other: Bool) throws(DLCError) -> Bool {
     remaining[name] == nil ? other : try flag(name)
   }
-  package mutating func dimension(_ name: String) throws(DLCError) -> Dimension {
+  package mutating func dimension(_ name: String) throws(DLCError) -> Size {
     let list = try dimensions(name)
     guard list.count == 1 else {
       throw DLCError(.graph, "attribute '\(name)' is not one dimension")
@@ -79,11 +79,11 @@ package struct AttributeReader {
   package mutating func integers(_ name: String) throws(DLCError) -> [Int] {
     try take(name, "a list of integers") { if case .integers(let v) = $0 { v } else { nil } }
   }
-  package mutating func dimensions(_ name: String) throws(DLCError) -> [Dimension] {
+  package mutating func dimensions(_ name: String) throws(DLCError) -> [Size] {
     try take(name, "a list of dimensions") {
       switch $0 {
       case .dimensions(let v): v
-      case .integers(let v): v.map { Dimension($0) }
+      case .integers(let v): v.map { Size($0) }
       default: nil
       }
     }

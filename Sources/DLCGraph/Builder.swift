@@ -8,7 +8,7 @@ public struct Value: Sendable {
   public let type: TensorType
 
   public var dataType: DataType { type.dataType }
-  public var shape: [Dimension] { type.shape }
+  public var shape: [Size] { type.shape }
   public var rank: Int { type.rank }
 
   /// Whether a mistake made it; it then has axes of unknown size.
@@ -92,7 +92,7 @@ public final class FunctionBuilder: @unchecked Sendable {
   package var poison: Value {
     Value(
       builder: self, id: ValueID(-1),
-      type: TensorType(.float32, [Dimension](repeating: .unknown, count: TensorType.maximumRank)))
+      type: TensorType(.float32, [Size](repeating: .unknown, count: TensorType.maximumRank)))
   }
 
   /// Keeps a mistake, which is said to stand at the call under way.
@@ -296,7 +296,7 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   /// Whether sizes can be used; false for those of a poisoned value.
   /// - Throws: for a size that could not be made, or a name that is not declared.
-  private func areSound(_ sizes: [Dimension]) throws(DLCError) -> Bool {
+  private func areSound(_ sizes: [Size]) throws(DLCError) -> Bool {
     for size in sizes where size.constant == nil {
       if let problem = size.problem {
         if !problem.isEmpty { throw DLCError(.dimension, problem) }
@@ -428,7 +428,7 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   /// Declares an input.
   public func input(
-    _ name: String, _ type: DataType = .float32, _ shape: [Dimension] = [],
+    _ name: String, _ type: DataType = .float32, _ shape: [Size] = [],
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, []) { _ throws(DLCError) in
@@ -458,7 +458,7 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   /// Reads a trainable parameter, which the first use in a module declares.
   public func parameter(
-    _ name: String, _ shape: [Dimension], _ initializer: Initializer = .glorotUniform,
+    _ name: String, _ shape: [Size], _ initializer: Initializer = .glorotUniform,
     _ type: DataType = .float32, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     state(
@@ -469,7 +469,7 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   /// Reads state that losses are not differentiated by.
   public func state(
-    _ name: String, _ type: DataType = .float32, _ shape: [Dimension] = [],
+    _ name: String, _ type: DataType = .float32, _ shape: [Size] = [],
     _ initializer: Initializer = .zeros, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     state(

@@ -96,7 +96,7 @@ extension FunctionBuilder {
   private func results(
     of function: Function, _ arguments: [String: Value]
   ) throws(DLCError) -> [String: Value] {
-    var sizes: [String: Dimension] = [:]
+    var sizes: [String: Size] = [:]
     for (name, type) in function.inputs {
       guard let value = arguments[name] else {
         throw DLCError(

@@ -10,7 +10,7 @@ extension FunctionBuilder {
   ///   - body: gets a builder, the carried values and the slices; gives the next carried values, of
   ///     the same types, and outputs that are stacked.
   public func scan(
-    carried: [Value], inputs: [Value] = [], length: Dimension? = nil, reverse: Bool = false,
+    carried: [Value], inputs: [Value] = [], length: Size? = nil, reverse: Bool = false,
     file: StaticString = #fileID, line: UInt = #line,
     body: (_ g: FunctionBuilder, _ carried: [Value], _ inputs: [Value]) -> (
       carried: [Value], outputs: [Value]
@@ -60,7 +60,7 @@ extension FunctionBuilder {
   /// - Parameter bound: after so many iterations the loop stops, whatever the condition gives, in value
   ///   and derivative alike. A loop without a bound has no derivative.
   public func whileLoop(
-    _ carried: [Value], bound: Dimension? = nil, file: StaticString = #fileID, line: UInt = #line,
+    _ carried: [Value], bound: Size? = nil, file: StaticString = #fileID, line: UInt = #line,
     condition: (_ g: FunctionBuilder, _ carried: [Value]) -> Value,
     body: (_ g: FunctionBuilder, _ carried: [Value]) -> [Value]
   ) -> [Value] {

@@ -78,7 +78,7 @@ extension FunctionBuilder {
     enter(file, line, [x]) { _ throws(DLCError) in
       try x.needFloat("what has a mean")
       let axes = try x.axes(axes)
-      let count = axes.reduce(Dimension(1)) { $0 * x.shape[$1] }
+      let count = axes.reduce(Size(1)) { $0 * x.shape[$1] }
       return sum(x, axes: axes, keepAxes: keepAxes) / dimension(count, x.dataType)
     }
   }
@@ -170,7 +170,7 @@ extension FunctionBuilder {
 
   /// Uniform numbers in [0, 1) with 24 random bits.
   public func uniform(
-    key: Value, counter: Value, _ shape: [Dimension], file: StaticString = #fileID,
+    key: Value, counter: Value, _ shape: [Size], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
     enter(file, line, [key, counter]) { _ in

@@ -54,7 +54,7 @@ extension FunctionBuilder {
 
   /// A box that starts at integer scalars, one per axis.
   public func dynamicSlice(
-    _ x: Value, at starts: [Value], sizes: [Dimension], file: StaticString = #fileID,
+    _ x: Value, at starts: [Value], sizes: [Size], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
     enter(file, line, [x] + starts) { _ in add(.dynamicSlice(DynamicSlice(sizes)), [x] + starts) }
@@ -135,7 +135,7 @@ extension FunctionBuilder {
       }
       // Leading axes pair up; the others are one axis of numbered elements.
       func flat(_ v: Value) -> Value {
-        let rest = v.shape[leading...].reduce(Dimension(1)) { $0 * $1 }
+        let rest = v.shape[leading...].reduce(Size(1)) { $0 * $1 }
         return reshape(v, v.shape[..<leading] + [rest])
       }
       let zeros = flat(constant(0, source.dataType, x.shape))
@@ -159,7 +159,7 @@ extension FunctionBuilder {
   /// The `count` largest elements along the last axis, largest first, and their positions (int32);
   /// of equal elements the first ones.
   public func topK(
-    _ x: Value, _ count: Dimension, file: StaticString = #fileID, line: UInt = #line
+    _ x: Value, _ count: Size, file: StaticString = #fileID, line: UInt = #line
   ) -> (values: Value, indices: Value) {
     enter(file, line, [x], failing: { ($0, $0) }) { _ throws(DLCError) in
       try x.need(rank: 1, "the input of topK")

@@ -30,7 +30,7 @@ extension Value {
 
 extension Value {
   /// Throws unless the value is broadcast to a shape without making that larger.
-  package func need(within shape: [Dimension], _ what: @autoclosure () -> String) throws(DLCError) {
+  package func need(within shape: [Size], _ what: @autoclosure () -> String) throws(DLCError) {
     let lead = shape.count - rank
     guard lead >= 0, zip(self.shape, shape.dropFirst(lead)).allSatisfy({ $0 == $1 || $0 == 1 })
     else {
@@ -40,7 +40,7 @@ extension Value {
   }
 
   /// Throws unless the value has that shape.
-  package func need(shape wanted: [Dimension], _ what: @autoclosure () -> String) throws(DLCError) {
+  package func need(shape wanted: [Size], _ what: @autoclosure () -> String) throws(DLCError) {
     guard shape == wanted else {
       throw DLCError(.type, "\(what()) is \(TensorType(dataType, wanted)), this is \(type)")
     }
@@ -67,7 +67,7 @@ extension FunctionBuilder {
   /// A scalar, or a tensor in which every element is `number`, which an integer type must hold exactly and
   /// which a half float type rounds no sooner than it rounds results.
   public func constant(
-    _ number: Double, _ type: DataType = .float32, _ shape: [Dimension] = [],
+    _ number: Double, _ type: DataType = .float32, _ shape: [Size] = [],
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, []) { _ throws(DLCError) in
@@ -105,13 +105,13 @@ extension FunctionBuilder {
 
   /// The size of a dimension as a scalar.
   public func dimension(
-    _ size: Dimension, _ type: DataType = .float32, file: StaticString = #fileID,
+    _ size: Size, _ type: DataType = .float32, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value { enter(file, line, []) { _ in add(.dimension(DimensionSize(size, type)), []) } }
 
   /// Each element's own coordinate along an axis.
   public func iota(
-    _ type: DataType, _ shape: [Dimension], axis: Int, file: StaticString = #fileID,
+    _ type: DataType, _ shape: [Size], axis: Int, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
     enter(file, line, []) { _ throws(DLCError) in
@@ -122,7 +122,7 @@ extension FunctionBuilder {
 
   /// uint32 Philox words from uint64 scalars `key` and `counter`.
   public func randomBits(
-    key: Value, counter: Value, _ shape: [Dimension], file: StaticString = #fileID,
+    key: Value, counter: Value, _ shape: [Size], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
     enter(file, line, [key, counter]) { _ in add(.randomBits(RandomBits(shape)), [key, counter]) }
@@ -162,12 +162,12 @@ extension FunctionBuilder {
     return (broadcast(a, to: shape), broadcast(b, to: shape))
   }
 
-  private func commonShape(_ a: Value, _ b: Value) throws(DLCError) -> [Dimension] {
+  private func commonShape(_ a: Value, _ b: Value) throws(DLCError) -> [Size] {
     let rank = Swift.max(a.rank, b.rank)
-    func wide(_ v: Value) -> [Dimension] {
-      [Dimension](repeating: 1, count: rank - v.rank) + v.shape
+    func wide(_ v: Value) -> [Size] {
+      [Size](repeating: 1, count: rank - v.rank) + v.shape
     }
-    var shape: [Dimension] = []
+    var shape: [Size] = []
     for (p, q) in zip(wide(a), wide(b)) {
       guard p == q || p == 1 || q == 1 else {
         throw DLCError(.type, "shapes \(a.type) and \(b.type) do not broadcast together")
@@ -213,7 +213,7 @@ extension FunctionBuilder {
 
   /// The elements in row-major order in another shape of as many.
   public func reshape(
-    _ x: Value, _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
+    _ x: Value, _ shape: [Size], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ in x.shape == shape ? x : add(.reshape(Reshape(shape)), [x]) }
   }
@@ -230,7 +230,7 @@ extension FunctionBuilder {
 
   /// Repeats along new leading axes and along axes of size 1 (NumPy's rule).
   public func broadcast(
-    _ x: Value, to shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
+    _ x: Value, to shape: [Size], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ throws(DLCError) in
       if x.shape == shape { return x }
@@ -244,7 +244,7 @@ extension FunctionBuilder {
 
   /// Operand axis i becomes axis `axes[i]` of the result.
   public func broadcast(
-    _ x: Value, to shape: [Dimension], axes: [Int], file: StaticString = #fileID,
+    _ x: Value, to shape: [Size], axes: [Int], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ throws(DLCError) in
@@ -256,7 +256,7 @@ extension FunctionBuilder {
   }
 
   public func slice(
-    _ x: Value, from starts: [Dimension], to limits: [Dimension], strides: [Int]? = nil,
+    _ x: Value, from starts: [Size], to limits: [Size], strides: [Int]? = nil,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ in
@@ -270,11 +270,11 @@ extension FunctionBuilder {
 
   /// The part of one axis from `start` up to, not including, `limit`.
   public func slice(
-    _ x: Value, axis: Int, from start: Dimension, to limit: Dimension,
+    _ x: Value, axis: Int, from start: Size, to limit: Size,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ throws(DLCError) in
-      var (starts, limits) = (x.shape.map { _ in Dimension(0) }, x.shape)
+      var (starts, limits) = (x.shape.map { _ in Size(0) }, x.shape)
       let axis = try x.axis(axis)
       starts[axis] = start
       limits[axis] = limit
@@ -285,13 +285,13 @@ extension FunctionBuilder {
   /// `x` with `low` and `high` elements of `fill` around each axis (negative amounts cut off) and
   /// `interior` ones between its elements.
   public func pad(
-    _ x: Value, _ fill: Double, low: [Dimension], high: [Dimension], interior: [Int]? = nil,
+    _ x: Value, _ fill: Double, low: [Size], high: [Size], interior: [Int]? = nil,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ in
       let interior = interior ?? low.map { _ in 0 }
       let zeros = x.shape.map { _ in 0 }
-      let none = zeros.map { Dimension($0) }
+      let none = zeros.map { Size($0) }
       if low == none, high == none, interior == zeros { return x }
       return add(
         .pad(Pad(low: low, high: high, interior: interior)), [x, constant(fill, x.dataType)])
@@ -411,7 +411,7 @@ extension FunctionBuilder {
 
   /// A reduced value spread again over the axes that its reduction removed.
   package func restore(
-    _ x: Value, axes: [Int], to shape: [Dimension], file: StaticString = #fileID,
+    _ x: Value, axes: [Int], to shape: [Size], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
     broadcast(

@@ -43,21 +43,21 @@ public final class RandomStream {
 
   /// uint32 words.
   public func bits(
-    _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
+    _ shape: [Size], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     builder.enter(file, line, [key]) { g in g.randomBits(key: key, counter: counter(), shape) }
   }
 
   /// float32 in [0, 1), multiples of 2^-24.
   public func uniform(
-    _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
+    _ shape: [Size], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     builder.enter(file, line, [key]) { g in g.uniform(key: key, counter: counter(), shape) }
   }
 
   /// Standard normal float32 (Box and Muller 1958; magnitudes up to 5.8).
   public func normal(
-    _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
+    _ shape: [Size], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     builder.enter(file, line, [key]) { g in g.normal(bits: bits(shape), bits(shape)) }
   }
@@ -74,7 +74,7 @@ public final class RandomStream {
 
   /// Standard Gumbel float32: from -2.8 to 16.6.
   public func gumbel(
-    _ shape: [Dimension], file: StaticString = #fileID, line: UInt = #line
+    _ shape: [Size], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     builder.enter(file, line, [key]) { g in g.gumbel(bits: bits(shape)) }
   }
@@ -93,7 +93,7 @@ public final class RandomStream {
 
   /// A random order of 0..<count, int32, all orders equally likely up to ties of 64-bit keys.
   public func permutation(
-    _ count: Dimension, file: StaticString = #fileID, line: UInt = #line
+    _ count: Size, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     builder.enter(file, line, [key]) { g in
       let (high, low) = (bits([count]), bits([count]))

@@ -204,7 +204,7 @@ package struct Graph: Hashable, Sendable {
 
   /// The graph with other sizes, types computed anew.
   package func mappingDimensions(
-    _ body: (Dimension) throws(DLCError) -> Dimension
+    _ body: (Size) throws(DLCError) -> Size
   ) throws(DLCError) -> Graph {
     var copy = Graph()
     for argument in arguments {

@@ -141,8 +141,8 @@ package enum Operation: Hashable, Sendable {
   package var attributes: [Attribute] { definition.attributes }
 
   /// The sizes among the attributes.
-  package var sizes: [Dimension] {
-    attributes.flatMap { attribute -> [Dimension] in
+  package var sizes: [Size] {
+    attributes.flatMap { attribute -> [Size] in
       if case .dimensions(let list) = attribute.value { list } else { [] }
     }
   }
@@ -176,13 +176,13 @@ package enum Operation: Hashable, Sendable {
   }
 
   package func mappingDimensions(
-    _ body: (Dimension) throws(DLCError) -> Dimension
+    _ body: (Size) throws(DLCError) -> Size
   ) throws(DLCError) -> Operation {
     var changed = false
     var list = attributes
     for index in list.indices {
       guard case .dimensions(let dimensions) = list[index].value else { continue }
-      var bound: [Dimension] = []
+      var bound: [Size] = []
       for dimension in dimensions { bound.append(try body(dimension)) }
       changed = changed || bound != dimensions
       list[index].value = .dimensions(bound)

@@ -132,7 +132,7 @@ private struct TextParser {
     return values
   }
 
-  private mutating func dimension() throws(DLCError) -> Dimension {
+  private mutating func dimension() throws(DLCError) -> Size {
     skipSpace()
     let start = position
     var depth = 0
@@ -143,7 +143,7 @@ private struct TextParser {
       if depth == 0, [44, 93, 62, 10].contains(byte) { break }
       position += 1
     }
-    return try Dimension(parsing: String(decoding: bytes[start..<position], as: UTF8.self))
+    return try Size(parsing: String(decoding: bytes[start..<position], as: UTF8.self))
   }
 
   private mutating func type() throws(DLCError) -> TensorType {

@@ -80,7 +80,7 @@ extension Module {
       found.append(Violation(label: label, message: message, place: place))
     }
     for (index, dimension) in dimensions.enumerated() {
-      if !Dimension.isName(dimension.name) {
+      if !Size.isName(dimension.name) {
         report("dimension-name", "'\(dimension.name)' cannot name a dimension", "dimensions")
       }
       if dimension.size < 0 || dimension.size > TensorType.maximumElementCount {

@@ -102,7 +102,7 @@ package struct IndexExpression: Hashable, Sendable {
 
   /// Splits into a part divisible by `divisor`, already divided, and a rest.
   private func split(_ divisor: Int) -> (whole: IndexExpression, rest: IndexExpression) {
-    let whole0 = Dimension.floorDivide(constant, divisor)
+    let whole0 = Size.floorDivide(constant, divisor)
     var (whole, rest) = (IndexExpression(whole0), IndexExpression(constant - whole0 * divisor))
     for term in terms {
       if term.coefficient % divisor == 0 {
@@ -153,7 +153,7 @@ package struct IndexExpression: Hashable, Sendable {
   private func reduced(_ divisor: Int) -> (IndexExpression, Int, Int) {
     let factor = commonFactor(divisor)
     if factor <= 1 { return (self, divisor, 1) }
-    var inner = IndexExpression(Dimension.floorDivide(constant, factor))
+    var inner = IndexExpression(Size.floorDivide(constant, factor))
     for term in terms {
       inner.add(Term(coefficient: term.coefficient / factor, atom: term.atom))
     }
@@ -212,8 +212,8 @@ extension IndexExpression.Atom {
     switch self {
     case .variable(let v): return 0...max(v.extent - 1, 0)
     case .quotient(let e, let d):
-      return Dimension.floorDivide(
-        e.range.lowerBound, d)...Dimension.floorDivide(e.range.upperBound, d)
+      return Size.floorDivide(
+        e.range.lowerBound, d)...Size.floorDivide(e.range.upperBound, d)
     case .remainder(_, let d): return 0...(d - 1)
     }
   }

@@ -70,12 +70,12 @@ package struct Canonicalize: Pass {
         case (.slice(let inner), let x)? = c.operation(node.operands[0])
       else { return nil }
       let starts = outer.starts.indices.map {
-        inner.starts[$0] + outer.starts[$0] * Dimension(inner.strides[$0])
+        inner.starts[$0] + outer.starts[$0] * Size(inner.strides[$0])
       }
       let strides = outer.strides.indices.map { inner.strides[$0] * outer.strides[$0] }
-      let limits = starts.indices.map { axis -> Dimension in
+      let limits = starts.indices.map { axis -> Size in
         let count = c.graph.type(node.operands[0]).shape[axis] == 0 ? 0 : sizeAfter(outer, axis)
-        return count == 0 ? starts[axis] : starts[axis] + (count - 1) * Dimension(strides[axis]) + 1
+        return count == 0 ? starts[axis] : starts[axis] + (count - 1) * Size(strides[axis]) + 1
       }
       return try c.add(.slice(Slice(starts, limits, strides: strides)), x)
     },
@@ -119,7 +119,7 @@ package struct Canonicalize: Pass {
     },
   ]
 
-  private static func sizeAfter(_ s: Slice, _ axis: Int) -> Dimension {
-    (s.limits[axis] - s.starts[axis] + Dimension(s.strides[axis] - 1)) / Dimension(s.strides[axis])
+  private static func sizeAfter(_ s: Slice, _ axis: Int) -> Size {
+    (s.limits[axis] - s.starts[axis] + Size(s.strides[axis] - 1)) / Size(s.strides[axis])
   }
 }

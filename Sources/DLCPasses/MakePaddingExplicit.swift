@@ -25,8 +25,8 @@ package struct MakePaddingExplicit: Pass {
       else { return nil }
       let zero = try c.constant(0, c.type(node.operands[0]).dataType)
       let pad = Pad(
-        low: [0, 0] + g.paddingLow.map { Dimension($0) },
-        high: [0, 0] + g.paddingHigh.map { Dimension($0) },
+        low: [0, 0] + g.paddingLow.map { Size($0) },
+        high: [0, 0] + g.paddingHigh.map { Size($0) },
         interior: [0, 0] + g.inputDilation.map { $0 - 1 })
       let padded = try c.add(.pad(pad), [node.operands[0], zero])
       let none = g.strides.map { _ in 0 }
@@ -45,7 +45,7 @@ package struct MakePaddingExplicit: Pass {
         }
       let identity = try c.add(.constant(Constant(fill)), [])
       let pad = Pad(
-        low: g.paddingLow.map { Dimension($0) }, high: g.paddingHigh.map { Dimension($0) },
+        low: g.paddingLow.map { Size($0) }, high: g.paddingHigh.map { Size($0) },
         interior: g.window.map { _ in 0 })
       let padded = try c.add(.pad(pad), [node.operands[0], identity])
       let none = g.window.map { _ in 0 }

@@ -1,15 +1,15 @@
 /// The type of a tensor: element type and shape, whose dimensions may still be named.
 public struct TensorType: Hashable, Sendable, CustomStringConvertible {
   public var dataType: DataType
-  public var shape: [Dimension]
+  public var shape: [Size]
 
-  public init(_ dataType: DataType, _ shape: [Dimension] = []) {
+  public init(_ dataType: DataType, _ shape: [Size] = []) {
     self.dataType = dataType
     self.shape = shape
   }
 
   package init(_ dataType: DataType, sizes: [Int]) {
-    self.init(dataType, sizes.map { Dimension($0) })
+    self.init(dataType, sizes.map { Size($0) })
   }
 
   public var rank: Int { shape.count }
@@ -56,9 +56,9 @@ public struct TensorType: Hashable, Sendable, CustomStringConvertible {
   }
 
   package func mappingDimensions(
-    _ body: (Dimension) throws(DLCError) -> Dimension
+    _ body: (Size) throws(DLCError) -> Size
   ) throws(DLCError) -> TensorType {
-    var result: [Dimension] = []
+    var result: [Size] = []
     for dimension in shape { result.append(try body(dimension)) }
     let type = TensorType(dataType, result)
     try type.validate()

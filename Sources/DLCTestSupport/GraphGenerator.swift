@@ -24,9 +24,9 @@ package struct GraphGenerator {
     let plan = (0..<count).map { _ in (next(31), next(1 << 20), next(1 << 20), next(1 << 20)) }
     try module.function("forward") { g in
       var values = [
-        g.input("a", .float32, shape.map { Dimension($0) }),
-        g.input("b", .float32, shape.map { Dimension($0) }),
-        g.parameter("w", [Dimension(shape.last!)], .normal(mean: 0, deviation: 0.5)),
+        g.input("a", .float32, shape.map { Size($0) }),
+        g.input("b", .float32, shape.map { Size($0) }),
+        g.parameter("w", [Size(shape.last!)], .normal(mean: 0, deviation: 0.5)),
       ]
       for (kind, i, j, k) in plan {
         let x = values[i % values.count]
@@ -62,19 +62,19 @@ package struct GraphGenerator {
     case 11: return x.rank > 0 ? g.reverse(x, axes: [axis]) : x
     case 12:
       guard x.rank > 0, let size = x.shape[axis].constant, size > 1 else { return x }
-      return g.slice(x, axis: axis, from: 1, to: Dimension(size))
+      return g.slice(x, axis: axis, from: 1, to: Size(size))
     case 13:
       guard x.rank > 0 else { return x }
       return g.pad(
         x, 0.5, low: x.shape.indices.map { $0 == axis ? 1 : 0 },
-        high: x.shape.indices.map { _ in Dimension(k % 2) })
+        high: x.shape.indices.map { _ in Size(k % 2) })
     case 14: return x.rank > 0 && fits(x, y) ? g.concatenate([x, y], axis: axis) : g.gelu(x)
     case 15:
       guard x.rank == 2 else { return g.exponential(g.minimum(x, g.constant(1, like: x))) }
       return g.dotGeneral(x, x, lhsContracting: [1], rhsContracting: [1]) * 0.05
     case 16:
       guard x.rank > 0, let size = x.shape.last?.constant, size > 1 else { return x }
-      let one = g.constant(1, .float32, [Dimension(size)])
+      let one = g.constant(1, .float32, [Size(size)])
       return g.layerNorm(x, one, one)
     case 17: return fits(x, y) ? g.select(g.compare(.less, x, y), x, y * 0.5) : x
     case 18: return x.rank > 0 ? g.convert(g.argmax(x, axis: axis), .float32) * 0.1 : x

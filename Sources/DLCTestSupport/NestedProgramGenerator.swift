@@ -44,7 +44,7 @@ package struct NestedProgramGenerator {
     width = 3 + choices.next(4)
     rows = 2 + choices.next(3)
     depthSize = 2 + choices.next(2)
-    let (k, r, d) = (Dimension(width), Dimension(rows), Dimension(depthSize))
+    let (k, r, d) = (Size(width), Size(rows), Size(depthSize))
     let inputs = [
       g.input("a", type, [k]), g.input("b", type, [r, k]), g.input("c", type, [d, r, k]),
     ]
@@ -77,7 +77,7 @@ package struct NestedProgramGenerator {
     values[values.count - 1 - choices.next(values.count)]
   }
 
-  private mutating func pick(_ values: [Value], shape: [Dimension]) -> Value? {
+  private mutating func pick(_ values: [Value], shape: [Size]) -> Value? {
     let fitting = values.filter { $0.shape == shape }
     return fitting.isEmpty ? nil : pick(fitting)
   }
@@ -114,17 +114,17 @@ package struct NestedProgramGenerator {
     case 2: return g.tanh(x * other)
     case 3: return x.rank > 0 ? g.sum(x, axes: [choices.next(x.rank)]) * 0.25 : x - 0.5
     case 4:
-      guard x.rank == 1 || x.rank == 2, x.shape.last == Dimension(width) else { return -x }
-      let lead = x.rank == 1 ? Dimension(rows) : Dimension(depthSize)
+      guard x.rank == 1 || x.rank == 2, x.shape.last == Size(width) else { return -x }
+      let lead = x.rank == 1 ? Size(rows) : Size(depthSize)
       return g.broadcast(x, to: [lead] + x.shape) * 0.5
     case 5:
-      guard let w = parameter, x.rank > 0, x.shape.last == Dimension(width) else { return x * 0.75 }
+      guard let w = parameter, x.rank > 0, x.shape.last == Size(width) else { return x * 0.75 }
       return g.tanh(g.dotGeneral(x, w, lhsContracting: [x.rank - 1], rhsContracting: [0]))
     case 6:
       guard x.rank >= 2 else { return g.logistic(x) }
       let place = choices.next(2) % x.shape[0].constant!
       return g.reshape(
-        g.slice(x, axis: 0, from: Dimension(place), to: Dimension(place + 1)),
+        g.slice(x, axis: 0, from: Size(place), to: Size(place + 1)),
         Array(x.shape.dropFirst()))
     case 7: return x.rank > 0 ? g.softmax(x, axis: choices.next(x.rank)) : g.sine(x)
     case 8: return x.rank > 0 ? g.reverse(x, axes: [choices.next(x.rank)]) : x + 0.125
@@ -168,7 +168,7 @@ package struct NestedProgramGenerator {
 
   private mutating func scan(_ g: FunctionBuilder, _ scope: inout Scope, _ depth: Int) {
     let starts = (0..<1 + choices.next(2)).map { _ in pick(scope.floats) }
-    let length = Dimension(choices.next(2) == 0 ? rows : depthSize)
+    let length = Size(choices.next(2) == 0 ? rows : depthSize)
     let stacks = scope.floats.filter { $0.rank >= 1 && $0.shape[0] == length }
     let inputs = stacks.isEmpty ? [] : (0..<choices.next(3)).map { _ in pick(stacks) }
     let bools = scope.boolStacks.filter { $0.shape[0] == length }
@@ -201,7 +201,7 @@ package struct NestedProgramGenerator {
     let kind = choices.next(3)
     var generator = self
     let carried = g.whileLoop(
-      [start, g.constant(0, .int32), first], bound: Dimension(max(1, most + bound))
+      [start, g.constant(0, .int32), first], bound: Size(max(1, most + bound))
     ) { g, c in
       let below = g.compare(.less, c[1], g.constant(Double(most), .int32))
       switch kind {

@@ -6,8 +6,8 @@ import DLCTensor
 struct IndexUse {
   /// The places of an axis that are used.
   struct Part {
-    var start: Dimension
-    var limit: Dimension
+    var start: Size
+    var limit: Size
     var stride: Int
   }
 
@@ -15,7 +15,7 @@ struct IndexUse {
   /// The axes of the input that are not used whole.
   var parts: [Int: Part]
   /// The largest of these is the limit.
-  var limits: [Dimension]
+  var limits: [Size]
   /// The node, in words.
   var place: String
 }
@@ -48,7 +48,7 @@ struct IndexUses {
   private mutating func walk(_ graph: Graph, _ arguments: [[Origin]]) -> [[Origin]] {
     var origins: [ValueID: [Origin]] = [:]
     /// How many numbers from 0 on lie along an axis of a value.
-    var extents: [ValueID: Dimension] = [:]
+    var extents: [ValueID: Size] = [:]
     for (value, origin) in zip(graph.argumentValues, arguments) { origins[value] = origin }
     for node in graph.nodes {
       let given = node.operands.map { origins[$0] ?? [] }
@@ -157,7 +157,7 @@ struct IndexUses {
     return result
   }
 
-  private mutating func add(_ origins: [Origin], _ limits: [Dimension], _ node: Node) {
+  private mutating func add(_ origins: [Origin], _ limits: [Size], _ node: Node) {
     let name = node.name.isEmpty ? "" : "'\(node.name)' "
     let place = node.location.isEmpty ? "" : " at \(node.location)"
     for origin in origins {
@@ -170,7 +170,7 @@ struct IndexUses {
 
   /// Index vectors: each component has a limit of its own where the components can be told apart.
   private mutating func add(
-    _ origins: [Origin], _ axes: IndexAttributes, _ operand: TensorType, _ sizes: [Dimension],
+    _ origins: [Origin], _ axes: IndexAttributes, _ operand: TensorType, _ sizes: [Size],
     _ indices: TensorType, _ node: Node
   ) {
     let limits = axes.startAxes.map { operand.shape[$0] - sizes[$0] + 1 }
@@ -184,7 +184,7 @@ struct IndexUses {
       for (component, limit) in limits.enumerated() {
         var part = origin
         part.parts[source] = IndexUse.Part(
-          start: Dimension(component), limit: Dimension(component + 1), stride: 1)
+          start: Size(component), limit: Size(component + 1), stride: 1)
         add([part], [limit], node)
       }
     }

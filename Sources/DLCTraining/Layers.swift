@@ -31,12 +31,12 @@ public struct Layers {
 
   /// A parameter of the scope.
   public func parameter(
-    _ name: String, _ shape: [Dimension], _ initializer: Initializer,
+    _ name: String, _ shape: [Size], _ initializer: Initializer,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value { g.parameter(prefix + name, shape, initializer, dataType, file: file, line: line) }
 
   /// Uniform in +-1/sqrt(fan_in).
-  private func fan(_ size: Dimension) -> Initializer {
+  private func fan(_ size: Size) -> Initializer {
     guard let size = size.constant, size > 0 else { return .glorotUniform }
     let bound = 1 / Double(size).squareRoot()
     return .uniform(-bound, bound)
@@ -44,7 +44,7 @@ public struct Layers {
 
   /// x W^T + b, W [size, in].
   public func linear(
-    _ name: String, _ x: Value, _ size: Dimension, bias: Bool = true,
+    _ name: String, _ x: Value, _ size: Size, bias: Bool = true,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     g.enter(file, line, [x]) { g throws(DLCError) in
@@ -58,7 +58,7 @@ public struct Layers {
 
   /// Convolution of x [n, c, ...] with square kernels; any number of spatial axes.
   public func convolution(
-    _ name: String, _ x: Value, _ channels: Dimension, kernel: Int, stride: Int = 1,
+    _ name: String, _ x: Value, _ channels: Size, kernel: Int, stride: Int = 1,
     padding: Int = 0, groups: Int = 1, bias: Bool = true, initializer: Initializer? = nil,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
@@ -71,8 +71,8 @@ public struct Layers {
         throw DLCError(.type, "\(size) channels do not divide into \(groups) groups")
       }
       let spatial = x.rank - 2
-      let sizes = [Dimension](repeating: Dimension(kernel), count: spatial)
-      let from = x.shape[1] / Dimension(groups)
+      let sizes = [Size](repeating: Size(kernel), count: spatial)
+      let from = x.shape[1] / Size(groups)
       let count = sizes.reduce(from) { $0 * $1 }
       let w = parameter(name + ".w", [channels, from] + sizes, initializer ?? fan(count))
       let steps = [Int](repeating: stride, count: spatial)
@@ -89,7 +89,7 @@ public struct Layers {
 
   /// Transposed convolution with square kernels; W [in, channels, ...].
   public func transposedConvolution(
-    _ name: String, _ x: Value, _ channels: Dimension, kernel: Int, stride: Int, padding: Int = 0,
+    _ name: String, _ x: Value, _ channels: Size, kernel: Int, stride: Int, padding: Int = 0,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     g.enter(file, line, [x]) { g throws(DLCError) in
@@ -97,7 +97,7 @@ public struct Layers {
       try positive(kernel, "kernel")
       try positive(stride, "stride")
       let spatial = x.rank - 2
-      let sizes = [Dimension](repeating: Dimension(kernel), count: spatial)
+      let sizes = [Size](repeating: Size(kernel), count: spatial)
       let w = parameter(name + ".w", [x.shape[1], channels] + sizes, fan(x.shape[1]))
       let b = parameter(name + ".b", [channels], fan(x.shape[1]))
       let y = g.transposedConvolution(
@@ -109,7 +109,7 @@ public struct Layers {
 
   /// Rows of a table [count, size].
   public func embedding(
-    _ name: String, _ indices: Value, count: Dimension, size: Dimension, deviation: Double = 0.02,
+    _ name: String, _ indices: Value, count: Size, size: Size, deviation: Double = 0.02,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     g.enter(file, line, [indices]) { g in
@@ -172,7 +172,7 @@ public struct Layers {
           x, gamma: gamma, beta: beta, mean: runningMean, variance: runningVariance)
       }
       let (y, mean, variance) = g.batchNorm(x, gamma: gamma, beta: beta)
-      let count = x.shape.enumerated().reduce(Dimension(1)) {
+      let count = x.shape.enumerated().reduce(Size(1)) {
         $1.offset == 1 ? $0 : $0 * $1.element
       }
       let n = g.dimension(count, type)
@@ -190,13 +190,13 @@ public struct Layers {
   /// Stacked recurrent layers over x [T, n, d] from zero states; all hidden states of the last one.
   /// Parameters `name.k.w_ih`, `w_hh`, `b_ih`, `b_hh`, gates in the order of `lstm` and `gru`.
   public func recurrent(
-    _ name: String, _ cell: Cell, _ x: Value, size: Dimension, layers: Int = 1,
+    _ name: String, _ cell: Cell, _ x: Value, size: Size, layers: Int = 1,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     g.enter(file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 3, "a sequence [T, n, d]")
       try positive(layers, "layers")
-      let gates: Dimension = cell == .lstm ? 4 : cell == .gru ? 3 : 1
+      let gates: Size = cell == .lstm ? 4 : cell == .gru ? 3 : 1
       var sequence = x
       for layer in 0..<layers where !sequence.isPoisoned {
         let inner = scope("\(name).\(layer)")
@@ -231,7 +231,7 @@ public struct Layers {
       let all = linear("\(name)qkv", x, size * 3)
       func part(_ k: Int) -> Value {
         g.splitHeads(
-          g.slice(all, axis: 2, from: size * Dimension(k), to: size * Dimension(k + 1)), heads)
+          g.slice(all, axis: 2, from: size * Size(k), to: size * Size(k + 1)), heads)
       }
       let mixed = g.attention(part(0), part(1), part(2), bias: bias, causal: causal)
       return linear("\(name)out", g.mergeHeads(mixed, size), size)

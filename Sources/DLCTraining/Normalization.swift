@@ -65,9 +65,9 @@ extension FunctionBuilder {
         throw DLCError(.type, "\(size) channels do not divide into \(groups) groups")
       }
       return named("group_norm") {
-        let per = x.shape[1] / Dimension(groups)
+        let per = x.shape[1] / Size(groups)
         let inner = x.shape[2...].reduce(per) { $0 * $1 }
-        let grouped = reshape(x, [x.shape[0], Dimension(groups), inner])
+        let grouped = reshape(x, [x.shape[0], Size(groups), inner])
         func spread(_ v: Value) -> Value { restore(v, axes: [2], to: grouped.shape) }
         let centred = grouped - spread(mean(grouped, axes: [2]))
         let variance = mean(centred * centred, axes: [2])
@@ -142,8 +142,8 @@ extension FunctionBuilder {
       var (shape, axes, result) = ([x.shape[0], x.shape[1]], [0, 1], [x.shape[0], x.shape[1]])
       for size in x.shape[2...] {
         axes.append(shape.count)
-        shape += [size, Dimension(factor)]
-        result.append(size * Dimension(factor))
+        shape += [size, Size(factor)]
+        result.append(size * Size(factor))
       }
       return reshape(broadcast(x, to: shape, axes: axes), result)
     }

@@ -54,13 +54,13 @@ public indirect enum Optimizer: Hashable, Sendable {
   /// A state tensor that the rule keeps for each parameter.
   public struct Slot: Hashable, Sendable {
     public var name: String
-    public var shape: [Dimension]
+    public var shape: [Size]
     /// Whether it starts as a copy of the parameter; else as zeros.
     public var startsAsParameter = false
   }
 
   /// What the rule keeps for a parameter of a shape.
-  public func slots(_ shape: [Dimension]) -> [Slot] {
+  public func slots(_ shape: [Size]) -> [Slot] {
     func like(_ names: String...) -> [Slot] { names.map { Slot(name: $0, shape: shape) } }
     switch self {
     case .gradientDescent: return []
@@ -73,7 +73,7 @@ public indirect enum Optimizer: Hashable, Sendable {
     case .lion: return like("m")
     case .adafactor:
       guard shape.count >= 2 else { return like("v") }
-      let columns = shape.dropFirst().reduce(Dimension(1)) { $0 * $1 }
+      let columns = shape.dropFirst().reduce(Size(1)) { $0 * $1 }
       return [Slot(name: "r", shape: [shape[0]]), Slot(name: "c", shape: [columns])]
     case .lookahead(let inner, _, _):
       return inner.slots(shape) + [Slot(name: "slow", shape: shape, startsAsParameter: true)]
@@ -217,7 +217,7 @@ public indirect enum Optimizer: Hashable, Sendable {
         let v = mix("v", decay, square)
         return (theta - lr * d / (g.sqrt(v) + divisor), ["v": v])
       }
-      let columns = theta.shape.dropFirst().reduce(Dimension(1)) { $0 * $1 }
+      let columns = theta.shape.dropFirst().reduce(Size(1)) { $0 * $1 }
       let flat = g.reshape(square, [theta.shape[0], columns])
       let r = mix("r", decay, g.mean(flat, axes: [1]))
       let c = mix("c", decay, g.mean(flat, axes: [0]))

@@ -18,7 +18,7 @@ extension FunctionBuilder {
       )
     }
     let size = states[0].shape[1]
-    let wide = size * Dimension(gates)
+    let wide = size * Size(gates)
     guard projected.shape[2] == wide else {
       throw DLCError(
         .type, "a state \(states[0].type) needs projections of \(wide), these are \(projected.type)"
@@ -66,7 +66,7 @@ extension FunctionBuilder {
         let (carried, outputs) = scan(carried: [h0, c0], inputs: [projected]) { g, state, step in
           let gates = step[0] + g.linear(state[0], hidden, bias)
           func gate(_ k: Int) -> Value {
-            g.slice(gates, axis: 1, from: size * Dimension(k), to: size * Dimension(k + 1))
+            g.slice(gates, axis: 1, from: size * Size(k), to: size * Size(k + 1))
           }
           let c = g.logistic(gate(1)) * state[1] + g.logistic(gate(0)) * g.tanh(gate(2))
           let h = g.logistic(gate(3)) * g.tanh(c)
@@ -90,7 +90,7 @@ extension FunctionBuilder {
         let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
           let recurrent = g.linear(state[0], hidden, bias)
           func part(_ v: Value, _ k: Int) -> Value {
-            g.slice(v, axis: 1, from: size * Dimension(k), to: size * Dimension(k + 1))
+            g.slice(v, axis: 1, from: size * Size(k), to: size * Size(k + 1))
           }
           let r = g.logistic(part(step[0], 0) + part(recurrent, 0))
           let z = g.logistic(part(step[0], 1) + part(recurrent, 1))
@@ -106,14 +106,14 @@ extension FunctionBuilder {
   /// sin and cos of position over geometric wavelengths, [length, size] (Vaswani et al. 2017).
   /// - Parameter size: even.
   public func sinusoidalPositions(
-    _ length: Dimension, _ size: Int, file: StaticString = #fileID, line: UInt = #line
+    _ length: Size, _ size: Int, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, []) { _ throws(DLCError) in
       guard size >= 2, size % 2 == 0 else {
         throw DLCError(.graph, "positions have a positive even size, not \(size)")
       }
       let half = size / 2
-      let shape: [Dimension] = [length, Dimension(half)]
+      let shape: [Size] = [length, Size(half)]
       let position = iota(.float32, shape, axis: 0)
       let rate = exponential(
         iota(.float32, shape, axis: 1) * (-9.210340371976184 / Double(half)))
@@ -131,15 +131,15 @@ extension FunctionBuilder {
       if let size = x.shape[2].constant, size % heads != 0 {
         throw DLCError(.type, "a size of \(size) does not divide into \(heads) heads")
       }
-      let size = x.shape[2] / Dimension(heads)
+      let size = x.shape[2] / Size(heads)
       return transpose(
-        reshape(x, [x.shape[0], x.shape[1], Dimension(heads), size]), [0, 2, 1, 3])
+        reshape(x, [x.shape[0], x.shape[1], Size(heads), size]), [0, 2, 1, 3])
     }
   }
 
   /// Heads [n, H, T, d / H] side by side as [n, T, d].
   public func mergeHeads(
-    _ x: Value, _ size: Dimension, file: StaticString = #fileID, line: UInt = #line
+    _ x: Value, _ size: Size, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x]) { _ throws(DLCError) in
       guard x.rank == 4 else { throw DLCError(.type, "heads are [n, H, T, d], this is \(x.type)") }

@@ -229,7 +229,7 @@ public struct TrainingStep {
     guard accumulation > 1, let first = type.shape.first, first == inputs[0].type.shape.first else {
       return type
     }
-    return TensorType(type.dataType, [first * Dimension(accumulation)] + type.shape.dropFirst())
+    return TensorType(type.dataType, [first * Size(accumulation)] + type.shape.dropFirst())
   }
 
   static func averageName(_ parameter: String) -> String { "average/\(parameter)" }
@@ -318,17 +318,17 @@ public struct TrainingStep {
   /// - Parameter batch: the dimension that all inputs begin with.
   func loop(batch: String) throws(DLCError) -> TrainingLoop {
     var loop = TrainingLoop(frame, inputs: inputs.map(\.name))
-    let size = Dimension(name: batch) * Dimension(accumulation)
+    let size = Size(name: batch) * Size(accumulation)
     try loop.module.function(loop.name) { g in
       var sets: [(name: String, value: Value)] = []
       for (name, type) in inputs {
         sets.append(
           (
             name,
-            g.input(name, type.dataType, [Dimension(name: loop.examples)] + type.shape.dropFirst())
+            g.input(name, type.dataType, [Size(name: loop.examples)] + type.shape.dropFirst())
           ))
       }
-      let order = g.input(loop.order, .int32, [Dimension(name: loop.steps), size])
+      let order = g.input(loop.order, .int32, [Size(name: loop.steps), size])
       let seed = g.input(loop.seed, .int64)
       let values = read(g)
       let names = states.map(\.name)
@@ -459,7 +459,7 @@ public struct TrainingStep {
     let batch = inputs[0].type.shape.first
     let names = inputs.filter { $0.type.shape.first == batch && data[$0.name] != nil }
     let parts = names.map { name, type in
-      g.reshape(data[name]!, [Dimension(count)] + type.shape)
+      g.reshape(data[name]!, [Size(count)] + type.shape)
     }
     let function = module.function(phase.function)!
     let statistics = function.graph.updates.map(\.name).sorted()
@@ -467,7 +467,7 @@ public struct TrainingStep {
     let zeros = moved.map { g.constant(0, like: values[$0]!) }
     let (carried, outputs) = g.scan(
       carried: zeros + statistics.map { values[$0]! },
-      inputs: parts + [g.iota(.int64, [Dimension(count)], axis: 0)]
+      inputs: parts + [g.iota(.int64, [Size(count)], axis: 0)]
     ) { g, carried, slices in
       var inner = values
       for (name, value) in zip(statistics, carried[moved.count...]) { inner[name] = value }

@@ -125,7 +125,7 @@ extension Workload {
   private static func resnet20(_ g: FunctionBuilder) -> Value {
     let l = Layers(g)
     let y = g.input("y", .int64, [32])
-    func unit(_ name: String, _ x: Value, _ width: Dimension, _ kernel: Int, _ stride: Int = 1)
+    func unit(_ name: String, _ x: Value, _ width: Size, _ kernel: Int, _ stride: Int = 1)
       -> Value
     {
       let z = l.convolution(
@@ -137,7 +137,7 @@ extension Workload {
       for i in 0..<3 {
         let name = "s\(stage).\(i)"
         let stride = i == 0 && stage > 0 ? 2 : 1
-        let size = Dimension(width)
+        let size = Size(width)
         let z = unit(name + ".b", g.relu(unit(name + ".a", x, size, 3, stride)), size, 3)
         x = g.relu(z + (x.shape[1] == size ? x : unit(name + ".down", x, size, 1, stride)))
       }
@@ -157,7 +157,7 @@ extension Workload {
   }
 
   private static func gpt(
-    _ g: FunctionBuilder, batch: Dimension, length: Dimension, size: Dimension, heads: Int,
+    _ g: FunctionBuilder, batch: Size, length: Size, size: Size, heads: Int,
     blocks: Int
   ) -> Value {
     let l = Layers(g)
@@ -207,23 +207,23 @@ extension Workload {
   static func unet(_ g: FunctionBuilder, _ x: Value, _ t: Value, base: Int) -> Value {
     let l = Layers(g)
     let half = base / 2
-    let shape: [Dimension] = [x.shape[0], Dimension(half)]
+    let shape: [Size] = [x.shape[0], Size(half)]
     let rates = g.exponential(
-      g.iota(.float32, [Dimension(half)], axis: 0) * (-9.210340371976184 / Double(half)))
+      g.iota(.float32, [Size(half)], axis: 0) * (-9.210340371976184 / Double(half)))
     let angle = g.broadcast(t, to: shape, axes: [0]) * rates
     var e = g.concatenate([g.sine(angle), g.cosine(angle)], axis: 1)
-    let wide = Dimension(4 * base)
+    let wide = Size(4 * base)
     e = g.swish(l.linear("t2", g.swish(l.linear("t1", e, wide)), wide))
-    func conv(_ name: String, _ x: Value, _ n: Dimension, _ stride: Int = 1) -> Value {
+    func conv(_ name: String, _ x: Value, _ n: Size, _ stride: Int = 1) -> Value {
       l.convolution(name, x, n, kernel: 3, stride: stride, padding: 1)
     }
-    func block(_ name: String, _ x: Value, _ n: Dimension) -> Value {
+    func block(_ name: String, _ x: Value, _ n: Size) -> Value {
       var h = conv(name + ".c1", g.swish(l.groupNorm(name + ".n1", x, groups: 8)), n)
       h = h + g.broadcast(l.linear(name + ".t", e, n), to: h.shape, axes: [0, 1])
       h = conv(name + ".c2", g.swish(l.groupNorm(name + ".n2", h, groups: 8)), n)
       return h + (x.shape[1] == n ? x : l.convolution(name + ".skip", x, n, kernel: 1))
     }
-    let (c, n, n2) = (x.shape[1], Dimension(base), Dimension(2 * base))
+    let (c, n, n2) = (x.shape[1], Size(base), Size(2 * base))
     let h1 = block("down1", conv("in", x, n), n)
     let h2 = block("down2", conv("pool1", h1, n, 2), n2)
     var h = block("mid2", block("mid1", conv("pool2", h2, n2, 2), n2), n2)
@@ -239,7 +239,7 @@ extension Workload {
     var x = g.input("x", .float32, [256, 32])
     var logDet = g.constant(0, .float32, [256])
     func half(_ v: Value, _ k: Int) -> Value {
-      g.slice(v, axis: 1, from: Dimension(16 * k), to: Dimension(16 * (k + 1)))
+      g.slice(v, axis: 1, from: Size(16 * k), to: Size(16 * (k + 1)))
     }
     for i in 0..<8 {
       let (a, b) = (half(x, 0), half(x, 1))
@@ -283,13 +283,13 @@ extension Workload {
     [Phase("update", .replace, rule: UpdateRule(.gradientDescent, learningRate: 0))]
   ) { (module) throws(DLCError) in
     try module.function("update") { g in
-      let (n, k, d): (Dimension, Dimension, Dimension) = (10000, 8, 16)
+      let (n, k, d): (Size, Size, Size) = (10000, 8, 16)
       let x = g.input("x", .float32, [n, d])
       let weights = g.parameter("weights", [k], .constant(0.125))
       let means = g.parameter("means", [k, d], .normal(mean: 0, deviation: 1))
       let covs = g.parameter("covs", [k, d, d], .zeros)
       let l = g.cholesky(covs)
-      let shape: [Dimension] = [k, d, n]
+      let shape: [Size] = [k, d, n]
       let off =
         g.broadcast(g.transpose(x, [1, 0]), to: shape, axes: [1, 2])
         - g.broadcast(means, to: shape, axes: [0, 1])
@@ -302,7 +302,7 @@ extension Workload {
       let parts = g.exponential(logs - total)
       let counts = g.sum(parts, axes: [1])
       let next = g.matmul(parts, x) / g.reshape(counts, [k, 1])
-      let wide: [Dimension] = [k, n, d]
+      let wide: [Size] = [k, n, d]
       let diff =
         g.broadcast(x, to: wide, axes: [1, 2]) - g.broadcast(next, to: wide, axes: [0, 2])
       let weighted = diff * g.broadcast(parts, to: wide, axes: [0, 1])

@@ -8,7 +8,7 @@ import Testing
 @Suite struct ProgramGradientTests {
   /// d/dx of the scalar `build` gives, along a direction, by pullback, by pushforward and by differences.
   static func check(
-    _ shape: [Dimension], range: ClosedRange<Double> = -1...1, tolerance: Double = 1e-6,
+    _ shape: [Size], range: ClosedRange<Double> = -1...1, tolerance: Double = 1e-6,
     _ build: (FunctionBuilder, Value) -> Value
   ) throws {
     var module = Module("m")
@@ -137,7 +137,7 @@ import Testing
 
 extension Value {
   fileprivate func row(_ g: FunctionBuilder, _ index: Int) -> Value {
-    let part = g.slice(self, axis: 0, from: Dimension(index), to: Dimension(index + 1))
+    let part = g.slice(self, axis: 0, from: Size(index), to: Size(index + 1))
     return g.reshape(part, Array(shape.dropFirst()))
   }
 }

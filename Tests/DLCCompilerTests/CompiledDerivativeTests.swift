@@ -114,7 +114,7 @@ import Testing
 
   /// Moments and shares of many draws, and the same bits as the interpreter's.
   @Test func drawsHaveTheirDistributions() throws {
-    let n: DLCTensor.Dimension = 40000
+    let n: Size = 40000
     let (got, want) = try Self.run(["seed": Tensor([], [Int64(42)])]) { g in
       let random = RandomStream(g, key: g.input("seed", .int64))
       g.output("uniform", random.uniform([n]))
@@ -144,7 +144,7 @@ import Testing
       let xs = Differential.arrays(
         [TensorType(.float32, sizes: [length, 7])], range: -1...1, seed: 8)[0]
       let (got, want) = try Self.run(["x": xs]) { g in
-        let x = g.input("x", .float32, [Dimension(length), 7])
+        let x = g.input("x", .float32, [Size(length), 7])
         for reverse in [false, true] {
           let (carried, outputs) = g.scan(
             carried: [g.constant(0.5, .float32, [7]), g.constant(0, .int32)], inputs: [x],

@@ -176,7 +176,7 @@ import Testing
     let x = Self.edges(source)
     var module = Module("conversions")
     try module.function("forward") { g in
-      let input = g.input("x", source, [Dimension(x.count)])
+      let input = g.input("x", source, [Size(x.count)])
       // Conversions to the same type copy; what was converted is also used in the kernel that made it.
       for target in DataType.allCases {
         let y = g.convert(input, target)

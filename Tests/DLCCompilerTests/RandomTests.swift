@@ -103,12 +103,12 @@ import Testing
     ]
     var module = Module("categorical")
     try module.function("forward") { g in
-      let bits = g.input("bits", .uint32, [Dimension(rows), 3])
+      let bits = g.input("bits", .uint32, [Size(rows), 3])
       for (number, table) in tables.enumerated() {
         let row = g.constant(Tensor(type, [3], rounding: table.logits))
         g.output(
           "\(number)",
-          g.categorical(bits: bits, g.broadcast(row, to: [Dimension(rows), 3])))
+          g.categorical(bits: bits, g.broadcast(row, to: [Size(rows), 3])))
       }
     }
     let inputs = ["bits": Tensor(.uint32, [rows, 3], truncating: words)]

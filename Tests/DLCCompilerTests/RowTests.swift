@@ -163,13 +163,13 @@ enum Objects {
         let (rows, columns) = (x.shape[0], x.shape[1])
         guard isTransposed else {
           inputs[name] = x
-          return g.input(name, x.dataType, x.shape.map { Dimension($0) })
+          return g.input(name, x.dataType, x.shape.map { Size($0) })
         }
         let values = x.doubles
         inputs[name] = Tensor(
           x.dataType, [columns, rows],
           rounding: (0..<columns).flatMap { c in (0..<rows).map { values[$0 * columns + c] } })
-        let stored = g.input(name, x.dataType, [Dimension(columns), Dimension(rows)])
+        let stored = g.input(name, x.dataType, [Size(columns), Size(rows)])
         return g.transpose(stored, [1, 0])
       }
       for (m, n) in parts {

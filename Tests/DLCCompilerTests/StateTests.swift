@@ -138,7 +138,7 @@ import Testing
     let (type, size) = ([DataType.float32, .int32][draw.next(2)], [1, 4, 60, 5000][draw.next(4)])
     var module = Module("random")
     try module.function("f") { g in
-      let states = (0..<2 + draw.next(3)).map { g.state("s\($0)", type, [Dimension(size)]) }
+      let states = (0..<2 + draw.next(3)).map { g.state("s\($0)", type, [Size(size)]) }
       func value() -> Value {
         let s = states[draw.next(states.count)]
         switch draw.next(8) {
@@ -146,12 +146,12 @@ import Testing
         case 2: return s + g.constant(1, type)
         case 3: return g.maximum(s, states[draw.next(states.count)])
         case 4 where size > 1:
-          return g.reshape(g.reshape(s, [2, Dimension(size / 2)]), [Dimension(size)])
+          return g.reshape(g.reshape(s, [2, Size(size / 2)]), [Size(size)])
         case 5 where size > 1:
-          let half = Dimension(size / 2)
+          let half = Size(size / 2)
           return g.concatenate(
             [
-              g.slice(s, axis: 0, from: half, to: Dimension(size)),
+              g.slice(s, axis: 0, from: half, to: Size(size)),
               g.slice(states[draw.next(states.count)], axis: 0, from: 0, to: half),
             ], axis: 0)
         case 6: return g.reverse(s, axes: [0])

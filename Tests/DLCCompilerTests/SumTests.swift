@@ -14,7 +14,7 @@ import Testing
     var module = Module("sums")
     try module.function("forward") { g in
       let values = inputs.enumerated().map {
-        g.input("x\($0.offset)", $0.element.dataType, $0.element.shape.map { Dimension($0) })
+        g.input("x\($0.offset)", $0.element.dataType, $0.element.shape.map { Size($0) })
       }
       g.output("y", body(g, values))
     }

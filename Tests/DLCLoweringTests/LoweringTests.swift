@@ -94,9 +94,9 @@ import Testing
             return bound.constant
           }
           let v = ca * x + cb * y + c0
-          let q = Dimension.floorDivide(v, d1)
+          let q = Size.floorDivide(v, d1)
           #expect(value(whole) == q)
-          #expect(value(mixed) == (q - Dimension.floorDivide(q, d2) * d2) * 3 + v - q * d1)
+          #expect(value(mixed) == (q - Size.floorDivide(q, d2) * d2) * 3 + v - q * d1)
         }
       }
     }

@@ -17,11 +17,11 @@ import Testing
 
   struct Sample: Sendable {
     var name: String
-    var shapes: [[Dimension]]
+    var shapes: [[Size]]
     var range: ClosedRange<Double>
     var body: @Sendable (FunctionBuilder, [Value]) -> Value
     init(
-      _ name: String, _ shapes: [[Dimension]], _ range: ClosedRange<Double> = -4...4,
+      _ name: String, _ shapes: [[Size]], _ range: ClosedRange<Double> = -4...4,
       _ body: @escaping @Sendable (FunctionBuilder, [Value]) -> Value
     ) {
       self.name = name

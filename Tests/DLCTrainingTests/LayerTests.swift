@@ -67,7 +67,7 @@ import Testing
         groups[split[0]]![own] = value
       }
       var module = Module("layer")
-      let shape = groups["i"]!["x"]!.shape.map { Dimension($0) }
+      let shape = groups["i"]!["x"]!.shape.map { Size($0) }
       try module.function("forward") { g in
         g.output("y", layer(Layers(g), g.input("x", .float32, shape)))
       }

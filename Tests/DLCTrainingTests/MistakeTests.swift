@@ -240,7 +240,7 @@ private let shapes = [
     g.output("y", g.pad(g.matrix(), 0, low: [0], high: [0]))
   },
   Mistake("pad inside beyond 64 bits", "beyond 64 bits") { g in
-    let x = g.input("x", .int8, [Dimension(1 << 40)])
+    let x = g.input("x", .int8, [Size(1 << 40)])
     g.output("y", g.pad(x, 0, low: [0], high: [0], interior: [(1 << 31) - 1]))
   },
   Mistake("sort nothing", "nothing to sort") { g in
@@ -616,23 +616,23 @@ private let sizes = [
     g.output("y", g.constant(0, .float32, ["a b"]))
   },
   Mistake("no name of a dimension", "'a-b' cannot name a dimension") { g in
-    g.output("y", g.constant(0, .float32, [Dimension(name: "a-b")]))
+    g.output("y", g.constant(0, .float32, [Size(name: "a-b")]))
   },
   Mistake("negative", "negative size") { g in g.output("y", g.input("x", .float32, [-1])) },
   Mistake("division by zero", "size 'n' is divided by 0") { g in
-    g.output("y", g.input("x", .float32, [Dimension("n") / 0]))
+    g.output("y", g.input("x", .float32, [Size("n") / 0]))
   },
   Mistake("beyond 64 bits", "beyond 64 bits") { g in
-    g.output("y", g.input("x", .float32, [Dimension(1 << 40) * Dimension(1 << 40)]))
+    g.output("y", g.input("x", .float32, [Size(1 << 40) * Size(1 << 40)]))
   },
   Mistake("sum beyond 64 bits", "beyond 64 bits") { g in
-    g.output("y", g.input("x", .float32, [Dimension(Int.max) + 1]))
+    g.output("y", g.input("x", .float32, [Size(Int.max) + 1]))
   },
   Mistake("too many elements", "is too large") { g in
-    g.output("y", g.constant(0, .float32, [Dimension(1 << 30), Dimension(1 << 30)]))
+    g.output("y", g.constant(0, .float32, [Size(1 << 30), Size(1 << 30)]))
   },
   Mistake("too many axes", "rank 17") { g in
-    g.output("y", g.input("x", .float32, [Dimension](repeating: 1, count: 17)))
+    g.output("y", g.input("x", .float32, [Size](repeating: 1, count: 17)))
   },
   Mistake("parameter", "dimension 'd' is not declared") { g in
     g.output("y", Layers(g).linear("l", g.matrix(), "d"))
@@ -893,8 +893,8 @@ private let sizes = [
       (#line, { _ = try module.bind(explicit: ["q": 1]) }),
       (#line, { _ = try Compiler().compile(module, function: "gradient") }),
       (#line, { _ = try Compiler().compile(module, dimensions: ["n": -1]) }),
-      (#line, { _ = try Dimension("n").evaluate([:]) }),
-      (#line, { _ = try Dimension(parsing: "2 +") }),
+      (#line, { _ = try Size("n").evaluate([:]) }),
+      (#line, { _ = try Size(parsing: "2 +") }),
       (#line, { _ = try Module(contentsOf: "/nonexistent/model.pb") }),
       (#line, { _ = try Executable(contentsOf: "/nonexistent/model.dlc") }),
       (#line, { try module.save("/nonexistent/model.pb") }),

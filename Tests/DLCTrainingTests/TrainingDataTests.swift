@@ -55,7 +55,7 @@ import Testing
         { g, i, _ in
           let table = g.parameter("table", [5, 2])
           let turned = g.transpose(g.convert(i, .int64), [1, 0])
-          let flat = g.reshape(turned, [Dimension(name: "n") * 3])
+          let flat = g.reshape(turned, [Size(name: "n") * 3])
           return g.mean(g.embedding(table, flat), axes: [0, 1])
         }
       ),
@@ -94,7 +94,7 @@ import Testing
   @Test(arguments: uses.indices) func positionsAreChecked(_ index: Int) throws {
     let (name, limit, shape, build) = Self.uses[index]
     let step = try Self.step { g in
-      let i = g.input("i", .int32, ["n"] + shape.dropFirst().map { Dimension($0) })
+      let i = g.input("i", .int32, ["n"] + shape.dropFirst().map { Size($0) })
       let x = g.input("x", .float32, ["n", 2])
       g.output("loss", build(g, i, Layers(g).linear("l", x, "k")))
     }
@@ -122,8 +122,8 @@ import Testing
       var sum = g.constant(0, .float32, ["n", 2])
       for (column, size) in [(0, 5), (1, 100)] {
         let part = g.reshape(
-          g.slice(i, axis: 1, from: Dimension(column), to: Dimension(column + 1)), ["n"])
-        sum = sum + g.embedding(g.parameter("t\(column)", [Dimension(size), 2]), part)
+          g.slice(i, axis: 1, from: Size(column), to: Size(column + 1)), ["n"])
+        sum = sum + g.embedding(g.parameter("t\(column)", [Size(size), 2]), part)
       }
       let last = g.reshape(g.slice(i, axis: 1, from: 2, to: 3), ["n"])
       sum = sum + g.embedding(g.parameter("t2", [4, 2]), g.clamp(last, 0, 3))

@@ -36,7 +36,7 @@ import Testing
       String(head[0]),
       TensorType(
         type.isEmpty ? .float32 : DataType(rawValue: type)!,
-        try shape.map { $0 == "L" ? 2 : try Dimension(parsing: String($0)) })
+        try shape.map { $0 == "L" ? 2 : try Size(parsing: String($0)) })
     )
   }
 

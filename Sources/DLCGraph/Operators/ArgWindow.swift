@@ -36,12 +36,12 @@ package struct ArgWindow: Operator {
         list[..<g.leading].allSatisfy { $0 == 1 }, "window-attributes",
         "leading axes have windows of one element")
     }
-    var shape: [Dimension] = []
+    var shape: [Size] = []
     for axis in 0..<x.rank {
       let extent = (g.window[axis] - 1) * g.dilation[axis] + 1
       try requireWindow(extent, fits: x.shape[axis], axis, x)
-      let room = x.shape[axis] - Dimension(extent)
-      shape.append(room / Dimension(g.strides[axis]) + 1)
+      let room = x.shape[axis] - Size(extent)
+      shape.append(room / Size(g.strides[axis]) + 1)
     }
     return [TensorType(.int32, shape)]
   }

@@ -3,9 +3,9 @@ package import DLCTensor
 /// Operand axis i becomes result axis `axes[i]` (ascending); operand axes of size 1 are repeated, result axes
 /// that no operand axis maps to are new.
 package struct Broadcast: Operator {
-  package var shape: [Dimension]
+  package var shape: [Size]
   package var axes: [Int]
-  package init(_ shape: [Dimension], axes: [Int]) {
+  package init(_ shape: [Size], axes: [Int]) {
     self.shape = shape
     self.axes = axes
   }

@@ -44,9 +44,9 @@ package struct Concatenate: Operator {
   package var derivative: Derivative {
     let axis = axis
     return .rule { p in
-      var offset: Dimension = 0
+      var offset: Size = 0
       return p.operands.map { operand in
-        var starts = [Dimension](repeating: 0, count: operand.rank)
+        var starts = [Size](repeating: 0, count: operand.rank)
         var limits = operand.shape
         starts[axis] = offset
         offset = offset + operand.shape[axis]

@@ -55,7 +55,7 @@ package struct Convolution: Operator {
         each.multipliedReportingOverflow(by: g.groups) == (channels, false), "groups",
         "\(channels) input channels are not \(g.groups) groups of \(each)")
     } else {
-      try requireEqual(x.shape[1], k.shape[1] * Dimension(g.groups), "groups")
+      try requireEqual(x.shape[1], k.shape[1] * Size(g.groups), "groups")
     }
     if let m = k.shape[0].constant {
       try require(
@@ -64,17 +64,17 @@ package struct Convolution: Operator {
     var shape = [x.shape[0], k.shape[0]]
     for i in 0..<spatial {
       let size = x.shape[i + 2]
-      let window = (k.shape[i + 2] - 1) * Dimension(g.kernelDilation[i]) + 1
+      let window = (k.shape[i + 2] - 1) * Size(g.kernelDilation[i]) + 1
       let padded =
-        (size - 1) * Dimension(g.inputDilation[i]) + 1
-        + Dimension(g.paddingLow[i] + g.paddingHigh[i])
+        (size - 1) * Size(g.inputDilation[i]) + 1
+        + Size(g.paddingLow[i] + g.paddingHigh[i])
       let room = padded - window
       if let room = room.constant, room < 0 {
         throw DLCError(
           .type,
           "a window of \(window) does not fit into \(padded) on spatial axis \(i) (window-size)")
       }
-      shape.append(room / Dimension(g.strides[i]) + 1)
+      shape.append(room / Size(g.strides[i]) + 1)
     }
     return [TensorType(x.dataType, shape)]
   }
@@ -114,7 +114,7 @@ package struct Convolution: Operator {
     return .rule { p in
       let (g, x, k, d) = (p.g, p.operands[0], p.operands[1], p.cotangent)
       let spatial = geometry.strides.indices
-      let groups = Dimension(geometry.groups)
+      let groups = Size(geometry.groups)
       let spatialAxes = spatial.map { $0 + 3 }
       /// [a, G b, ...] as [a, G, b, ...], axes permuted, the group joined to the axis after it.
       func regroup(_ v: Value, splitting axis: Int, _ order: [Int]) -> Value {
@@ -128,11 +128,11 @@ package struct Convolution: Operator {
       }
       // The extents of the input once dilated, and of what the windows cover.
       let dilated = spatial.map {
-        (x.shape[$0 + 2] - 1) * Dimension(geometry.inputDilation[$0]) + 1
+        (x.shape[$0 + 2] - 1) * Size(geometry.inputDilation[$0]) + 1
       }
-      let reach = spatial.map { (k.shape[$0 + 2] - 1) * Dimension(geometry.kernelDilation[$0]) }
-      let stepped = spatial.map { (d.shape[$0 + 2] - 1) * Dimension(geometry.strides[$0]) + 1 }
-      let low = spatial.map { Dimension(geometry.paddingLow[$0]) }
+      let reach = spatial.map { (k.shape[$0 + 2] - 1) * Size(geometry.kernelDilation[$0]) }
+      let stepped = spatial.map { (d.shape[$0 + 2] - 1) * Size(geometry.strides[$0]) + 1 }
+      let low = spatial.map { Size(geometry.paddingLow[$0]) }
 
       let dLow = spatial.map { reach[$0] - low[$0] }
       let dHigh = spatial.map { dilated[$0] - stepped[$0] - dLow[$0] + reach[$0] }
@@ -161,7 +161,7 @@ package struct Convolution: Operator {
 
   package static var samples: [OperatorSample] {
     func sample(
-      _ x: [Dimension], _ k: [Dimension], strides: [Int], low: [Int], high: [Int],
+      _ x: [Size], _ k: [Size], strides: [Int], low: [Int], high: [Int],
       inputDilation: [Int]? = nil, kernelDilation: [Int]? = nil, groups: Int = 1,
       type: DataType = .float32
     ) -> OperatorSample {

@@ -2,9 +2,9 @@ package import DLCTensor
 
 /// A size as a scalar, for formulas such as a mean; constant once the dimensions are bound.
 package struct DimensionSize: Operator {
-  package var size: Dimension
+  package var size: Size
   package var dataType: DataType
-  package init(_ size: Dimension, _ dataType: DataType) {
+  package init(_ size: Size, _ dataType: DataType) {
     self.size = size
     self.dataType = dataType
   }

@@ -125,7 +125,7 @@ package struct DotGeneral: Operator {
   }
 
   package static var samples: [OperatorSample] {
-    func sample(_ operation: DotGeneral, _ a: [Dimension], _ b: [Dimension], _ types: [DataType])
+    func sample(_ operation: DotGeneral, _ a: [Size], _ b: [Size], _ types: [DataType])
       -> [OperatorSample]
     {
       types.map {

@@ -2,8 +2,8 @@ package import DLCTensor
 
 /// A box of the operand whose start is given by integer scalars, one per axis; it is moved inside.
 package struct DynamicSlice: Operator {
-  package var sizes: [Dimension]
-  package init(_ sizes: [Dimension]) { self.sizes = sizes }
+  package var sizes: [Size]
+  package init(_ sizes: [Size]) { self.sizes = sizes }
 
   package static let mnemonics = ["dynamic_slice"]
   package var mnemonic: String { "dynamic_slice" }

@@ -87,9 +87,9 @@ package struct IndexAttributes: Hashable, Sendable {
     for (a, b) in zip(operandBatchAxes, indicesBatchAxes) {
       try requireEqual(operand.shape[a], indices.shape[b], "batch-size")
     }
-    let components: Dimension = vectorAxis == indices.rank ? 1 : indices.shape[vectorAxis]
+    let components: Size = vectorAxis == indices.rank ? 1 : indices.shape[vectorAxis]
     try require(
-      components == Dimension(startAxes.count), "index-vector",
+      components == Size(startAxes.count), "index-vector",
       "index vectors have \(components) components for \(startAxes.count) axes")
     try require(
       offsetAxes.count == windowAxes(operand.rank).count
@@ -126,8 +126,8 @@ package struct IndexAttributes: Hashable, Sendable {
 /// that would stick out is moved inside.
 package struct Gather: Operator {
   package var axes: IndexAttributes
-  package var sliceSizes: [Dimension]
-  package init(_ axes: IndexAttributes, sliceSizes: [Dimension]) {
+  package var sliceSizes: [Size]
+  package init(_ axes: IndexAttributes, sliceSizes: [Size]) {
     self.axes = axes
     self.sliceSizes = sliceSizes
   }
@@ -206,7 +206,7 @@ package struct Gather: Operator {
       -> OperatorSample
     {
       OperatorSample(
-        .gather(Gather(axes, sliceSizes: sizes.map { Dimension($0) })), [x, indices])
+        .gather(Gather(axes, sliceSizes: sizes.map { Size($0) })), [x, indices])
     }
     let columns = IndexAttributes(
       offsetAxes: [0], collapsedAxes: [1], startAxes: [1], vectorAxis: 1)
@@ -226,7 +226,7 @@ package struct Gather: Operator {
 extension FunctionBuilder {
   /// Index vectors moved so that slices of the given sizes lie inside.
   package func clampedIndices(
-    _ indices: Value, _ axes: IndexAttributes, _ shape: [Dimension], _ sizes: [Dimension]
+    _ indices: Value, _ axes: IndexAttributes, _ shape: [Size], _ sizes: [Size]
   ) -> Value {
     let indices = wideIndices(indices)
     let limits = indexLimits(indices, axes, shape, sizes)
@@ -241,7 +241,7 @@ extension FunctionBuilder {
 
   /// The largest position of each index component, in the shape of the indices, which are wide.
   package func indexLimits(
-    _ indices: Value, _ axes: IndexAttributes, _ shape: [Dimension], _ sizes: [Dimension]
+    _ indices: Value, _ axes: IndexAttributes, _ shape: [Size], _ sizes: [Size]
   ) -> Value {
     let rooms = axes.startAxes.map { axis in
       dimension(shape[axis] - sizes[axis], indices.dataType)

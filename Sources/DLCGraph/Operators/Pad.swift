@@ -3,10 +3,10 @@ package import DLCTensor
 /// Puts `low` and `high` fill elements around each axis (negative amounts cut off) and `interior` between elements;
 /// the second operand is the fill scalar.
 package struct Pad: Operator {
-  package var low: [Dimension]
-  package var high: [Dimension]
+  package var low: [Size]
+  package var high: [Size]
   package var interior: [Int]
-  package init(low: [Dimension], high: [Dimension], interior: [Int]) {
+  package init(low: [Size], high: [Size], interior: [Int]) {
     self.low = low
     self.high = high
     self.interior = interior
@@ -34,7 +34,7 @@ package struct Pad: Operator {
     try require(
       low.count == x.rank && high.count == x.rank && interior.count == x.rank, "pad-rank",
       "low, high and interior need \(x.rank) entries each")
-    var shape: [Dimension] = []
+    var shape: [Size] = []
     for axis in 0..<x.rank {
       try require(
         interior[axis] >= 0 && interior[axis] < 1 << 31, "pad-interior",
@@ -45,7 +45,7 @@ package struct Pad: Operator {
         }
       }
       let spread =
-        x.shape[axis] == 0 ? 0 : (x.shape[axis] - 1) * Dimension(interior[axis] + 1) + 1
+        x.shape[axis] == 0 ? 0 : (x.shape[axis] - 1) * Size(interior[axis] + 1) + 1
       let size = spread + low[axis] + high[axis]
       if let size = size.constant {
         try require(size >= 0, "pad-range", "axis \(axis) would have size \(size)")
@@ -106,7 +106,7 @@ package struct Pad: Operator {
     {
       OperatorSample(
         .pad(
-          Pad(low: low.map { Dimension($0) }, high: high.map { Dimension($0) }, interior: interior)),
+          Pad(low: low.map { Size($0) }, high: high.map { Size($0) }, interior: interior)),
         [type, TensorType(type.dataType)])
     }
     return [

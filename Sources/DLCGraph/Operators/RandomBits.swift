@@ -3,8 +3,8 @@ package import DLCTensor
 /// Philox 4x32-10 words, one per element in row-major order, from a key and a counter (uint64
 /// scalars). Results depend on nothing else.
 package struct RandomBits: Operator {
-  package var shape: [Dimension]
-  package init(_ shape: [Dimension]) { self.shape = shape }
+  package var shape: [Size]
+  package init(_ shape: [Size]) { self.shape = shape }
 
   package static let mnemonics = ["random_bits"]
   package var mnemonic: String { "random_bits" }

@@ -53,7 +53,7 @@ package struct Reduce: Operator {
         let (g, x) = (p.g, p.operands[0])
         let kept = x.shape.indices.filter { !axes.contains($0) }
         let order = kept + axes.sorted()
-        let count = axes.reduce(Dimension(1)) { $0 * x.shape[$1] }
+        let count = axes.reduce(Size(1)) { $0 * x.shape[$1] }
         let flat = g.reshape(g.transpose(x, order), kept.map { x.shape[$0] } + [count])
         let before = g.cumulative(.product, flat, axis: kept.count, exclusive: true)
         let after = g.cumulative(.product, flat, axis: kept.count, reverse: true, exclusive: true)

@@ -40,13 +40,13 @@ package struct ReduceWindow: Operator {
     try require(
       (g.window + g.strides + g.dilation).allSatisfy { $0 >= 1 }, "window-attributes",
       "window, strides and dilation must be positive")
-    var shape: [Dimension] = []
+    var shape: [Size] = []
     for axis in 0..<x.rank {
-      let padded = x.shape[axis] + Dimension(g.paddingLow[axis] + g.paddingHigh[axis])
+      let padded = x.shape[axis] + Size(g.paddingLow[axis] + g.paddingHigh[axis])
       let extent = (g.window[axis] - 1) * g.dilation[axis] + 1
       try requireWindow(extent, fits: padded, axis, x)
-      let room = padded - Dimension(extent)
-      shape.append(room / Dimension(g.strides[axis]) + 1)
+      let room = padded - Size(extent)
+      shape.append(room / Size(g.strides[axis]) + 1)
     }
     return [TensorType(x.dataType, shape)]
   }
@@ -80,14 +80,14 @@ package struct ReduceWindow: Operator {
         // Each tap of the window is a strided slice of the padded operand; its cotangent is that of
         // the result times the product of the other taps.
         let (g, x, d) = (p.g, p.operands[0], p.cotangent)
-        let low = geometry.paddingLow.map { Dimension($0) }
-        let high = geometry.paddingHigh.map { Dimension($0) }
+        let low = geometry.paddingLow.map { Size($0) }
+        let high = geometry.paddingHigh.map { Size($0) }
         let padded = g.pad(x, 1, low: low, high: high)
-        var taps: [(start: [Dimension], limit: [Dimension])] = []
+        var taps: [(start: [Size], limit: [Size])] = []
         forEachCoordinate(geometry.window) { tap in
-          let start = tap.indices.map { Dimension(tap[$0] * geometry.dilation[$0]) }
+          let start = tap.indices.map { Size(tap[$0] * geometry.dilation[$0]) }
           let limit = tap.indices.map {
-            start[$0] + (d.shape[$0] - 1) * Dimension(geometry.strides[$0]) + 1
+            start[$0] + (d.shape[$0] - 1) * Size(geometry.strides[$0]) + 1
           }
           taps.append((start, limit))
         }
@@ -118,8 +118,8 @@ package struct ReduceWindow: Operator {
         // The first extreme element of each window takes its cotangent.
         let (g, x, d) = (p.g, p.operands[0], p.cotangent)
         let identity: Double = geometry.combiner == .maximum ? -.infinity : .infinity
-        let low = geometry.paddingLow.map { Dimension($0) }
-        let high = geometry.paddingHigh.map { Dimension($0) }
+        let low = geometry.paddingLow.map { Size($0) }
+        let high = geometry.paddingHigh.map { Size($0) }
         let padded = g.pad(x, identity, low: low, high: high)
         let spread = g.selectAndScatter(
           padded, source: d, largest: geometry.combiner == .maximum, window: geometry.window,
@@ -132,10 +132,10 @@ package struct ReduceWindow: Operator {
       let axes = geometry.window.indices
       // Every input element collects from the windows that cover it: a sum over mirrored windows.
       let reach = axes.map { (geometry.window[$0] - 1) * geometry.dilation[$0] }
-      let low = axes.map { Dimension(reach[$0] - geometry.paddingLow[$0]) }
+      let low = axes.map { Size(reach[$0] - geometry.paddingLow[$0]) }
       let high = axes.map {
-        x.shape[$0] - ((d.shape[$0] - 1) * Dimension(geometry.strides[$0]) + 1) - low[$0]
-          + Dimension(reach[$0])
+        x.shape[$0] - ((d.shape[$0] - 1) * Size(geometry.strides[$0]) + 1) - low[$0]
+          + Size(reach[$0])
       }
       let spread = g.pad(d, 0, low: low, high: high, interior: geometry.strides.map { $0 - 1 })
       var mirrored = geometry

@@ -2,8 +2,8 @@ package import DLCTensor
 
 /// The same elements in row-major order under another shape.
 package struct Reshape: Operator {
-  package var shape: [Dimension]
-  package init(_ shape: [Dimension]) { self.shape = shape }
+  package var shape: [Size]
+  package init(_ shape: [Size]) { self.shape = shape }
 
   package static let mnemonics = ["reshape"]
   package var mnemonic: String { "reshape" }

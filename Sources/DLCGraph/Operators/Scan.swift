@@ -5,11 +5,11 @@ package import DLCTensor
 /// inputs [length, ...], captured values. Results: carried values, stacked outputs [length, ...].
 package struct Scan: Operator {
   package var body: Graph
-  package var length: Dimension
+  package var length: Size
   package var carried: Int
   package var stacked: Int
   package var reverse: Bool
-  package init(body: Graph, length: Dimension, carried: Int, stacked: Int, reverse: Bool) {
+  package init(body: Graph, length: Size, carried: Int, stacked: Int, reverse: Bool) {
     self.body = body
     self.length = length
     self.carried = carried
@@ -88,8 +88,8 @@ package struct Scan: Operator {
       samples.append(
         OperatorSample(
           .scan(
-            Scan(body: sum, length: Dimension(length), carried: 1, stacked: 1, reverse: false)),
-          [TensorType(.float64), TensorType(.float64, [Dimension(length)])]))
+            Scan(body: sum, length: Size(length), carried: 1, stacked: 1, reverse: false)),
+          [TensorType(.float64), TensorType(.float64, [Size(length)])]))
     }
     return samples
   }

@@ -49,8 +49,8 @@ package struct Scatter: Operator {
   }
 
   /// Sizes of the slices along the operand's axes.
-  package func sliceSizes(_ operandRank: Int, _ updates: [Dimension]) -> [Dimension] {
-    var sizes = [Dimension](repeating: 1, count: operandRank)
+  package func sliceSizes(_ operandRank: Int, _ updates: [Size]) -> [Size] {
+    var sizes = [Size](repeating: 1, count: operandRank)
     for (axis, from) in zip(axes.windowAxes(operandRank), axes.offsetAxes) {
       sizes[axis] = updates[from]
     }
@@ -60,7 +60,7 @@ package struct Scatter: Operator {
   package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
     var out = operands[0]
     let updates = operands[2]
-    let sizes = sliceSizes(out.shape.count, updates.shape.map { Dimension($0) })
+    let sizes = sliceSizes(out.shape.count, updates.shape.map { Size($0) })
     for index in 0..<updates.count {
       let (start, offset) = axes.positions(
         unflatten(index, updates.shape), operands[1], operandRank: out.shape.count)
@@ -152,7 +152,7 @@ package struct Scatter: Operator {
   package static var samples: [OperatorSample] {
     func sample(
       _ axes: IndexAttributes, _ combiner: Combiner?, _ x: TensorType, _ indices: TensorType,
-      _ updates: [Dimension]
+      _ updates: [Size]
     ) -> OperatorSample {
       OperatorSample(
         .scatter(Scatter(axes, combiner)), [x, indices, TensorType(x.dataType, updates)])
@@ -173,7 +173,7 @@ package struct Scatter: Operator {
 
 extension FunctionBuilder {
   /// The row-major number of each element.
-  package func updateNumbers(_ shape: [Dimension]) -> Value {
+  package func updateNumbers(_ shape: [Size]) -> Value {
     var number = constant(0, .int64, shape)
     for axis in shape.indices {
       number =

@@ -2,10 +2,10 @@ package import DLCTensor
 
 /// The elements from `starts` up to, not including, `limits`, in steps of `strides`.
 package struct Slice: Operator {
-  package var starts: [Dimension]
-  package var limits: [Dimension]
+  package var starts: [Size]
+  package var limits: [Size]
   package var strides: [Int]
-  package init(_ starts: [Dimension], _ limits: [Dimension], strides: [Int]) {
+  package init(_ starts: [Size], _ limits: [Size], strides: [Int]) {
     self.starts = starts
     self.limits = limits
     self.strides = strides
@@ -31,7 +31,7 @@ package struct Slice: Operator {
     try require(
       starts.count == rank && limits.count == rank && strides.count == rank, "slice-rank",
       "starts, limits and strides need \(rank) entries each")
-    var shape: [Dimension] = []
+    var shape: [Size] = []
     for axis in 0..<rank {
       let stride = strides[axis]
       try require(
@@ -42,7 +42,7 @@ package struct Slice: Operator {
           a >= 0 && a <= b && b <= size, "slice-range",
           "range \(a)..<\(b) is outside axis \(axis) of size \(operands[0].shape[axis])")
       }
-      shape.append((limits[axis] - starts[axis] + Dimension(stride - 1)) / Dimension(stride))
+      shape.append((limits[axis] - starts[axis] + Size(stride - 1)) / Size(stride))
     }
     return [TensorType(operands[0].dataType, shape)]
   }
@@ -61,9 +61,9 @@ package struct Slice: Operator {
     let (starts, strides) = (starts, strides)
     return .rule { p in
       let (x, d) = (p.operands[0], p.cotangent)
-      var high: [Dimension] = []
+      var high: [Size] = []
       for axis in strides.indices {
-        let covered = (d.shape[axis] - 1) * Dimension(strides[axis]) + 1
+        let covered = (d.shape[axis] - 1) * Size(strides[axis]) + 1
         high.append(x.shape[axis] - starts[axis] - covered)
       }
       return [p.g.pad(d, 0, low: starts, high: high, interior: strides.map { $0 - 1 })]

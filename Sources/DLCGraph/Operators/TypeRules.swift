@@ -26,7 +26,7 @@ package func requireAxes(_ axes: [Int], rank: Int, _ label: String) throws(DLCEr
 }
 
 /// Two sizes are known to differ: unequal symbolic sizes may still be equal once bound.
-package func requireEqual(_ a: Dimension, _ b: Dimension, _ label: String) throws(DLCError) {
+package func requireEqual(_ a: Size, _ b: Size, _ label: String) throws(DLCError) {
   try require(a == b, label, "sizes \(a) and \(b) differ")
 }
 
@@ -46,7 +46,7 @@ func regionSample(_ types: [TensorType], _ body: (FunctionBuilder, [Value]) -> [
 
 /// A window along an axis must not be longer than the axis, padding included. An axis without elements
 /// has no windows of one element.
-func requireWindow(_ extent: Int, fits padded: Dimension, _ axis: Int, _ x: TensorType)
+func requireWindow(_ extent: Int, fits padded: Size, _ axis: Int, _ x: TensorType)
   throws(DLCError)
 {
   guard let size = padded.constant, size < extent, size != 0 || extent != 1 else { return }

@@ -8,8 +8,8 @@ package struct While: Operator {
   package var carried: Int
   /// After so many iterations the loop stops whatever the condition gives, in value and derivative
   /// alike; only a bounded loop has a derivative. 0: no bound.
-  package var bound: Dimension
-  package init(condition: Graph, body: Graph, carried: Int, bound: Dimension = 0) {
+  package var bound: Size
+  package init(condition: Graph, body: Graph, carried: Int, bound: Size = 0) {
     self.condition = condition
     self.body = body
     self.carried = carried

@@ -168,7 +168,7 @@ enum Architectures {
       )
       let first = g.maxPool(g.relu(g.convolution(x, k1, bias: b1)), window: [2, 2])
       let second = g.maxPool(g.relu(g.convolution(first, k2, bias: b2)), window: [2, 2])
-      let features = second.shape.dropFirst().reduce(Dimension(1)) { $0 * $1 }
+      let features = second.shape.dropFirst().reduce(Size(1)) { $0 * $1 }
       let w = g.parameter("W", ["k", features])
       let flat = g.reshape(second, ["n", features])
       g.output("logits", g.linear(flat, w, g.parameter("b", ["k"], .zeros)))
@@ -315,7 +315,7 @@ enum Architectures {
           let new = g.reshape(project(g, y, weight), [1, "n", 1, "d"])
           caches[index] = g.dynamicUpdate(caches[index], new, at: [number, zero, t, zero])
           let whole = g.slice(
-            caches[index], axis: 0, from: Dimension(layer), to: Dimension(layer + 1))
+            caches[index], axis: 0, from: Size(layer), to: Size(layer + 1))
           return g.splitHeads(g.reshape(whole, ["n", "P", "d"]), 4)
         }
         let query = g.splitHeads(g.reshape(project(g, y, w.q), ["n", 1, "d"]), 4)

@@ -83,8 +83,8 @@ enum VAE {
 
 enum GAN {
   private static func mlp(
-    _ g: FunctionBuilder, _ x: Value, _ prefix: String, _ from: Dimension, _ hidden: Dimension,
-    _ to: Dimension
+    _ g: FunctionBuilder, _ x: Value, _ prefix: String, _ from: Size, _ hidden: Size,
+    _ to: Size
   ) -> Value {
     let w1 = g.parameter("\(prefix)W1", [hidden, from])
     let b1 = g.parameter("\(prefix)b1", [hidden], .zeros)
@@ -216,8 +216,8 @@ enum Diffusion {
       let seed = g.input("seed", .int64)
       let start = RandomStream(g, key: seed).normal(["n", "d"])
       let numbers = g.binary(
-        .add, g.iota(.int32, [Dimension(steps)], axis: 0),
-        g.constant(1, .int32, [Dimension(steps)]))
+        .add, g.iota(.int32, [Size(steps)], axis: 0),
+        g.constant(1, .int32, [Size(steps)]))
       let (x, _) = g.scan(carried: [start], inputs: [numbers], reverse: true) { g, x, step in
         let noise = RandomStream(g, key: seed, step: step[0]).normal(["n", "d"])
         return ([previous(g, x[0], g.broadcast(step[0], to: ["n"]), noise)], [])
@@ -228,8 +228,8 @@ enum Diffusion {
 }
 
 enum Flow {
-  private static let low: Dimension = "d" / 2
-  private static let high: Dimension = ("d" + 1) / 2
+  private static let low: Size = "d" / 2
+  private static let high: Size = ("d" + 1) / 2
 
   private static func halves(_ g: FunctionBuilder, _ x: Value) -> (a: Value, b: Value) {
     (
@@ -492,7 +492,7 @@ enum BoltzmannMachine {
       ) { g, c in
         g.compare(.less, c[0], states)
       } body: { g, c in
-        let shape: [Dimension] = [1024, "d"]
+        let shape: [Size] = [1024, "d"]
         let number = g.binary(
           .add, g.iota(.int64, shape, axis: 0), g.broadcast(c[0], to: shape))
         let shifted = g.binary(
@@ -594,7 +594,7 @@ enum Mixture {
   /// ln pi_k + ln N(x_n; mu_k, Sigma_k), [n, k].
   private static func joint(_ g: FunctionBuilder, _ x: Value, _ p: Inputs) -> Value {
     let l = g.cholesky(p.sigma)
-    let shape: [Dimension] = ["k", "d", "n"]
+    let shape: [Size] = ["k", "d", "n"]
     let off =
       g.broadcast(g.transpose(x, [1, 0]), to: shape, axes: [1, 2])
       - g.broadcast(p.mu, to: shape, axes: [0, 1])
@@ -609,7 +609,7 @@ enum Mixture {
     let counts = g.sum(gamma, axes: [0])
     let column = g.reshape(counts, ["k", 1])
     let mu = g.dotGeneral(gamma, x, lhsContracting: [0], rhsContracting: [0]) / column
-    let shape: [Dimension] = ["k", "n", "d"]
+    let shape: [Size] = ["k", "n", "d"]
     let off = g.broadcast(x, to: shape, axes: [1, 2]) - g.broadcast(mu, to: shape, axes: [0, 2])
     let weighted = off * g.broadcast(g.transpose(gamma, [1, 0]), to: shape, axes: [0, 1])
     let sums = g.dotGeneral(

@@ -25,7 +25,7 @@ enum OptimizerFiles {
 
   private static func rule(
     _ name: String, _ summary: String, _ optimizer: Optimizer, usesStep: Bool = false,
-    shape: [Dimension] = ["n"]
+    shape: [Size] = ["n"]
   ) -> ZooModel {
     let sizes = shape.count == 1 ? [("n", 16)] : [("rows", 6), ("cols", 4)]
     return Equations.model("optimizers/\(name)", summary, sizes) { (f) throws(DLCError) in

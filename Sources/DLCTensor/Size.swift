@@ -3,14 +3,14 @@
 /// Expressions are kept in a canonical polynomial form, so that `n + n` equals `2*n`. Nothing here
 /// traps: a malformed literal, an overflow or a division by zero makes an invalid dimension, all
 /// arithmetic with it gives the same one, and the function that is given it reports the mistake.
-public struct Dimension: Hashable, Sendable, CustomStringConvertible, ExpressibleByIntegerLiteral,
+public struct Size: Hashable, Sendable, CustomStringConvertible, ExpressibleByIntegerLiteral,
   ExpressibleByStringLiteral
 {
   /// An indivisible factor: a name, or a floor division that does not simplify. A dimension that could
   /// not be made is one factor that says why.
   package indirect enum Factor: Hashable, Sendable {
     case name(String)
-    case quotient(Dimension, Dimension)
+    case quotient(Size, Size)
     case invalid(String)
   }
 
@@ -33,18 +33,18 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
   }
 
   /// A named dimension, whatever the name: dlc's own names are none that a user can write.
-  package static func named(_ name: String) -> Dimension {
-    Dimension(terms: [Term(coefficient: 1, factors: [.name(name)])])
+  package static func named(_ name: String) -> Size {
+    Size(terms: [Term(coefficient: 1, factors: [.name(name)])])
   }
 
   /// An expression such as `"n"`, `"H-k+1"` or `"(d+1)//2"`; invalid when the text is malformed. Use
   /// `init(parsing:)` for text that comes from elsewhere.
   public init(stringLiteral value: String) {
-    do { self = try Dimension(parsing: value) } catch { self = Self.invalid("\(error.uncalled)") }
+    do { self = try Size(parsing: value) } catch { self = Self.invalid("\(error.uncalled)") }
   }
 
-  package static func invalid(_ reason: String) -> Dimension {
-    Dimension(terms: [Term(coefficient: 1, factors: [.invalid(reason)])])
+  package static func invalid(_ reason: String) -> Size {
+    Size(terms: [Term(coefficient: 1, factors: [.invalid(reason)])])
   }
 
   /// A size of a value that could not be made, whose mistake is reported already.
@@ -88,7 +88,7 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
   }
 
   /// The sum of terms, those with equal factors united.
-  private static func collect(_ terms: [Term]) -> Dimension {
+  private static func collect(_ terms: [Term]) -> Size {
     var byKey: [String: Term] = [:]
     for term in terms {
       guard let known = byKey.updateValue(term, forKey: term.key) else { continue }
@@ -96,21 +96,21 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
       if overflow { return invalid("a size is beyond 64 bits") }
       byKey[term.key]!.coefficient = sum
     }
-    return Dimension(
+    return Size(
       terms: byKey.filter { $0.value.coefficient != 0 }.sorted { $0.key < $1.key }.map(\.value))
   }
 
-  private static func invalid(among a: Dimension, _ b: Dimension) -> Dimension? {
+  private static func invalid(among a: Size, _ b: Size) -> Size? {
     a.problem != nil ? a : b.problem != nil ? b : nil
   }
 
-  public static func + (a: Dimension, b: Dimension) -> Dimension {
+  public static func + (a: Size, b: Size) -> Size {
     invalid(among: a, b) ?? collect(a.terms + b.terms)
   }
 
-  public static func - (a: Dimension, b: Dimension) -> Dimension { a + b * Dimension(-1) }
+  public static func - (a: Size, b: Size) -> Size { a + b * Size(-1) }
 
-  public static func * (a: Dimension, b: Dimension) -> Dimension {
+  public static func * (a: Size, b: Size) -> Size {
     if let invalid = invalid(among: a, b) { return invalid }
     guard a.terms.count <= maximumTerms / max(b.terms.count, 1) else {
       return invalid("a size is a sum of too many products")
@@ -132,19 +132,19 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
 
   /// Floor division by a positive size. Division by a constant takes out the terms that divide
   /// evenly.
-  public static func / (a: Dimension, b: Dimension) -> Dimension {
+  public static func / (a: Size, b: Size) -> Size {
     if let invalid = invalid(among: a, b) { return invalid }
     if let divisor = b.constant, divisor < 1 {
       return invalid("size '\(a)' is divided by \(divisor)")
     }
     if b.constant == 1 { return a }
     if a == b { return 1 }
-    if let x = a.constant, let y = b.constant { return Dimension(floorDivide(x, y)) }
+    if let x = a.constant, let y = b.constant { return Size(floorDivide(x, y)) }
     if let y = b.constant {
       let even = a.terms.filter { $0.coefficient % y == 0 }
       if !even.isEmpty {
-        let rest = Dimension(terms: a.terms.filter { $0.coefficient % y != 0 })
-        let whole = Dimension(
+        let rest = Size(terms: a.terms.filter { $0.coefficient % y != 0 })
+        let whole = Size(
           terms: even.map { Term(coefficient: $0.coefficient / y, factors: $0.factors) })
         return rest.terms.isEmpty ? whole : whole + rest / b
       }
@@ -153,7 +153,7 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
     if factor.description.utf8.count > maximumText {
       return invalid("a size is too long an expression")
     }
-    return Dimension(terms: [Term(coefficient: 1, factors: [factor])])
+    return Size(terms: [Term(coefficient: 1, factors: [factor])])
   }
 
   /// The longest text of a division, which bounds how deep they are nested.
@@ -191,7 +191,7 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
             guard divisor > 0 else {
               throw DLCError(.dimension, "dimension '\(self)' divides by \(divisor)")
             }
-            value = Dimension.floorDivide(dividend, divisor)
+            value = Size.floorDivide(dividend, divisor)
           }
           let (p, overflow) = product.multipliedReportingOverflow(by: value)
           if overflow { throw DLCError(.dimension, "dimension '\(self)' is too large") }
@@ -208,16 +208,16 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
   }
 
   /// The expression with the bound names replaced by their sizes.
-  package func substitute(_ bindings: [String: Int]) throws(DLCError) -> Dimension {
-    if names.isSubset(of: bindings.keys) { return Dimension(try evaluate(bindings)) }
+  package func substitute(_ bindings: [String: Int]) throws(DLCError) -> Size {
+    if names.isSubset(of: bindings.keys) { return Size(try evaluate(bindings)) }
     return self
   }
 
   /// The expression with expressions in place of names; names without one stay.
-  package func replacing(_ names: [String: Dimension]) -> Dimension {
+  package func replacing(_ names: [String: Size]) -> Size {
     terms.reduce(0) { sum, term in
       sum
-        + term.factors.reduce(Dimension(term.coefficient)) { product, factor in
+        + term.factors.reduce(Size(term.coefficient)) { product, factor in
           switch factor {
           case .name(let name): product * (names[name] ?? .named(name))
           case .quotient(let a, let b): product * (a.replacing(names) / b.replacing(names))
@@ -245,7 +245,7 @@ public struct Dimension: Hashable, Sendable, CustomStringConvertible, Expressibl
   }
 }
 
-extension Dimension.Factor: CustomStringConvertible {
+extension Size.Factor: CustomStringConvertible {
   package var description: String {
     switch self {
     case .name(let name): name
@@ -254,7 +254,7 @@ extension Dimension.Factor: CustomStringConvertible {
     }
   }
 
-  private static func grouped(_ dimension: Dimension) -> String {
+  private static func grouped(_ dimension: Size) -> String {
     let text = "\(dimension)"
     let plain = dimension.constant.map { $0 >= 0 } ?? (dimension.name != nil)
     return plain ? text : "(\(text))"

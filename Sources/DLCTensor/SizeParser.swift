@@ -1,4 +1,4 @@
-extension Dimension {
+extension Size {
   /// Parses sums, differences, products and floor divisions (`//`) of integers and names.
   /// - Throws: `.dimension` when the text is malformed, or longer or deeper than any sensible size.
   public init(
@@ -48,9 +48,9 @@ private struct DimensionParser {
     return position < bytes.count ? bytes[position] : nil
   }
 
-  mutating func sum(depth: Int) throws(DLCError) -> Dimension {
+  mutating func sum(depth: Int) throws(DLCError) -> Size {
     guard depth < 32 else { throw failure() }
-    var value: Dimension
+    var value: Size
     if peek() == 45 {
       position += 1
       value = 0 - (try product(depth: depth))
@@ -65,7 +65,7 @@ private struct DimensionParser {
     return value
   }
 
-  mutating func product(depth: Int) throws(DLCError) -> Dimension {
+  mutating func product(depth: Int) throws(DLCError) -> Size {
     var value = try atom(depth: depth)
     while let sign = peek() {
       if sign == 42 {
@@ -82,7 +82,7 @@ private struct DimensionParser {
     return value
   }
 
-  mutating func atom(depth: Int) throws(DLCError) -> Dimension {
+  mutating func atom(depth: Int) throws(DLCError) -> Size {
     guard let byte = peek() else { throw failure() }
     let start = position
     if byte == 40 {
@@ -94,12 +94,12 @@ private struct DimensionParser {
     }
     if Self.isNameStart(byte) {
       while position < bytes.count, Self.isNamePart(bytes[position]) { position += 1 }
-      return Dimension.named(String(decoding: bytes[start..<position], as: UTF8.self))
+      return Size.named(String(decoding: bytes[start..<position], as: UTF8.self))
     }
     while position < bytes.count, bytes[position] >= 48, bytes[position] <= 57 { position += 1 }
     guard let size = Int(String(decoding: bytes[start..<position], as: UTF8.self)) else {
       throw failure()
     }
-    return Dimension(size)
+    return Size(size)
   }
 }

@@ -3,23 +3,23 @@ import Testing
 
 @Suite struct DimensionTests {
   @Test func canonicalForms() throws {
-    let n: Dimension = "n"
+    let n: Size = "n"
     #expect(n + n == 2 * n)
-    #expect(("H-k+1" as Dimension) == Dimension(name: "H") - Dimension(name: "k") + 1)
+    #expect(("H-k+1" as Size) == Size(name: "H") - Size(name: "k") + 1)
     #expect((2 * n + 4) / 2 == n + 2)
     #expect(n - n == 0)
-    #expect((n * "m") == ("m" as Dimension) * n)
+    #expect((n * "m") == ("m" as Size) * n)
     #expect(
-      ("(d+1)//2" as Dimension).description == "((d+1)//2)"
-        || ("(d+1)//2" as Dimension).description == "((1+d)//2)")
+      ("(d+1)//2" as Size).description == "((d+1)//2)"
+        || ("(d+1)//2" as Size).description == "((1+d)//2)")
   }
 
   @Test func parsesWhatItPrints() throws {
     for text in [
       "n", "3", "H-k+1", "(d+1)//2", "m2*((H1-s+1)//2)*((W1-s+1)//2)", "n*m-2*n+7", "-3+a",
     ] {
-      let dimension = try Dimension(parsing: text)
-      #expect(try Dimension(parsing: dimension.description) == dimension, "\(text)")
+      let dimension = try Size(parsing: text)
+      #expect(try Size(parsing: dimension.description) == dimension, "\(text)")
     }
   }
 
@@ -28,14 +28,14 @@ import Testing
     "99999999999999999999",
   ])
   func refusesMalformedText(_ text: String) {
-    #expect(throws: DLCError.self) { try Dimension(parsing: text) }
+    #expect(throws: DLCError.self) { try Size(parsing: text) }
   }
 
   @Test func evaluationChecksItsRange() throws {
-    #expect(try ("(d+1)//2" as Dimension).evaluate(["d": 7]) == 4)
-    #expect(throws: DLCError.self) { try ("n" as Dimension).evaluate([:]) }
-    #expect(throws: DLCError.self) { try ("n*n*n" as Dimension).evaluate(["n": 1 << 30]) }
-    #expect(throws: DLCError.self) { try ("n//m" as Dimension).evaluate(["n": 4, "m": 0]) }
+    #expect(try ("(d+1)//2" as Size).evaluate(["d": 7]) == 4)
+    #expect(throws: DLCError.self) { try ("n" as Size).evaluate([:]) }
+    #expect(throws: DLCError.self) { try ("n*n*n" as Size).evaluate(["n": 1 << 30]) }
+    #expect(throws: DLCError.self) { try ("n//m" as Size).evaluate(["n": 4, "m": 0]) }
   }
 }
 
