@@ -70,6 +70,8 @@ public struct Module: Hashable, Sendable {
   public package(set) var dimensions: [(name: String, size: Int)] = []
   public package(set) var states: [State] = []
   public package(set) var functions: [Function] = []
+  /// How it is trained, measured and sampled, where it says so.
+  public var recipe: Recipe?
 
   public init(_ name: String) { self.name = name }
 
@@ -185,7 +187,7 @@ public struct Module: Hashable, Sendable {
 
   public static func == (a: Module, b: Module) -> Bool {
     a.name == b.name && a.states == b.states && a.functions == b.functions
-      && a.dimensions.elementsEqual(b.dimensions, by: ==)
+      && a.dimensions.elementsEqual(b.dimensions, by: ==) && a.recipe == b.recipe
   }
 
   public func hash(into hasher: inout Hasher) {

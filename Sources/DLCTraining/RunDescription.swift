@@ -90,7 +90,8 @@ extension TrainingStep {
       var rule = phase.rule
       rule.learningRate = 0
       rule.schedule = .constant
-      return "\(phase.kind) '\(phase.prefix)' \(rule.text)"
+      let moved = phase.prefixes.isEmpty ? "all" : phase.prefixes.joined(separator: " ")
+      return "\(phase.kind) \(phase.output) by \(moved), \(rule.text)"
     }
   }
 }

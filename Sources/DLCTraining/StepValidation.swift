@@ -1,5 +1,5 @@
-import DLCGraph
-import DLCTensor
+package import DLCGraph
+package import DLCTensor
 
 extension Function {
   /// The names of the results that training reports: floating-point scalars, but for derivatives.
@@ -10,20 +10,40 @@ extension Function {
 }
 
 extension Module {
-  /// A function with a scalar `loss`.
-  /// - Throws: `.graph` when there is none of that name, or it has no such result.
-  func lossFunction(_ name: String) throws(DLCError) -> Function {
-    guard let function = function(name) else {
-      throw DLCError(
-        .graph, "module '\(self.name)' has no function '\(name)'",
-        remedy: functions.isEmpty
-          ? "it has none" : "it has \(functions.map(\.name).joined(separator: ", "))")
-    }
-    guard let loss = function.outputs.first(where: { $0.name == "loss" }),
-      loss.type.rank == 0, loss.type.dataType.isFloat
+  /// The function of that name.
+  /// - Throws: `.graph` when there is none.
+  package func existing(_ name: String) throws(DLCError) -> Function {
+    if let function = function(name) { return function }
+    throw DLCError(
+      .graph, "module '\(self.name)' has no function '\(name)'",
+      remedy: functions.isEmpty
+        ? "it has none" : Spelling.remedy(for: name, among: functions.map(\.name)))
+  }
+
+  /// A phase's function.
+  /// - Throws: `.graph` when there is none of that name, or it lacks the scalar that is to be minimised
+  ///   or maximised.
+  package func function(of phase: Phase) throws(DLCError) -> Function {
+    let function = try existing(phase.function)
+    guard phase.kind.differentiates else { return function }
+    guard let output = function.outputs.first(where: { $0.name == phase.output }),
+      output.type.rank == 0, output.type.dataType.isFloat
     else {
       throw DLCError(
-        .graph, "function '\(name)' has no floating-point scalar output 'loss'",
+        .graph, "function '\(phase.function)' has no floating-point scalar output '\(phase.output)'",
+        remedy: "its outputs are "
+          + function.outputs.map { "\($0.name) \($0.type)" }.joined(separator: ", "))
+    }
+    return function
+  }
+
+  /// A function that measures.
+  /// - Throws: `.graph` when there is none of that name, or it gives no floating-point scalar.
+  package func measuring(_ name: String) throws(DLCError) -> Function {
+    let function = try existing(name)
+    guard !function.metrics.isEmpty else {
+      throw DLCError(
+        .graph, "function '\(name)' gives no floating-point scalar to measure by",
         remedy: "its outputs are "
           + function.outputs.map { "\($0.name) \($0.type)" }.joined(separator: ", "))
     }
@@ -48,7 +68,7 @@ extension TrainingStep {
     guard !read.isEmpty else {
       throw DLCError(.graph, "function '\(phase.function)' has no parameters to train", at: place)
     }
-    for prefix in [phase.prefix] + phase.rule.groups.map(\.prefix)
+    for prefix in phase.prefixes + phase.rule.groups.map(\.prefix)
     where !read.contains(where: { $0.name.hasPrefix(prefix) }) {
       throw DLCError(
         .graph, "no parameter of function '\(phase.function)' begins with '\(prefix)'", at: place,
@@ -64,7 +84,7 @@ extension TrainingStep {
     let results = Dictionary(
       function.outputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
     switch phase.kind {
-    case .minimize: return
+    case .minimize, .maximize: return
     case .gradients:
       for parameter in moved where results["d_\(parameter.name)"] != parameter.type {
         throw DLCError(
@@ -89,7 +109,7 @@ extension TrainingStep {
     }
     guard phase.rule.accumulation == 1 else {
       throw DLCError(
-        .graph, "only a phase that minimises takes its batch in parts", at: place)
+        .graph, "only a phase that minimises or maximises takes its batch in parts", at: place)
     }
   }
 

@@ -2,86 +2,10 @@ import DLCAutodiff
 public import DLCGraph
 public import DLCTensor
 
-/// How parameters follow their gradients.
-public struct UpdateRule: Hashable, Sendable {
-  public var optimizer: Optimizer
-  public var learningRate: Double
-  public var schedule = Schedule.constant
-  /// Added to the gradient as this times the parameter (L2 regularisation).
-  public var coupledDecay = 0.0
-  /// Taken from the parameter as lr times this times the parameter.
-  public var decoupledDecay = 0.0
-  /// Every gradient element is moved into plus or minus this.
-  public var clipValue: Double?
-  /// All gradients together are scaled down to this Euclidean norm.
-  public var clipNorm: Double?
-  /// The mean of the gradients of so many parts of a batch; the batch dimension of the loss is then the
-  /// size of a part.
-  public var accumulation = 1
-  /// Keeps `average/<name>`, an exponential moving average of each parameter with this decay.
-  public var averaging: Double?
-  /// The type of what is kept for parameters of half floats: moments and averages. nil: float32.
-  public var halfStateType: DataType?
-  /// Parameters whose names begin alike, with factors for their rate and decay.
-  public var groups: [Group] = []
-
-  public struct Group: Hashable, Sendable {
-    public var prefix: String
-    public var rateFactor: Double
-    public var decayFactor: Double
-    public init(prefix: String, rateFactor: Double = 1, decayFactor: Double = 1) {
-      self.prefix = prefix
-      self.rateFactor = rateFactor
-      self.decayFactor = decayFactor
-    }
-  }
-
-  public init(_ optimizer: Optimizer, learningRate: Double) {
-    self.optimizer = optimizer
-    self.learningRate = learningRate
-  }
-
-  /// The type of what is kept for a parameter.
-  func stateType(_ parameter: DataType) -> DataType {
-    parameter == parameter.computeType ? parameter : halfStateType ?? parameter.computeType
-  }
-}
-
-/// One part of a training step.
-public struct Phase: Sendable {
-  public enum Kind: Sendable {
-    /// The function's `loss` is differentiated by the parameters.
-    case minimize
-    /// The function gives `d_<parameter>` itself.
-    case gradients
-    /// The function gives the next value of each parameter under its name.
-    case replace
-  }
-  public var function: String
-  /// The function that measures the phase on data that it is not trained on; nil: the one that
-  /// `Module.phase` made with the other, or that other itself.
-  public var evaluation: String?
-  public var kind: Kind
-  /// The parameters that move are those whose names begin so.
-  public var prefix: String
-  public var rule: UpdateRule
-
-  public init(
-    _ function: String, _ kind: Kind = .minimize, evaluation: String? = nil, prefix: String = "",
-    rule: UpdateRule
-  ) {
-    self.function = function
-    self.evaluation = evaluation
-    self.kind = kind
-    self.prefix = prefix
-    self.rule = rule
-  }
-}
-
 /// A training step of a module: forward, backward, optimizer, schedule and state updates as one graph.
 public struct TrainingStep {
   public let module: Module
-  public let phases: [Phase]
+  public private(set) var phases: [Phase]
   /// The state that a step reads and writes, in order: parameters, statistics, what the rules keep, and
   /// the number of steps taken.
   public private(set) var states: [State]
@@ -100,12 +24,13 @@ public struct TrainingStep {
     var phase: Int
     /// The function's result; nil for the learning rate.
     var output: String?
-    var isLoss: Bool { output == "loss" }
+    /// Whether it is what the phase is about: no step is taken on when it is not finite.
+    var isLoss: Bool
   }
   private(set) var reports: [Report] = []
 
-  /// - Throws: `.graph` when there is no phase, a phase's function is missing, has no scalar `loss`, or
-  ///   has no parameter whose name begins with the phase's prefix; `.usage` when a number of a rule
+  /// - Throws: `.graph` when there is no phase, a phase's function is missing, lacks the scalar that it is
+  ///   to minimise or maximise, or has no parameter whose name begins with a prefix of the phase; `.usage` when a number of a rule
   ///   cannot be.
   public init(
     _ module: Module, phases: [Phase], file: StaticString = #fileID, line: UInt = #line
@@ -120,8 +45,8 @@ public struct TrainingStep {
       }
       var read: Set<String> = []
       for phase in phases {
-        let function = try module.lossFunction(phase.function)
-        if let name = phase.evaluation { _ = try module.lossFunction(name) }
+        let function = try module.function(of: phase)
+        if let name = phase.evaluation { _ = try module.measuring(name) }
         read.formUnion(function.stateNames)
         read.formUnion(function.graph.updates.map(\.name))
         for (name, type) in function.inputs where name != Self.seedName {
@@ -183,7 +108,7 @@ public struct TrainingStep {
         reports.append(
           Report(
             name: isShared ? "\(function).\(name)" : name, phase: index,
-            output: position < metrics[index].count ? name : nil))
+            output: position < metrics[index].count ? name : nil, isLoss: name == phase.output))
       }
     }
     return reports
@@ -221,6 +146,16 @@ public struct TrainingStep {
     }
   }
 
+  /// The same step in a run of so many epochs: all lengths of its schedules are in steps.
+  func resolved(stepsPerEpoch: Int, epochs: Int) -> TrainingStep {
+    var result = self
+    for index in phases.indices {
+      result.phases[index].rule.schedule = phases[index].rule.schedule.resolved(
+        stepsPerEpoch: stepsPerEpoch, epochs: epochs)
+    }
+    return result
+  }
+
   /// How many parts a batch has.
   public var accumulation: Int { phases.map(\.rule.accumulation).max() ?? 1 }
 
@@ -242,7 +177,7 @@ public struct TrainingStep {
   func parameters(_ phase: Phase) -> [State] {
     let read = module.function(phase.function)!.stateNames
     return module.states.filter {
-      $0.isParameter && read.contains($0.name) && $0.name.hasPrefix(phase.prefix)
+      $0.isParameter && read.contains($0.name) && phase.moves($0.name)
     }
   }
 
@@ -410,7 +345,7 @@ public struct TrainingStep {
     _ values: [String: Value], _ rate: Value
   ) -> Outcome {
     let moved = parameters(phase).map(\.name)
-    if phase.rule.accumulation > 1 && phase.kind == .minimize {
+    if phase.rule.accumulation > 1 && phase.kind.differentiates {
       return accumulate(g, phase, data, seed, values, rate)
     }
     let graph = module.function(phase.function)!.graph
@@ -437,9 +372,10 @@ public struct TrainingStep {
     var gradients: [String: Value] = [:]
     guard g.failure == nil else { return Outcome(results: [:], updates: [:], gradients: [:]) }
     switch phase.kind {
-    case .minimize:
+    case .minimize, .maximize:
       let targets = moved.compactMap { leaves[$0] }
-      let parts = g.gradient(of: results["loss"]!, by: targets)
+      let output = results[phase.output]!
+      let parts = g.gradient(of: phase.kind == .minimize ? output : -output, by: targets)
       for (name, part) in zip(moved, parts) { gradients[name] = part }
     case .gradients: for name in moved { gradients[name] = results["d_\(name)"] }
     case .replace: break
