@@ -637,6 +637,231 @@ void   dlc__module__free_unpacked
   assert(message->base.descriptor == &dlc__module__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   dlc__recipe__init
+                     (Dlc__Recipe         *message)
+{
+  static const Dlc__Recipe init_value = DLC__RECIPE__INIT;
+  *message = init_value;
+}
+size_t dlc__recipe__get_packed_size
+                     (const Dlc__Recipe *message)
+{
+  assert(message->base.descriptor == &dlc__recipe__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__recipe__pack
+                     (const Dlc__Recipe *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__recipe__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__recipe__pack_to_buffer
+                     (const Dlc__Recipe *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__recipe__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Recipe *
+       dlc__recipe__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Recipe *)
+     protobuf_c_message_unpack (&dlc__recipe__descriptor,
+                                allocator, len, data);
+}
+void   dlc__recipe__free_unpacked
+                     (Dlc__Recipe *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__recipe__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   dlc__phase__init
+                     (Dlc__Phase         *message)
+{
+  static const Dlc__Phase init_value = DLC__PHASE__INIT;
+  *message = init_value;
+}
+size_t dlc__phase__get_packed_size
+                     (const Dlc__Phase *message)
+{
+  assert(message->base.descriptor == &dlc__phase__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__phase__pack
+                     (const Dlc__Phase *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__phase__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__phase__pack_to_buffer
+                     (const Dlc__Phase *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__phase__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Phase *
+       dlc__phase__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Phase *)
+     protobuf_c_message_unpack (&dlc__phase__descriptor,
+                                allocator, len, data);
+}
+void   dlc__phase__free_unpacked
+                     (Dlc__Phase *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__phase__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   dlc__group__init
+                     (Dlc__Group         *message)
+{
+  static const Dlc__Group init_value = DLC__GROUP__INIT;
+  *message = init_value;
+}
+size_t dlc__group__get_packed_size
+                     (const Dlc__Group *message)
+{
+  assert(message->base.descriptor == &dlc__group__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__group__pack
+                     (const Dlc__Group *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__group__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__group__pack_to_buffer
+                     (const Dlc__Group *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__group__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Group *
+       dlc__group__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Group *)
+     protobuf_c_message_unpack (&dlc__group__descriptor,
+                                allocator, len, data);
+}
+void   dlc__group__free_unpacked
+                     (Dlc__Group *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__group__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   dlc__term__init
+                     (Dlc__Term         *message)
+{
+  static const Dlc__Term init_value = DLC__TERM__INIT;
+  *message = init_value;
+}
+size_t dlc__term__get_packed_size
+                     (const Dlc__Term *message)
+{
+  assert(message->base.descriptor == &dlc__term__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__term__pack
+                     (const Dlc__Term *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__term__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__term__pack_to_buffer
+                     (const Dlc__Term *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__term__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Term *
+       dlc__term__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Term *)
+     protobuf_c_message_unpack (&dlc__term__descriptor,
+                                allocator, len, data);
+}
+void   dlc__term__free_unpacked
+                     (Dlc__Term *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__term__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   dlc__meaning__init
+                     (Dlc__Meaning         *message)
+{
+  static const Dlc__Meaning init_value = DLC__MEANING__INIT;
+  *message = init_value;
+}
+size_t dlc__meaning__get_packed_size
+                     (const Dlc__Meaning *message)
+{
+  assert(message->base.descriptor == &dlc__meaning__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__meaning__pack
+                     (const Dlc__Meaning *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__meaning__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__meaning__pack_to_buffer
+                     (const Dlc__Meaning *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__meaning__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__Meaning *
+       dlc__meaning__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__Meaning *)
+     protobuf_c_message_unpack (&dlc__meaning__descriptor,
+                                allocator, len, data);
+}
+void   dlc__meaning__free_unpacked
+                     (Dlc__Meaning *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__meaning__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   dlc__program__init
                      (Dlc__Program         *message)
 {
@@ -2068,7 +2293,7 @@ const ProtobufCMessageDescriptor dlc__state__descriptor =
   (ProtobufCMessageInit) dlc__state__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__module__field_descriptors[7] =
+static const ProtobufCFieldDescriptor dlc__module__field_descriptors[8] =
 {
   {
     "schema_version",
@@ -2154,12 +2379,25 @@ static const ProtobufCFieldDescriptor dlc__module__field_descriptors[7] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "recipe",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Module, recipe),
+    &dlc__recipe__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__module__field_indices_by_name[] = {
   3,   /* field[3] = dimensions */
   5,   /* field[5] = functions */
   2,   /* field[2] = name */
   1,   /* field[1] = producer */
+  7,   /* field[7] = recipe */
   0,   /* field[0] = schema_version */
   4,   /* field[4] = states */
   6,   /* field[6] = weights_file */
@@ -2167,7 +2405,7 @@ static const unsigned dlc__module__field_indices_by_name[] = {
 static const ProtobufCIntRange dlc__module__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor dlc__module__descriptor =
 {
@@ -2177,11 +2415,487 @@ const ProtobufCMessageDescriptor dlc__module__descriptor =
   "Dlc__Module",
   "dlc",
   sizeof(Dlc__Module),
-  7,
+  8,
   dlc__module__field_descriptors,
   dlc__module__field_indices_by_name,
   1,  dlc__module__number_ranges,
   (ProtobufCMessageInit) dlc__module__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__recipe__field_descriptors[7] =
+{
+  {
+    "phases",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Recipe, n_phases),
+    offsetof(Dlc__Recipe, phases),
+    &dlc__phase__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "batch",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Recipe, batch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epochs",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Recipe, epochs),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "initialization",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Recipe, initialization),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "evaluation",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Recipe, evaluation),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sample",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Recipe, sample),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "meanings",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Recipe, n_meanings),
+    offsetof(Dlc__Recipe, meanings),
+    &dlc__meaning__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__recipe__field_indices_by_name[] = {
+  1,   /* field[1] = batch */
+  2,   /* field[2] = epochs */
+  4,   /* field[4] = evaluation */
+  3,   /* field[3] = initialization */
+  6,   /* field[6] = meanings */
+  0,   /* field[0] = phases */
+  5,   /* field[5] = sample */
+};
+static const ProtobufCIntRange dlc__recipe__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor dlc__recipe__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Recipe",
+  "Recipe",
+  "Dlc__Recipe",
+  "dlc",
+  sizeof(Dlc__Recipe),
+  7,
+  dlc__recipe__field_descriptors,
+  dlc__recipe__field_indices_by_name,
+  1,  dlc__recipe__number_ranges,
+  (ProtobufCMessageInit) dlc__recipe__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__phase__field_descriptors[11] =
+{
+  {
+    "function",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Phase, function),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kind",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Phase, kind),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "output",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Phase, output),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "evaluation",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Phase, evaluation),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefixes",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Dlc__Phase, n_prefixes),
+    offsetof(Dlc__Phase, prefixes),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "optimizer",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Phase, n_optimizer),
+    offsetof(Dlc__Phase, optimizer),
+    &dlc__term__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rate",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_DOUBLE,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Phase, rate),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "schedule",
+    8,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Phase, n_schedule),
+    offsetof(Dlc__Phase, schedule),
+    &dlc__term__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "settings",
+    9,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Phase, n_settings),
+    offsetof(Dlc__Phase, settings),
+    &dlc__term__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "half_state_dtype",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Phase, half_state_dtype),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "groups",
+    11,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Phase, n_groups),
+    offsetof(Dlc__Phase, groups),
+    &dlc__group__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__phase__field_indices_by_name[] = {
+  3,   /* field[3] = evaluation */
+  0,   /* field[0] = function */
+  10,   /* field[10] = groups */
+  9,   /* field[9] = half_state_dtype */
+  1,   /* field[1] = kind */
+  5,   /* field[5] = optimizer */
+  2,   /* field[2] = output */
+  4,   /* field[4] = prefixes */
+  6,   /* field[6] = rate */
+  7,   /* field[7] = schedule */
+  8,   /* field[8] = settings */
+};
+static const ProtobufCIntRange dlc__phase__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 11 }
+};
+const ProtobufCMessageDescriptor dlc__phase__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Phase",
+  "Phase",
+  "Dlc__Phase",
+  "dlc",
+  sizeof(Dlc__Phase),
+  11,
+  dlc__phase__field_descriptors,
+  dlc__phase__field_indices_by_name,
+  1,  dlc__phase__number_ranges,
+  (ProtobufCMessageInit) dlc__phase__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__group__field_descriptors[3] =
+{
+  {
+    "prefix",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Group, prefix),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rate_factor",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_DOUBLE,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Group, rate_factor),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "decay_factor",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_DOUBLE,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Group, decay_factor),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__group__field_indices_by_name[] = {
+  2,   /* field[2] = decay_factor */
+  0,   /* field[0] = prefix */
+  1,   /* field[1] = rate_factor */
+};
+static const ProtobufCIntRange dlc__group__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor dlc__group__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Group",
+  "Group",
+  "Dlc__Group",
+  "dlc",
+  sizeof(Dlc__Group),
+  3,
+  dlc__group__field_descriptors,
+  dlc__group__field_indices_by_name,
+  1,  dlc__group__number_ranges,
+  (ProtobufCMessageInit) dlc__group__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__term__field_descriptors[4] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Term, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "numbers",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Dlc__Term, n_numbers),
+    offsetof(Dlc__Term, numbers),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "texts",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Dlc__Term, n_texts),
+    offsetof(Dlc__Term, texts),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "unit",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Term, unit),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__term__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+  1,   /* field[1] = numbers */
+  2,   /* field[2] = texts */
+  3,   /* field[3] = unit */
+};
+static const ProtobufCIntRange dlc__term__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor dlc__term__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Term",
+  "Term",
+  "Dlc__Term",
+  "dlc",
+  sizeof(Dlc__Term),
+  4,
+  dlc__term__field_descriptors,
+  dlc__term__field_indices_by_name,
+  1,  dlc__term__number_ranges,
+  (ProtobufCMessageInit) dlc__term__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor dlc__meaning__field_descriptors[2] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Meaning, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "term",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Meaning, term),
+    &dlc__term__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__meaning__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+  1,   /* field[1] = term */
+};
+static const ProtobufCIntRange dlc__meaning__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor dlc__meaning__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.Meaning",
+  "Meaning",
+  "Dlc__Meaning",
+  "dlc",
+  sizeof(Dlc__Meaning),
+  2,
+  dlc__meaning__field_descriptors,
+  dlc__meaning__field_indices_by_name,
+  1,  dlc__meaning__number_ranges,
+  (ProtobufCMessageInit) dlc__meaning__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor dlc__program__field_descriptors[25] =

@@ -39,8 +39,10 @@ enum Interruption {
 
   static var isRequested: Bool { received.load(ordering: .relaxed) != 0 }
 
+  typealias Stop = (name: String, status: Int32)
+
   /// The signal, by its name, and the exit status that stands for it.
-  static var signal: (name: String, status: Int32)? {
+  static var signal: Stop? {
     let number = received.load(ordering: .relaxed)
     return number == 0 ? nil : (number == SIGINT ? "SIGINT" : "SIGTERM", 128 + number)
   }

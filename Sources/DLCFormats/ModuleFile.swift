@@ -22,6 +22,7 @@ public enum ModuleFile {
     _ module: Module, to path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
     do throws(DLCError) {
+      try module.verifyRecipe()
       guard let target = try OutputFile.replaceable(path) else {
         try OutputFile.write(encode(module), to: path)
         return
@@ -44,6 +45,31 @@ public enum ModuleFile {
       }
       try OutputFile.write(encode(module, weights: weights), to: target)
       if let old, old != weights, old.hasPrefix(stem + "."), old.hasSuffix(".safetensors") {
+        try OutputFile.remove(directory + old)
+      }
+    } catch {
+      throw error.called(file, line)
+    }
+  }
+
+  /// Saves a module with all its values in one file.
+  /// - Throws: `.unsupported` when it is too large for one protobuf message (2 GiB).
+  public static func writeWhole(
+    _ module: Module, to path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      try module.verifyRecipe()
+      let bytes = module.states.reduce(0) { $0 + ($1.value?.byteCount ?? 0) }
+      guard bytes < 2_000_000_000 else {
+        throw DLCError(
+          .unsupported, "\(bytes) bytes of values are too many for one file", at: path,
+          remedy: "save the model with a file of values beside it")
+      }
+      let old = try OutputFile.replaceable(path) == nil ? nil : weightsName(of: path)
+      try OutputFile.write(encode(module), to: path)
+      let (directory, file) = split(path)
+      let stem = file.hasSuffix(".pb") ? String(file.dropLast(3)) : file
+      if let old, old.hasPrefix(stem + "."), old.hasSuffix(".safetensors") {
         try OutputFile.remove(directory + old)
       }
     } catch {
@@ -97,6 +123,7 @@ public enum ModuleFile {
       }
       (m.n_functions, m.functions) = (functions.count, arena.messages(functions))
       m.weights_file = arena.string(weights)
+      if let recipe = module.recipe { m.recipe = recipe.encode(arena) }
     }
     return message.withMemoryRebound(to: ProtobufCMessage.self, capacity: 1) {
       ProtobufArena.encode($0)
@@ -281,7 +308,12 @@ public enum ModuleFile {
         }
       }
     }
-    do throws(DLCError) { try result.verify() } catch { throw error.within(path) }
+    do throws(DLCError) {
+      try result.verify()
+      try result.verifyRecipe()
+    } catch {
+      throw error.within(path)
+    }
     return result
   }
 
@@ -350,6 +382,11 @@ public enum ModuleFile {
       }
       do throws(DLCError) { module.add(Function(name, try graph(graphMessage.pointee))) } catch {
         throw error.within("function '\(name.prefix(64))'")
+      }
+    }
+    if let recipe = m.recipe {
+      do throws(DLCError) { module.recipe = try Recipe(recipe.pointee) } catch {
+        throw error.within("recipe")
       }
     }
     return (module, text(m.weights_file), external)

@@ -98,6 +98,7 @@ public struct Module: Hashable, Sendable {
 
   package mutating func add(_ state: State) { states.append(state) }
   package mutating func add(_ function: Function) { functions.append(function) }
+  package mutating func removeStates(where isGone: (State) -> Bool) { states.removeAll(where: isGone) }
 
   public func function(_ name: String) -> Function? { functions.first { $0.name == name } }
   public func state(_ name: String) -> State? { states.first { $0.name == name } }

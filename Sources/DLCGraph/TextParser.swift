@@ -8,6 +8,7 @@ extension Module {
     var parser = TextParser(text)
     self = try parser.module()
     try verify()
+    try verifyRecipe()
   }
 }
 
@@ -20,15 +21,15 @@ extension Graph {
 }
 
 /// A recursive-descent parser of the text form.
-private struct TextParser {
+struct TextParser {
   private let bytes: [UInt8]
   private var position = 0
-  private var line = 1
+  private(set) var line = 1
   private var depth = 0
 
   init(_ text: String) { bytes = Array(text.utf8) }
 
-  private func failure(_ message: String) -> DLCError {
+  func failure(_ message: String) -> DLCError {
     DLCError(.format, message, at: "line \(line)")
   }
 
@@ -46,7 +47,7 @@ private struct TextParser {
     }
   }
 
-  private mutating func take(_ token: String) -> Bool {
+  mutating func take(_ token: String) -> Bool {
     skipSpace()
     let wanted = Array(token.utf8)
     guard bytes[position...].starts(with: wanted) else { return false }
@@ -57,7 +58,13 @@ private struct TextParser {
     return true
   }
 
-  private mutating func expect(_ token: String) throws(DLCError) {
+  /// The next byte that is no space; 0 at the end.
+  mutating func peek() -> UInt8 {
+    skipSpace()
+    return position < bytes.count ? bytes[position] : 0
+  }
+
+  mutating func expect(_ token: String) throws(DLCError) {
     guard take(token) else { throw failure("'\(token)' is expected") }
   }
 
@@ -65,7 +72,7 @@ private struct TextParser {
     (byte | 32) >= 97 && (byte | 32) <= 122 || byte >= 48 && byte <= 57 || byte == 95
   }
 
-  private mutating func word() throws(DLCError) -> String {
+  mutating func word() throws(DLCError) -> String {
     skipSpace()
     let start = position
     while position < bytes.count, isWord(bytes[position]) { position += 1 }
@@ -73,7 +80,7 @@ private struct TextParser {
     return String(decoding: bytes[start..<position], as: UTF8.self)
   }
 
-  private mutating func number() throws(DLCError) -> String {
+  mutating func number() throws(DLCError) -> String {
     skipSpace()
     let start = position
     while position < bytes.count,
@@ -83,13 +90,13 @@ private struct TextParser {
     return String(decoding: bytes[start..<position], as: UTF8.self)
   }
 
-  private mutating func integer() throws(DLCError) -> Int {
+  mutating func integer() throws(DLCError) -> Int {
     let text = try number()
     guard let value = Int(text) else { throw failure("'\(text.prefix(32))' is not an integer") }
     return value
   }
 
-  private mutating func string() throws(DLCError) -> String {
+  mutating func string() throws(DLCError) -> String {
     skipSpace()
     guard position < bytes.count, bytes[position] == 34 else {
       throw failure("a string is expected")
@@ -355,6 +362,9 @@ private struct TextParser {
           state.value = try tensor()
         }
         module.add(state)
+      } else if module.recipe == nil, take("recipe") {
+        try expect("{")
+        module.recipe = try recipe()
       } else {
         try expect("func")
         let name = try string()

@@ -52,6 +52,7 @@ extension Module {
       if let value = state.value { text += " value \(Attribute.Value.tensor(value).text)" }
       text += "\n"
     }
+    if let recipe { text += "  recipe {\n\(recipe.text(indent: "    "))  }\n" }
     for function in functions {
       text += "  func \(quote(function.name)) {\n\(function.graph.text(indent: "    "))  }\n"
     }

@@ -13,6 +13,8 @@ public struct Checkpoint: Sendable {
   var run: String
   /// What the run was started with.
   var description: RunDescription
+  /// The best epoch so far, where the run looks for it; its state stands in the file as `best/<name>`.
+  var best: Trainer.Best?
 
   /// What `checkpoint.json` holds.
   struct Header: Codable {
@@ -22,11 +24,21 @@ public struct Checkpoint: Sendable {
     var cursor: Int
     var run: String
     var description: RunDescription
+    var best: BestEpoch?
     /// Of `state.safetensors`.
     var stateDigest: String
     /// Of all the rest of the header.
     var digest: String
   }
+}
+
+extension Checkpoint {
+  struct BestEpoch: Codable {
+    var epoch: Int
+    var value: Double
+  }
+
+  private static let bestPrefix = "best/"
 }
 
 extension Checkpoint.Header {
@@ -39,6 +51,7 @@ extension Checkpoint.Header {
     cursor = checkpoint.cursor
     run = checkpoint.run
     description = checkpoint.description
+    best = checkpoint.best.map { Checkpoint.BestEpoch(epoch: $0.epoch, value: $0.value) }
     self.stateDigest = stateDigest
     digest = ""
     digest = Digest.hex(try encoded())
@@ -90,7 +103,10 @@ extension Checkpoint.Header {
 extension Checkpoint {
   /// Writes both files into a directory.
   func write(to path: String) throws(DLCError) {
-    let tensors = state.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
+    var tensors = state.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
+    for (name, value) in (best?.state ?? [:]).sorted(by: { $0.key < $1.key }) {
+      tensors.append((Self.bestPrefix + name, value))
+    }
     let bytes = Safetensors.encode(tensors)
     try OutputFile.write(bytes, to: path + "/state.safetensors")
     let header = try Header(self, stateDigest: Digest.hex(bytes))
@@ -120,8 +136,20 @@ extension Checkpoint {
     cursor = header.cursor
     run = header.run
     description = header.description
-    state = Dictionary(
+    let all = Dictionary(
       try Safetensors.read(file).map { ($0.name, $0.value) }, uniquingKeysWith: { a, _ in a })
+    state = all
+    if let found = header.best {
+      // No state of a module begins so unless it is one of the best epoch.
+      let kept = all.filter { $0.key.hasPrefix(Self.bestPrefix) }
+      state = all.filter { !$0.key.hasPrefix(Self.bestPrefix) }
+      best = Trainer.Best(
+        epoch: found.epoch, value: found.value,
+        state: Dictionary(
+          uniqueKeysWithValues: kept.map {
+            (String($0.key.dropFirst(Self.bestPrefix.count)), $0.value)
+          }))
+    }
     guard state[TrainingStep.counterName]?.integers == [Int64(step)] else {
       throw DLCError(
         .format, "the checkpoint is damaged: its state is not of step \(step)", at: file)

@@ -1,5 +1,5 @@
 import DLCCompiler
-import DLCGraph
+public import DLCGraph
 import DLCRuntime
 public import DLCTensor
 
@@ -24,64 +24,93 @@ public final class Evaluator {
   /// What keeps the numbers from being what they seem: phases that are measured as they are trained.
   public let notes: [String]
 
-  /// Compiles what is measured.
+  /// Measures the phases of a step.
   /// - Parameters:
   ///   - data: one array [rows, ...] for each data input of the phases.
   ///   - batch: how many rows are measured in one run; the metrics are their means.
   ///   - dimensions: sizes of named dimensions other than the batch.
   /// - Throws: `.binding` when an array is missing, does not fit, or holds what is no position where
   ///   positions are wanted.
-  public init(
+  public convenience init(
     _ step: TrainingStep, data: [String: Tensor], batch: Int, dimensions: [String: Int] = [:],
     file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
     do throws(DLCError) {
-      guard batch >= 1 else {
-        throw DLCError(.usage, "a batch of \(batch) examples: it must be positive")
-      }
-      let functions = step.evaluations
-      var inputs: [(name: String, type: TensorType)] = []
-      for (function, _, _) in functions {
-        for input in function.inputs
-        where input.name != TrainingStep.seedName
-          && !inputs.contains(where: { $0.name == input.name })
-        { inputs.append(input) }
-      }
-      let set = try DataSet(data, for: inputs, "the validation data")
-      let size = min(batch, set.count)
-      var (measures, notes) = ([Measure](), [String]())
-      for (function, names, isSeparate) in functions {
-        let own = function.inputs.filter { $0.name != TrainingStep.seedName }
-        func sizes(_ rows: Int) throws(DLCError) -> [String: Int] {
-          try step.module.bind(
-            explicit: dimensions,
-            arrays: own.map { ($0.name, $0.type, [rows] + set.arrays[$0.name]!.shape.dropFirst()) })
-        }
-        try set.check(IndexUses(function.graph).uses, try sizes(size))
-        func compiled(_ rows: Int) throws(DLCError) -> Executable {
-          try Compiler().load(
-            step.module, function: function.name, dimensions: try sizes(rows), cache: .standard
-          ).executable
-        }
-        let usesSeed = function.inputs.contains { $0.name == TrainingStep.seedName }
-        if !isSeparate && (usesSeed || !function.graph.updates.isEmpty) {
-          notes.append(
-            "'\(function.name)' has no evaluation function: it is measured as it is trained, "
-              + (usesSeed ? "with random numbers" : "with statistics of the batch"))
-        }
-        measures.append(
-          Measure(
-            inputs: own.map(\.name), usesSeed: usesSeed, names: names,
-            whole: set.count >= size ? try compiled(size) : nil,
-            rest: set.count % size > 0 ? try compiled(set.count % size) : nil))
-      }
-      self.measures = measures
-      self.notes = notes
-      self.data = set
-      self.batch = size
+      try self.init(step.module, step.evaluations, data, batch, dimensions)
     } catch {
       throw error.called(file, line)
     }
+  }
+
+  /// Measures a module by one of its functions: by its recipe's, where none is named.
+  /// - Parameters:
+  ///   - data: one array [rows, ...] for each data input of the function.
+  ///   - batch: how many rows are measured in one run; the recipe's batch, where none is given.
+  /// - Throws: `.graph` when there is no such function, or it gives no floating-point scalar; else as the
+  ///   other initialiser.
+  public convenience init(
+    _ module: Module, function: String? = nil, data: [String: Tensor], batch: Int? = nil,
+    dimensions: [String: Int] = [:], file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      let function = try module.evaluating(function)
+      try self.init(
+        module, [(function, function.metrics.map { ($0, $0) }, true)], data,
+        batch ?? module.recipe?.batch ?? 64, dimensions)
+    } catch {
+      throw error.called(file, line)
+    }
+  }
+
+  /// Compiles what is measured.
+  private init(
+    _ module: Module,
+    _ functions: [(
+      function: Function, names: [(output: String, metric: String)], isSeparate: Bool
+    )], _ data: [String: Tensor], _ batch: Int, _ dimensions: [String: Int]
+  ) throws(DLCError) {
+    guard batch >= 1 else {
+      throw DLCError(.usage, "a batch of \(batch) examples: it must be positive")
+    }
+    var inputs: [(name: String, type: TensorType)] = []
+    for (function, _, _) in functions {
+      for input in function.inputs
+      where input.name != TrainingStep.seedName
+        && !inputs.contains(where: { $0.name == input.name })
+      { inputs.append(input) }
+    }
+    let set = try DataSet(data, for: inputs, "the validation data")
+    let size = min(batch, set.count)
+    var (measures, notes) = ([Measure](), [String]())
+    for (function, names, isSeparate) in functions {
+      let own = function.inputs.filter { $0.name != TrainingStep.seedName }
+      func sizes(_ rows: Int) throws(DLCError) -> [String: Int] {
+        try module.bind(
+          explicit: dimensions,
+          arrays: own.map { ($0.name, $0.type, [rows] + set.arrays[$0.name]!.shape.dropFirst()) })
+      }
+      try set.check(IndexUses(function.graph).uses, try sizes(size))
+      func compiled(_ rows: Int) throws(DLCError) -> Executable {
+        try Compiler().load(
+          module, function: function.name, dimensions: try sizes(rows), cache: .standard
+        ).executable
+      }
+      let usesSeed = function.inputs.contains { $0.name == TrainingStep.seedName }
+      if !isSeparate && (usesSeed || !function.graph.updates.isEmpty) {
+        notes.append(
+          "'\(function.name)' has no evaluation function: it is measured as it is trained, "
+            + (usesSeed ? "with random numbers" : "with statistics of the batch"))
+      }
+      measures.append(
+        Measure(
+          inputs: own.map(\.name), usesSeed: usesSeed, names: names,
+          whole: set.count >= size ? try compiled(size) : nil,
+          rest: set.count % size > 0 ? try compiled(set.count % size) : nil))
+    }
+    self.measures = measures
+    self.notes = notes
+    self.data = set
+    self.batch = size
   }
 
   /// The metrics of the phases under a state: means over the rows.

@@ -190,3 +190,11 @@ struct IndexUses {
     }
   }
 }
+
+extension Function {
+  /// The named dimension that an input's elements are positions in; nil when there is none.
+  package func alphabetDimension(of input: String) -> String? {
+    IndexUses(graph).uses.filter { $0.input == input }.lazy.flatMap(\.limits).compactMap(\.name)
+      .first
+  }
+}

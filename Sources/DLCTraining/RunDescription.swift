@@ -81,6 +81,10 @@ extension TrainingStep {
       bare.add(
         Function("phase \(index)", try module.function(phase.function)!.graph.withoutPlaces()))
     }
+    if let initialization {
+      bare.add(
+        Function("initialization", try module.function(initialization)!.graph.withoutPlaces()))
+    }
     return Digest.hex(ModuleFile.encode(bare))
   }
 

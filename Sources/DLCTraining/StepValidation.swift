@@ -37,6 +37,16 @@ extension Module {
     return function
   }
 
+  /// The function that measures a trained module: that of the name, or the recipe's.
+  package func evaluating(_ name: String?) throws(DLCError) -> Function {
+    guard let name = name ?? recipe?.evaluation else {
+      throw DLCError(
+        .graph, "the recipe of module '\(self.name)' names no function that evaluates",
+        remedy: "name one of \(functions.map(\.name).joined(separator: ", "))")
+    }
+    return try measuring(name)
+  }
+
   /// A function that measures.
   /// - Throws: `.graph` when there is none of that name, or it gives no floating-point scalar.
   package func measuring(_ name: String) throws(DLCError) -> Function {
@@ -111,6 +121,25 @@ extension TrainingStep {
       throw DLCError(
         .graph, "only a phase that minimises or maximises takes its batch in parts", at: place)
     }
+  }
+
+  /// Checks the function that sets state from the data.
+  /// - Returns: the names of the state that it reads and sets.
+  func validate(initialization name: String) throws(DLCError) -> Set<String> {
+    let function = try module.existing(name)
+    let place = "initialisation \(name)"
+    guard !function.graph.updates.isEmpty else {
+      throw DLCError(.graph, "function '\(name)' sets no state", at: place)
+    }
+    for (input, type) in function.inputs where input != Self.seedName {
+      guard inputs.contains(where: { $0.name == input && $0.type == type }) else {
+        let list = inputs.map { "\($0.name) \($0.type)" }.joined(separator: ", ")
+        throw DLCError(
+          .graph, "no phase has the input '\(input)', \(type)", at: place,
+          remedy: "the phases' inputs are \(list)")
+      }
+    }
+    return Set(function.stateNames + function.graph.updates.map(\.name))
   }
 
   /// What the rules keep must not have the names of the module's state, nor of another phase's.

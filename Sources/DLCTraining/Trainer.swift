@@ -1,7 +1,7 @@
 import DLCCompiler
-import DLCGraph
+public import DLCGraph
 import DLCReference
-import DLCRuntime
+public import DLCRuntime
 public import DLCTensor
 import Foundation
 
@@ -25,6 +25,17 @@ public final class Trainer {
     public var metrics: [(name: String, value: Double)]
     public var examplesPerSecond: Double
     public var isEpochEnd: Bool
+    /// What was measured on the validation data, at the end of an epoch.
+    public var validation: [(name: String, value: Double)] = []
+  }
+
+  /// The best epoch by the metric that the run watches.
+  public struct Best: Sendable {
+    /// Counts from 1.
+    public var epoch: Int
+    public var value: Double
+    /// As `averagedState` then.
+    public var state: [String: Tensor]
   }
 
   public let options: Options
@@ -35,7 +46,11 @@ public final class Trainer {
   /// What has changed since the checkpoint that the run was resumed from, in words; none of it hinders.
   public private(set) var changes: [String] = []
 
-  private let step: TrainingStep
+  /// The best epoch so far, when the options say what to watch.
+  public private(set) var best: Best?
+
+  let step: TrainingStep
+  private let validator: Evaluator?
   private let loop: TrainingLoop
   private let data: DataSet
   private let sizes: [String: Int]
@@ -67,13 +82,14 @@ public final class Trainer {
   ) throws(DLCError) {
     do throws(DLCError) {
       try options.validate()
-      self.step = step
       self.options = options
       epochs = options.epochs
       let batch = try step.batchDimension()
       let parts = step.accumulation
       let set = try DataSet(data, for: step.inputs, "the data")
       let (perEpoch, rest) = try options.steps(set.count)
+      let step = step.resolved(stepsPerEpoch: perEpoch, epochs: options.epochs)
+      self.step = step
       for size in [options.batch, rest] where size % parts != 0 {
         throw DLCError(.binding, "a batch of \(size) has no \(parts) equal parts")
       }
@@ -127,6 +143,7 @@ public final class Trainer {
         orders, function: "order", dimensions: ["examples": set.count], cache: .standard
       ).executable
       stepsPerEpoch = perEpoch
+      validator = try Self.validator(step, options)
       self.loop = loop
       self.data = set
       description = RunDescription(
@@ -138,9 +155,53 @@ public final class Trainer {
         examples: set.count, stepsPerEpoch: perEpoch,
         data: options.checkpoints == nil ? "" : set.digest)
       try holder.initializeState(seed: options.seed)
+      if let name = step.initialization { try initialize(by: name) }
+      // A trained module goes on from the last step's weights.
+      let known = Set(holder.states.map(\.name))
+      try holder.setState(step.module.currentState.filter { known.contains($0.key) })
     } catch {
       throw error.called(file, line)
     }
+  }
+
+  /// Trains by the module's recipe.
+  /// - Parameter configure: changes what the recipe leaves open: the seed, checkpoints, the epochs.
+  /// - Throws: as the other initialiser does, and `.graph` when the module has no recipe.
+  public convenience init(
+    _ module: Module, data: [String: Tensor], file: StaticString = #fileID, line: UInt = #line,
+    _ configure: (inout Options) -> Void = { _ in }
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      let step = try TrainingStep(module)
+      var options = Options(batch: module.recipe!.batch, epochs: module.recipe!.epochs)
+      configure(&options)
+      try self.init(step, data: data, options: options)
+    } catch {
+      throw error.called(file, line)
+    }
+  }
+
+  /// Runs the function that sets state from all examples.
+  private func initialize(by name: String) throws(DLCError) {
+    let function = step.module.function(name)!
+    var inputs: [String: Tensor] = [:]
+    for (input, _) in function.inputs {
+      inputs[input] =
+        input == TrainingStep.seedName
+        ? Tensor([], [Int64(bitPattern: options.seed)]) : data.arrays[input]!
+    }
+    let declared = function.inputs.filter { $0.name != TrainingStep.seedName }
+    var explicit = options.dimensions
+    explicit[try step.batchDimension()] = nil
+    let all = try step.module.bind(
+      explicit: explicit, arrays: declared.map { ($0.name, $0.type, inputs[$0.name]!.shape) })
+    let executable = try Compiler().load(
+      step.module, function: name, dimensions: all, cache: .standard
+    ).executable
+    let known = Set(executable.states.map(\.name))
+    try executable.setState(holder.state.filter { known.contains($0.key) })
+    _ = try executable.run(inputs, threads: options.threads)
+    try holder.setState(executable.state)
   }
 
   // MARK: State
@@ -236,6 +297,7 @@ public final class Trainer {
       }
       try holder.setState(checkpoint.state)
       position = (checkpoint.step, checkpoint.epoch, checkpoint.cursor)
+      best = checkpoint.best
       identity = checkpoint.run
       saved = checkpoint.step
       changes = description.changes(from: before)
@@ -285,7 +347,7 @@ public final class Trainer {
     guard let directory, saved ?? 0 != position.step else { return }
     var checkpoint = Checkpoint(
       step: position.step, epoch: position.epoch, cursor: position.cursor, state: state,
-      run: identity, description: description)
+      run: identity, description: description, best: options.watch == nil ? nil : best)
     checkpoint.description.epochs = epochs
     // Those of steps that were gone back on.
     try directory.remove(after: position.step)
@@ -296,8 +358,14 @@ public final class Trainer {
 
   // MARK: Running
 
-  /// Whether all epochs are done.
-  public var isDone: Bool { position.epoch >= epochs }
+  /// Whether all epochs are done, or too many have passed without a better one.
+  public var isDone: Bool { position.epoch >= epochs || isStalled }
+
+  /// Whether so many epochs as the options have patience for have brought nothing better.
+  public var isStalled: Bool {
+    guard let patience = options.watch?.patience, let best else { return false }
+    return position.epoch - best.epoch >= patience
+  }
 
   /// Trains until the last epoch is done. A run that was stopped goes on where it was; one that is done
   /// goes on when `epochs` is raised.
@@ -312,7 +380,9 @@ public final class Trainer {
       guard !isDone else {
         throw DLCError(
           .usage, "the run is done: \(position.epoch) of \(epochs) epochs",
-          remedy: "raise the trainer's 'epochs' to train on")
+          remedy: isStalled
+            ? "the metric that it watches has not improved: give it more patience"
+            : "raise the trainer's 'epochs' to train on")
       }
       var all = options
       all.epochs = epochs
@@ -335,6 +405,7 @@ public final class Trainer {
           let (metrics, steps, examples) = try advance(rows)
           isEnd = position.cursor == stepsPerEpoch
           if isEnd { position = (position.step, position.epoch + 1, 0) }
+          let validation = isEnd ? try validate() : []
           let isStopped = options.isStopped?() ?? false
           if isEnd || isStopped || position.step - (saved ?? 0) >= options.checkpointSteps {
             try save(directory)
@@ -345,15 +416,32 @@ public final class Trainer {
             let progress = Progress(
               epoch: position.epoch + (isEnd ? 0 : 1), step: position.step,
               totalSteps: position.step + left, metrics: metrics,
-              examplesPerSecond: Double(examples) / max(seconds, 1e-9), isEpochEnd: isEnd)
+              examplesPerSecond: Double(examples) / max(seconds, 1e-9), isEpochEnd: isEnd,
+              validation: validation)
             if try !report(progress) { return try save(directory) }
           }
-          if isStopped { return }
+          if isStopped || isStalled { return }
         }
       }
     } catch {
       throw error.called(file, line)
     }
+  }
+
+  /// Measures on the validation data, and keeps the state when it is the best so far.
+  private func validate() throws(DLCError) -> [(name: String, value: Double)] {
+    guard let validator else { return [] }
+    let results = try validator.run(completeState, threads: options.threads)
+    guard let watch = options.watch else { return results }
+    guard let value = results.first(where: { $0.name == watch.metric })?.value else {
+      throw DLCError(
+        .usage, "the validation has no metric '\(watch.metric)' to watch",
+        remedy: Spelling.remedy(for: watch.metric, among: results.map(\.name)))
+    }
+    if best.map({ watch.isBetter(value, than: $0.value) }) ?? true {
+      best = Best(epoch: position.epoch, value: value, state: averagedState)
+    }
+    return results
   }
 
   /// One call of the loop: as many steps as the epoch, the next checkpoint and the size of a call allow.

@@ -1,4 +1,4 @@
-package import DLCTensor
+public import DLCTensor
 
 extension Trainer {
   public struct Options: Sendable {
@@ -26,6 +26,11 @@ extension Trainer {
     public var lastBatch = LastBatch.drop
     /// The most steps in one call of the compiled loop.
     public var stepsPerCall = 50
+    /// Arrays to measure on after every epoch; see `Trainer.evaluate`.
+    public var validation: [String: Tensor]?
+    /// The metric of the validation by which the best epoch is kept (`Trainer.best`), and after how many
+    /// epochs without a better one the run ends.
+    public var watch: Watch?
     /// Asked after every step, from any thread: whether the run is to end there, with a checkpoint.
     public var isStopped: (@Sendable () -> Bool)?
 
@@ -34,6 +39,26 @@ extension Trainer {
       self.batch = batch
       self.epochs = epochs
       self.seed = seed
+    }
+  }
+
+  /// A metric that says which epoch is the best.
+  public struct Watch: Hashable, Sendable {
+    public enum Goal: String, Hashable, Sendable, CaseIterable { case least, greatest }
+    public var metric: String
+    public var goal: Goal
+    /// The run ends after so many epochs without a better one; nil: it does not.
+    public var patience: Int?
+
+    public init(_ metric: String, _ goal: Goal = .least, patience: Int? = nil) {
+      self.metric = metric
+      self.goal = goal
+      self.patience = patience
+    }
+
+    func isBetter(_ value: Double, than best: Double) -> Bool {
+      if value.isNaN { return false }
+      return best.isNaN || (goal == .least ? value < best : value > best)
     }
   }
 
@@ -57,6 +82,16 @@ extension Trainer.Options {
     }
     if let threads, threads > 1024 {
       throw DLCError(.usage, "the training option 'threads' is \(threads): at most 1024 are used")
+    }
+    if let watch {
+      guard validation != nil else {
+        throw DLCError(
+          .usage, "the training option 'watch' is given without 'validation'",
+          remedy: "give the arrays to measure on")
+      }
+      guard watch.patience ?? 1 >= 1 else {
+        throw DLCError(.usage, "the patience is \(watch.patience!): it must be positive")
+      }
     }
   }
 

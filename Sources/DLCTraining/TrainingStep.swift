@@ -6,6 +6,8 @@ public import DLCTensor
 public struct TrainingStep {
   public let module: Module
   public private(set) var phases: [Phase]
+  /// The function that sets state from the data before the first step, if there is one.
+  public let initialization: String?
   /// The state that a step reads and writes, in order: parameters, statistics, what the rules keep, and
   /// the number of steps taken.
   public private(set) var states: [State]
@@ -33,11 +35,13 @@ public struct TrainingStep {
   ///   to minimise or maximise, or has no parameter whose name begins with a prefix of the phase; `.usage` when a number of a rule
   ///   cannot be.
   public init(
-    _ module: Module, phases: [Phase], file: StaticString = #fileID, line: UInt = #line
+    _ module: Module, phases: [Phase], initialization: String? = nil, file: StaticString = #fileID,
+    line: UInt = #line
   ) throws(DLCError) {
     do throws(DLCError) {
       self.module = module
       self.phases = phases
+      self.initialization = initialization
       states = []
       guard !phases.isEmpty else {
         throw DLCError(
@@ -59,6 +63,9 @@ public struct TrainingStep {
           }
         }
         try validate(phase, function)
+      }
+      if let initialization {
+        read.formUnion(try validate(initialization: initialization))
       }
       reports = Self.reports(phases.map { module.function($0.function)!.metrics }, phases)
       var kept: [State] = []
@@ -88,6 +95,24 @@ public struct TrainingStep {
       )
       try requireDistinct(kept)
       states = module.states.filter { read.contains($0.name) } + kept
+    } catch {
+      throw error.called(file, line)
+    }
+  }
+
+  /// The step of the module's recipe.
+  /// - Throws: `.graph` when it has none, or the recipe does not fit the module.
+  public init(
+    _ module: Module, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      guard let recipe = module.recipe else {
+        throw DLCError(
+          .graph, "module '\(module.name)' has no recipe to train by",
+          remedy: "set its 'recipe', or give the phases")
+      }
+      try module.verifyRecipe()
+      try self.init(module, phases: recipe.phases, initialization: recipe.initialization)
     } catch {
       throw error.called(file, line)
     }

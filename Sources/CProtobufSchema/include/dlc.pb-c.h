@@ -29,6 +29,11 @@ typedef struct Dlc__Function Dlc__Function;
 typedef struct Dlc__NamedDimension Dlc__NamedDimension;
 typedef struct Dlc__State Dlc__State;
 typedef struct Dlc__Module Dlc__Module;
+typedef struct Dlc__Recipe Dlc__Recipe;
+typedef struct Dlc__Phase Dlc__Phase;
+typedef struct Dlc__Group Dlc__Group;
+typedef struct Dlc__Term Dlc__Term;
+typedef struct Dlc__Meaning Dlc__Meaning;
 typedef struct Dlc__Program Dlc__Program;
 typedef struct Dlc__Instruction Dlc__Instruction;
 typedef struct Dlc__Carried Dlc__Carried;
@@ -277,10 +282,110 @@ struct  Dlc__Module
   size_t n_functions;
   Dlc__Function **functions;
   char *weights_file;
+  Dlc__Recipe *recipe;
 };
 #define DLC__MODULE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__module__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, (char *)protobuf_c_empty_string }
+    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, (char *)protobuf_c_empty_string, NULL }
+
+
+/*
+ * How a module is trained, measured and sampled.
+ */
+struct  Dlc__Recipe
+{
+  ProtobufCMessage base;
+  size_t n_phases;
+  Dlc__Phase **phases;
+  int64_t batch;
+  int64_t epochs;
+  /*
+   * functions; empty where there is none
+   */
+  char *initialization;
+  char *evaluation;
+  char *sample;
+  size_t n_meanings;
+  Dlc__Meaning **meanings;
+};
+#define DLC__RECIPE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__recipe__descriptor) \
+    , 0,NULL, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL }
+
+
+struct  Dlc__Phase
+{
+  ProtobufCMessage base;
+  char *function;
+  /*
+   * minimize, maximize, gradients, replace
+   */
+  char *kind;
+  char *output;
+  char *evaluation;
+  size_t n_prefixes;
+  char **prefixes;
+  /*
+   * What stands inside of another rule or schedule follows it.
+   */
+  size_t n_optimizer;
+  Dlc__Term **optimizer;
+  double rate;
+  size_t n_schedule;
+  Dlc__Term **schedule;
+  /*
+   * decay, clip_norm, average, ...: one number each
+   */
+  size_t n_settings;
+  Dlc__Term **settings;
+  char *half_state_dtype;
+  size_t n_groups;
+  Dlc__Group **groups;
+};
+#define DLC__PHASE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__phase__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0, 0,NULL, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL }
+
+
+struct  Dlc__Group
+{
+  ProtobufCMessage base;
+  char *prefix;
+  double rate_factor;
+  double decay_factor;
+};
+#define DLC__GROUP__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__group__descriptor) \
+    , (char *)protobuf_c_empty_string, 0, 0 }
+
+
+struct  Dlc__Term
+{
+  ProtobufCMessage base;
+  char *name;
+  size_t n_numbers;
+  double *numbers;
+  size_t n_texts;
+  char **texts;
+  /*
+   * of the first number of a schedule: steps, epochs, run
+   */
+  char *unit;
+};
+#define DLC__TERM__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__term__descriptor) \
+    , (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, (char *)protobuf_c_empty_string }
+
+
+struct  Dlc__Meaning
+{
+  ProtobufCMessage base;
+  char *name;
+  Dlc__Term *term;
+};
+#define DLC__MEANING__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__meaning__descriptor) \
+    , (char *)protobuf_c_empty_string, NULL }
 
 
 /*
@@ -754,6 +859,101 @@ Dlc__Module *
 void   dlc__module__free_unpacked
                      (Dlc__Module *message,
                       ProtobufCAllocator *allocator);
+/* Dlc__Recipe methods */
+void   dlc__recipe__init
+                     (Dlc__Recipe         *message);
+size_t dlc__recipe__get_packed_size
+                     (const Dlc__Recipe   *message);
+size_t dlc__recipe__pack
+                     (const Dlc__Recipe   *message,
+                      uint8_t             *out);
+size_t dlc__recipe__pack_to_buffer
+                     (const Dlc__Recipe   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Recipe *
+       dlc__recipe__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__recipe__free_unpacked
+                     (Dlc__Recipe *message,
+                      ProtobufCAllocator *allocator);
+/* Dlc__Phase methods */
+void   dlc__phase__init
+                     (Dlc__Phase         *message);
+size_t dlc__phase__get_packed_size
+                     (const Dlc__Phase   *message);
+size_t dlc__phase__pack
+                     (const Dlc__Phase   *message,
+                      uint8_t             *out);
+size_t dlc__phase__pack_to_buffer
+                     (const Dlc__Phase   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Phase *
+       dlc__phase__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__phase__free_unpacked
+                     (Dlc__Phase *message,
+                      ProtobufCAllocator *allocator);
+/* Dlc__Group methods */
+void   dlc__group__init
+                     (Dlc__Group         *message);
+size_t dlc__group__get_packed_size
+                     (const Dlc__Group   *message);
+size_t dlc__group__pack
+                     (const Dlc__Group   *message,
+                      uint8_t             *out);
+size_t dlc__group__pack_to_buffer
+                     (const Dlc__Group   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Group *
+       dlc__group__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__group__free_unpacked
+                     (Dlc__Group *message,
+                      ProtobufCAllocator *allocator);
+/* Dlc__Term methods */
+void   dlc__term__init
+                     (Dlc__Term         *message);
+size_t dlc__term__get_packed_size
+                     (const Dlc__Term   *message);
+size_t dlc__term__pack
+                     (const Dlc__Term   *message,
+                      uint8_t             *out);
+size_t dlc__term__pack_to_buffer
+                     (const Dlc__Term   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Term *
+       dlc__term__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__term__free_unpacked
+                     (Dlc__Term *message,
+                      ProtobufCAllocator *allocator);
+/* Dlc__Meaning methods */
+void   dlc__meaning__init
+                     (Dlc__Meaning         *message);
+size_t dlc__meaning__get_packed_size
+                     (const Dlc__Meaning   *message);
+size_t dlc__meaning__pack
+                     (const Dlc__Meaning   *message,
+                      uint8_t             *out);
+size_t dlc__meaning__pack_to_buffer
+                     (const Dlc__Meaning   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__Meaning *
+       dlc__meaning__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__meaning__free_unpacked
+                     (Dlc__Meaning *message,
+                      ProtobufCAllocator *allocator);
 /* Dlc__Program methods */
 void   dlc__program__init
                      (Dlc__Program         *message);
@@ -1007,6 +1207,21 @@ typedef void (*Dlc__State_Closure)
 typedef void (*Dlc__Module_Closure)
                  (const Dlc__Module *message,
                   void *closure_data);
+typedef void (*Dlc__Recipe_Closure)
+                 (const Dlc__Recipe *message,
+                  void *closure_data);
+typedef void (*Dlc__Phase_Closure)
+                 (const Dlc__Phase *message,
+                  void *closure_data);
+typedef void (*Dlc__Group_Closure)
+                 (const Dlc__Group *message,
+                  void *closure_data);
+typedef void (*Dlc__Term_Closure)
+                 (const Dlc__Term *message,
+                  void *closure_data);
+typedef void (*Dlc__Meaning_Closure)
+                 (const Dlc__Meaning *message,
+                  void *closure_data);
 typedef void (*Dlc__Program_Closure)
                  (const Dlc__Program *message,
                   void *closure_data);
@@ -1060,6 +1275,11 @@ extern const ProtobufCMessageDescriptor dlc__function__descriptor;
 extern const ProtobufCMessageDescriptor dlc__named_dimension__descriptor;
 extern const ProtobufCMessageDescriptor dlc__state__descriptor;
 extern const ProtobufCMessageDescriptor dlc__module__descriptor;
+extern const ProtobufCMessageDescriptor dlc__recipe__descriptor;
+extern const ProtobufCMessageDescriptor dlc__phase__descriptor;
+extern const ProtobufCMessageDescriptor dlc__group__descriptor;
+extern const ProtobufCMessageDescriptor dlc__term__descriptor;
+extern const ProtobufCMessageDescriptor dlc__meaning__descriptor;
 extern const ProtobufCMessageDescriptor dlc__program__descriptor;
 extern const ProtobufCMessageDescriptor dlc__instruction__descriptor;
 extern const ProtobufCMessageDescriptor dlc__carried__descriptor;

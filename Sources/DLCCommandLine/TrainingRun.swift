@@ -1,0 +1,235 @@
+import ArgumentParser
+import DLCFormats
+import DLCGraph
+import DLCTensor
+import DLCTraining
+import Foundation
+
+/// Flags of a run, whatever is trained and how.
+struct RunOptions: ParsableArguments {
+  @Option(help: "What becomes of the examples that an epoch's whole batches leave: drop or use.")
+  var lastBatch = "drop"
+  @Option(help: "The seed of initialisers, of the order and of noise.") var seed: UInt64 = 0
+  @Option(help: "A directory for checkpoints.") var checkpoint: String?
+  @Option(help: "Steps between checkpoints, besides those at the end of an epoch.")
+  var checkpointEvery = 1000
+  @Option(help: "How many checkpoints are kept.") var keep = 3
+  @Flag(
+    help: "Continue from the newest checkpoint; rate, schedule, epochs and data may be others.")
+  var resume = false
+  @Flag(help: "Begin anew where the directory of checkpoints holds another run, and remove that.")
+  var overwrite = false
+  @Option(help: "A file that metrics are added to, one JSON object in a line.") var log: String?
+  @Option(help: "A metric of the validation: the weights of its best epoch are those kept.")
+  var best: String?
+  @Flag(help: "The best is the greatest, not the least.") var greatest = false
+  @Option(help: "End the run after so many epochs without a better one.") var patience: Int?
+  @Flag(inversion: .prefixedNo, help: "Another order of the examples in every epoch.")
+  var shuffle = true
+  @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
+  @Flag(help: "Print the result as JSON.") var json = false
+
+  func validate() throws {
+    for (name, value) in [("keep", keep), ("checkpoint-every", checkpointEvery)] where value < 1 {
+      throw ValidationError("--\(name) is \(value): it must be positive")
+    }
+    if let patience, patience < 1 {
+      throw ValidationError("--patience is \(patience): it must be positive")
+    }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads must be between 1 and 1024")
+    }
+    if Trainer.LastBatch(rawValue: lastBatch) == nil {
+      throw ValidationError("--last-batch is drop or use, not '\(lastBatch)'")
+    }
+    if resume && checkpoint == nil { throw ValidationError("--resume needs --checkpoint") }
+    if overwrite && checkpoint == nil { throw ValidationError("--overwrite needs --checkpoint") }
+    if resume && overwrite { throw ValidationError("--resume and --overwrite exclude each other") }
+    if best == nil && (greatest || patience != nil) {
+      throw ValidationError("--greatest and --patience need --best")
+    }
+  }
+
+  func options(_ recipe: Recipe, _ sizes: [String: Int]) -> Trainer.Options {
+    var options = Trainer.Options(batch: recipe.batch, epochs: recipe.epochs, seed: seed)
+    options.threads = threads
+    options.shuffles = shuffle
+    options.lastBatch = Trainer.LastBatch(rawValue: lastBatch)!
+    options.dimensions = sizes
+    options.checkpoints = checkpoint
+    options.checkpointSteps = checkpointEvery
+    options.keep = keep
+    options.overwritesCheckpoints = overwrite
+    options.watch = best.map {
+      Trainer.Watch($0, greatest ? .greatest : .least, patience: patience)
+    }
+    options.isStopped = { Interruption.isRequested }
+    return options
+  }
+}
+
+/// One training run of the command line: data from files, progress on standard error, metrics to a log.
+struct TrainingRun {
+  var module: Module
+  let step: TrainingStep
+  let trainer: Trainer
+  private let log: String?
+  private let resumeText: String
+  private var notes: [String]
+
+  /// Reads the data and compiles the step.
+  /// - Parameters:
+  ///   - notes: what is to be said once nothing can be wrong any more.
+  init(
+    _ given: Module, _ recipe: Recipe, _ flags: RunOptions, data: String, validation: String?,
+    sizes: [String: Int], notes: [String] = []
+  ) throws {
+    var module = given
+    var sizes = sizes
+    var notes = notes
+    var recipe = recipe
+    let first = try TrainingStep(
+      module, phases: recipe.phases, initialization: recipe.initialization)
+    try Self.requireNoContradiction(first, recipe, sizes)
+    let arrays = try DataFile(data, for: first.inputs)
+    notes += arrays.notes
+    try arrays.describe(&recipe, module, first, &sizes)
+    if module.recipe != nil { module.recipe = recipe }
+    let step = try TrainingStep(
+      module, phases: recipe.phases, initialization: recipe.initialization)
+    var options = flags.options(recipe, sizes)
+    if !flags.resume { try Trainer.requireFree(options) }
+    try Self.requireNoInterruption()
+    if let path = validation {
+      let functions =
+        recipe.evaluation == nil
+        ? step.evaluationFunctions : [try module.evaluating(recipe.evaluation)]
+      let inputs = functions.flatMap(\.inputs).filter { $0.name != TrainingStep.seedName }
+      let arrays = try DataFile(path, for: inputs)
+      notes += arrays.notes
+      // Checked here so that what is wrong names this file.
+      let evaluator = try DLCError.naming(path) { () throws(DLCError) in
+        guard let name = recipe.evaluation else {
+          return try Evaluator(step, data: arrays.values, batch: recipe.batch, dimensions: sizes)
+        }
+        return try Evaluator(
+          module, function: name, data: arrays.values, batch: recipe.batch, dimensions: sizes)
+      }
+      notes += evaluator.notes
+      options.validation = arrays.values
+    }
+    let trainer = try DLCError.naming(data) { () throws(DLCError) in
+      try Trainer(step, data: arrays.values, options: options)
+    }
+    try Self.requireNoInterruption()
+    if flags.resume, try !trainer.resume() {
+      notes.append("there is nothing to resume in \(flags.checkpoint ?? ""): the run begins anew")
+    } else if flags.resume {
+      notes.append("resumed at step \(trainer.position.step)")
+      notes += trainer.changes.map { "since then: \($0)" }
+    }
+    self.module = module
+    self.step = step
+    self.trainer = trainer
+    self.notes = notes
+    log = flags.log
+    resumeText =
+      flags.checkpoint == nil
+      ? "nothing is kept without --checkpoint"
+      : "to continue, give the same command with --resume"
+  }
+
+  mutating func add(note: String) { notes.append(note) }
+
+  /// Trains to the end, or until a signal.
+  /// - Returns: the last metrics, the seconds, and the signal that ended it.
+  func run() throws -> (
+    metrics: [(name: String, value: Double)], seconds: Double, stop: Interruption.Stop?
+  ) {
+    for text in notes { Console.note(text) }
+    try Self.requireNoInterruption()
+    let bar = ProgressBar()
+    let start = ContinuousClock.now
+    var last: [(name: String, value: Double)] = []
+    if trainer.isDone {
+      Console.note(
+        "nothing is left to do: the run has \(trainer.position.epoch) of \(trainer.epochs) epochs")
+    } else {
+      try trainer.run { (p) throws(DLCError) in
+        let record = p.metrics + p.validation.map { ("validation_\($0.name)", $0.value) }
+        last = record
+        try write(p, record)
+        bar.show(p, record)
+        return true
+      }
+    }
+    if trainer.isStalled, let best = trainer.best {
+      Console.note("nothing better came after epoch \(best.epoch): the run ends")
+    }
+    return (
+      last, (ContinuousClock.now - start) / .seconds(1),
+      trainer.isDone ? nil : Interruption.signal
+    )
+  }
+
+  /// Says how a stopped run goes on, and ends the command.
+  func leave(_ stop: Interruption.Stop) throws -> Never {
+    Console.note("stopped by \(stop.name) after step \(trainer.position.step); \(resumeText)")
+    throw ExitCode(stop.status)
+  }
+
+  /// Writes a JSON object or a line with the metrics.
+  func report(
+    _ metrics: [(name: String, value: Double)], _ seconds: Double, _ signal: String?, json: Bool,
+    more: [(name: String, text: String)] = []
+  ) throws(DLCError) {
+    if json {
+      var fields = ["\"steps\": \(trainer.position.step)", "\"seconds\": \(fixed(seconds, 3))"]
+      if let signal { fields.append("\"stopped\": \(DLCFormats.json(signal))") }
+      if let best = trainer.best {
+        fields.append("\"best_epoch\": \(best.epoch), \"best\": \(number(best.value))")
+      }
+      fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
+      fields += more.map { "\(DLCFormats.json($0.name)): \($0.text)" }
+      try Console.result("{\(fields.joined(separator: ", "))}")
+    } else {
+      let text = metrics.map { "  \($0.name) \(fixed($0.value, 6))" }.joined()
+      try Console.result("\(trainer.position.step) steps in \(fixed(seconds, 1)) s\(text)")
+    }
+  }
+
+  private func write(_ p: Trainer.Progress, _ metrics: [(name: String, value: Double)])
+    throws(DLCError)
+  {
+    guard let log else { return }
+    var fields = ["\"epoch\": \(p.epoch)", "\"step\": \(p.step)"]
+    fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
+    fields.append("\"examples_per_second\": \(fixed(p.examplesPerSecond, 1))")
+    try OutputFile.append(Array("{\(fields.joined(separator: ", "))}\n".utf8), to: log)
+  }
+
+  /// A size for the batch's dimension must be the batch's.
+  private static func requireNoContradiction(
+    _ step: TrainingStep, _ recipe: Recipe, _ sizes: [String: Int]
+  ) throws {
+    let parts = step.accumulation
+    guard let name = step.inputs.first?.type.shape.first?.name, let size = sizes[name],
+      size != recipe.batch / parts
+    else { return }
+    throw DLCError(
+      .usage,
+      "--dim \(name)=\(size) contradicts --batch \(recipe.batch)"
+        + (parts > 1 ? " in \(parts) parts" : ""),
+      remedy: "'\(name)' is the batch: leave --dim \(name) out")
+  }
+
+  /// Ends the command before the first step, when it was interrupted.
+  private static func requireNoInterruption() throws {
+    guard let stop = Interruption.signal else { return }
+    Console.note("stopped by \(stop.name) before the first step")
+    throw ExitCode(stop.status)
+  }
+}
+
+/// A number as JSON.
+func number(_ x: Double) -> String { x.isFinite ? "\(x)" : "null" }

@@ -1,0 +1,76 @@
+package import DLCTensor
+
+extension Module {
+  /// Checks that the recipe speaks of what the module has.
+  /// - Throws: `.graph` for what is not there, `.usage` for a number that cannot be.
+  package func verifyRecipe() throws(DLCError) {
+    guard let recipe else { return }
+    let place = "the recipe of module '\(name)'"
+    func require(_ name: String?) throws(DLCError) {
+      guard let name, function(name) == nil else { return }
+      throw DLCError(
+        .graph, "there is no function '\(name.prefix(64))'", at: place,
+        remedy: Spelling.remedy(for: name, among: functions.map(\.name)))
+    }
+    for (what, number) in [("batch", recipe.batch), ("epochs", recipe.epochs)]
+    where number < 1 || number > Int32.max {
+      throw DLCError(.usage, "\(what) is \(number): it must be positive", at: place)
+    }
+    for name in [recipe.initialization, recipe.evaluation, recipe.sample] { try require(name) }
+    for phase in recipe.phases {
+      try require(phase.function)
+      try require(phase.evaluation)
+      try phase.rule.schedule.validate(place)
+      if phase.kind.differentiates {
+        let outputs = function(phase.function)!.outputs
+        guard
+          let output = outputs.first(where: { $0.name == phase.output }),
+          output.type.rank == 0, output.type.dataType.isFloat
+        else {
+          throw DLCError(
+            .graph,
+            "function '\(phase.function)' has no floating-point scalar output '\(phase.output.prefix(64))'",
+            at: place, remedy: Spelling.remedy(for: phase.output, among: outputs.map(\.name)))
+        }
+      }
+    }
+    var ports: Set<String> = []
+    for function in functions {
+      ports.formUnion(function.inputs.map(\.name))
+      ports.formUnion(function.outputs.map(\.name))
+    }
+    for (name, meaning) in recipe.meanings.sorted(by: { $0.key < $1.key }) {
+      guard ports.contains(name) else {
+        throw DLCError(
+          .graph, "no function has an input or output '\(name.prefix(64))', which is to mean something",
+          at: place, remedy: Spelling.remedy(for: name, among: ports.sorted()))
+      }
+      try meaning.validate("\(place): '\(name)'")
+    }
+  }
+}
+
+extension Meaning {
+  fileprivate func validate(_ place: String) throws(DLCError) {
+    switch self {
+    case .image(let height, let width, let channels):
+      guard height >= 1, width >= 1, [1, 3].contains(channels), height <= 1 << 20, width <= 1 << 20
+      else {
+        throw DLCError(
+          .usage, "a picture is not \(height) x \(width) with \(channels) channels", at: place,
+          remedy: "pictures have 1 channel or 3")
+      }
+    case .setting(let value):
+      guard value.isFinite else {
+        throw DLCError(.usage, "a setting is \(value)", at: place, remedy: "give it a number")
+      }
+    case .token(let alphabet):
+      let scalars = Array(alphabet.unicodeScalars)
+      guard Set(scalars).count == scalars.count, !scalars.contains("\0") else {
+        throw DLCError(
+          .usage, "an alphabet has a character twice, or one that ends texts (U+0000)", at: place)
+      }
+    case .label, .seed: break
+    }
+  }
+}
