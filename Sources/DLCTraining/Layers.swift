@@ -4,7 +4,7 @@ public import DLCTensor
 /// Layers that declare their parameters under a dotted name: `layer.w`, `layer.b`.
 public struct Layers {
   public let g: FunctionBuilder
-  private let prefix: String
+  let prefix: String
   /// Whether batch norm uses and updates the statistics of the batch.
   public var isTraining: Bool
   /// The type of the parameters, which is that of what the layers are given. The statistics of batch norm
@@ -36,7 +36,7 @@ public struct Layers {
   ) -> Value { g.parameter(prefix + name, shape, initializer, dataType, file: file, line: line) }
 
   /// Uniform in +-1/sqrt(fan_in).
-  private func fan(_ size: Size) -> Initializer {
+  func fan(_ size: Size) -> Initializer {
     guard let size = size.constant, size > 0 else { return .glorotUniform }
     let bound = 1 / Double(size).squareRoot()
     return .uniform(-bound, bound)
@@ -87,7 +87,8 @@ public struct Layers {
     }
   }
 
-  /// Transposed convolution with square kernels; W [in, channels, ...].
+  /// Transposed convolution with square kernels; W [in, channels, ...]. As in PyTorch the fan in is counted
+  /// over W's second axis: it is that of the convolution of which this is the transpose.
   public func transposedConvolution(
     _ name: String, _ x: Value, _ channels: Size, kernel: Int, stride: Int, padding: Int = 0,
     file: StaticString = #fileID, line: UInt = #line
@@ -98,8 +99,9 @@ public struct Layers {
       try positive(stride, "stride")
       let spatial = x.rank - 2
       let sizes = [Size](repeating: Size(kernel), count: spatial)
-      let w = parameter(name + ".w", [x.shape[1], channels] + sizes, fan(x.shape[1]))
-      let b = parameter(name + ".b", [channels], fan(x.shape[1]))
+      let count = sizes.reduce(channels) { $0 * $1 }
+      let w = parameter(name + ".w", [x.shape[1], channels] + sizes, fan(count))
+      let b = parameter(name + ".b", [channels], fan(count))
       let y = g.transposedConvolution(
         x, w, strides: [Int](repeating: stride, count: spatial),
         padding: [(low: Int, high: Int)](repeating: (padding, padding), count: spatial))
@@ -182,78 +184,6 @@ public struct Layers {
         runningMean * (1 - momentum) + g.stopGradient(mean) * momentum)
       g.update(prefix + name + ".var", runningVariance * (1 - momentum) + unbiased * momentum)
       return y
-    }
-  }
-
-  public enum Cell: String, Sendable, CaseIterable { case rnn, lstm, gru }
-
-  /// Stacked recurrent layers over x [T, n, d] from zero states; all hidden states of the last one.
-  /// Parameters `name.k.w_ih`, `w_hh`, `b_ih`, `b_hh`, gates in the order of `lstm` and `gru`.
-  public func recurrent(
-    _ name: String, _ cell: Cell, _ x: Value, size: Size, layers: Int = 1,
-    file: StaticString = #fileID, line: UInt = #line
-  ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
-      try x.need(rank: 3, "a sequence [T, n, d]")
-      try positive(layers, "layers")
-      let gates: Size = cell == .lstm ? 4 : cell == .gru ? 3 : 1
-      var sequence = x
-      for layer in 0..<layers where !sequence.isPoisoned {
-        let inner = scope("\(name).\(layer)")
-        let wide = size * gates
-        let wi = inner.parameter("w_ih", [wide, sequence.shape[2]], fan(size))
-        let wh = inner.parameter("w_hh", [wide, size], fan(size))
-        let bi = inner.parameter("b_ih", [wide], fan(size))
-        let bh = inner.parameter("b_hh", [wide], fan(size))
-        let zero = g.constant(0, x.dataType, [x.shape[1], size])
-        let projected = g.linear(sequence, wi, bi)
-        sequence =
-          switch cell {
-          case .rnn: g.rnn(projected: projected, h0: zero, hidden: wh, bias: bh).all
-          case .lstm: g.lstm(projected: projected, h0: zero, c0: zero, hidden: wh, bias: bh).all
-          case .gru: g.gru(projected: projected, h0: zero, hidden: wh, bias: bh).all
-          }
-      }
-      return sequence
-    }
-  }
-
-  /// Multi-head self-attention of x [n, T, d] with one product for queries, keys and values.
-  public func selfAttention(
-    _ name: String, _ x: Value, heads: Int, causal: Bool = false, bias: Value? = nil,
-    file: StaticString = #fileID, line: UInt = #line
-  ) -> Value {
-    g.enter(file, line, [x, bias]) { g throws(DLCError) in
-      guard x.rank == 3 else {
-        throw DLCError(.type, "self-attention takes [n, T, d], this is \(x.type)")
-      }
-      let size = x.shape[2]
-      let all = linear("\(name)qkv", x, size * 3)
-      func part(_ k: Int) -> Value {
-        g.splitHeads(
-          g.slice(all, axis: 2, from: size * Size(k), to: size * Size(k + 1)), heads)
-      }
-      let mixed = g.attention(part(0), part(1), part(2), bias: bias, causal: causal)
-      return linear("\(name)out", g.mergeHeads(mixed, size), size)
-    }
-  }
-
-  /// A block that normalises first: x + attention(LN x), then x + FFN(LN x) with GELU, four times as
-  /// wide (Radford et al. 2019).
-  public func transformerBlock(
-    _ name: String, _ x: Value, heads: Int, causal: Bool, file: StaticString = #fileID,
-    line: UInt = #line
-  ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
-      guard x.rank == 3 else {
-        throw DLCError(.type, "a transformer block takes [n, T, d], this is \(x.type)")
-      }
-      let inner = scope(name)
-      let mixed =
-        x + inner.selfAttention("", inner.layerNorm("ln1", x), heads: heads, causal: causal)
-      let size = x.shape[2]
-      let wide = g.gelu(inner.linear("ff1", inner.layerNorm("ln2", mixed), size * 4))
-      return mixed + inner.linear("ff2", wide, size)
     }
   }
 }

@@ -44,8 +44,8 @@ extension FunctionBuilder {
       try match(projected, [h0], hidden, bias, gates: 1)
       return named("rnn") {
         let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
-          let h = g.tanh(step[0] + g.linear(state[0], hidden, bias))
-          return ([h], [h])
+          let next = g.rnnCell(step[0], state, hidden, bias)
+          return (next, [next[0]])
         }
         return (outputs[0], carried[0])
       }
@@ -62,15 +62,9 @@ extension FunctionBuilder {
       _ throws(DLCError) in
       try match(projected, [h0, c0], hidden, bias, gates: 4)
       return named("lstm") {
-        let size = h0.shape[1]
         let (carried, outputs) = scan(carried: [h0, c0], inputs: [projected]) { g, state, step in
-          let gates = step[0] + g.linear(state[0], hidden, bias)
-          func gate(_ k: Int) -> Value {
-            g.slice(gates, axis: 1, from: size * Size(k), to: size * Size(k + 1))
-          }
-          let c = g.logistic(gate(1)) * state[1] + g.logistic(gate(0)) * g.tanh(gate(2))
-          let h = g.logistic(gate(3)) * g.tanh(c)
-          return ([h, c], [h])
+          let next = g.lstmCell(step[0], state, hidden, bias)
+          return (next, [next[0]])
         }
         return (outputs[0], carried[0], carried[1])
       }
@@ -86,21 +80,44 @@ extension FunctionBuilder {
     enter(file, line, [projected, h0, hidden, bias], failing: { ($0, $0) }) { _ throws(DLCError) in
       try match(projected, [h0], hidden, bias, gates: 3)
       return named("gru") {
-        let size = h0.shape[1]
         let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
-          let recurrent = g.linear(state[0], hidden, bias)
-          func part(_ v: Value, _ k: Int) -> Value {
-            g.slice(v, axis: 1, from: size * Size(k), to: size * Size(k + 1))
-          }
-          let r = g.logistic(part(step[0], 0) + part(recurrent, 0))
-          let z = g.logistic(part(step[0], 1) + part(recurrent, 1))
-          let n = g.tanh(part(step[0], 2) + r * part(recurrent, 2))
-          let h = (1 - z) * n + z * state[0]
-          return ([h], [h])
+          let next = g.gruCell(step[0], state, hidden, bias)
+          return (next, [next[0]])
         }
         return (outputs[0], carried[0])
       }
     }
+  }
+
+  // MARK: One step
+
+  /// The next state [h] of `rnn`, for the projection [n, h] of one step.
+  func rnnCell(_ projected: Value, _ state: [Value], _ hidden: Value, _ bias: Value?) -> [Value] {
+    [tanh(projected + linear(state[0], hidden, bias))]
+  }
+
+  /// The next state [h, c] of `lstm`.
+  func lstmCell(_ projected: Value, _ state: [Value], _ hidden: Value, _ bias: Value?) -> [Value] {
+    let size = state[0].shape[1]
+    let gates = projected + linear(state[0], hidden, bias)
+    func gate(_ k: Int) -> Value {
+      slice(gates, axis: 1, from: size * Size(k), to: size * Size(k + 1))
+    }
+    let c = logistic(gate(1)) * state[1] + logistic(gate(0)) * tanh(gate(2))
+    return [logistic(gate(3)) * tanh(c), c]
+  }
+
+  /// The next state [h] of `gru`.
+  func gruCell(_ projected: Value, _ state: [Value], _ hidden: Value, _ bias: Value?) -> [Value] {
+    let size = state[0].shape[1]
+    let recurrent = linear(state[0], hidden, bias)
+    func part(_ v: Value, _ k: Int) -> Value {
+      slice(v, axis: 1, from: size * Size(k), to: size * Size(k + 1))
+    }
+    let r = logistic(part(projected, 0) + part(recurrent, 0))
+    let z = logistic(part(projected, 1) + part(recurrent, 1))
+    let n = tanh(part(projected, 2) + r * part(recurrent, 2))
+    return [(1 - z) * n + z * state[0]]
   }
 
   /// sin and cos of position over geometric wavelengths, [length, size] (Vaswani et al. 2017).

@@ -28,7 +28,7 @@ public struct ZooModel: Sendable {
 /// All models that the package ships.
 public enum Zoo {
   public static let models: [ZooModel] =
-    Digits.models + Examples.models + Equations.models + Measurements.models
+    Digits.models + Families.models + Examples.models + Equations.models + Measurements.models
 
   /// The models whose files are in `Graphs/`.
   public static var shipped: [ZooModel] { models.filter(\.isShipped) }

@@ -14,13 +14,19 @@ import Testing
     (try? model.module())?.dimensions.contains { $0.name == "n" } ?? false
   }
 
+  /// What has more to compute than its rows, and more than the interpreter can in a test; and what begins
+  /// with one of the rows.
+  static let others: Set<String> = ["ebm sample", "ddpm sample", "score sample", "gmm initialize"]
+
   @Test(arguments: models.indices) func noRowsGiveNoRows(_ index: Int) throws {
     let module = try Self.models[index].module()
     for function in module.functions {
       let place = "\(module.name) \(function.name)"
+      if Self.others.contains(place) { continue }
       var sizes = try module.bind(explicit: ["n": 0])
-      // A mixture of nothing is fitted in a few iterations as well as in many.
-      if sizes["iterations"] != nil { sizes["iterations"] = 2 }
+      // A mixture of nothing is fitted in a few iterations as well as in many, and so on.
+      for (name, few) in [("iterations", 2), ("grid", 3), ("k", 3), ("L", 2)]
+      where sizes[name] != nil { sizes[name] = few }
       let graph = try function.graph.bound(to: sizes)
       func values(_ kind: Argument.Kind) -> [String: Tensor] {
         let list = graph.arguments.filter { $0.kind == kind }

@@ -1,0 +1,6 @@
+import DLCTraining
+
+enum LSTM {
+  static let model = Characters.recurrent(
+    "lstm", "LSTM: the next character by LSTM cells of 256", .lstm, rate: 6e-3)
+}
