@@ -62,8 +62,11 @@ enum Terminal {
   /// Characters in a line; 80 when that is not known.
   static var width: Int {
     var size = winsize()
-    if ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 { return Int(size.ws_col) }
-    return getenv("COLUMNS").flatMap { Int(String(cString: $0)) }.map { min(max($0, 1), 1000) } ?? 80
+    if ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 {
+      return Int(size.ws_col)
+    }
+    return getenv("COLUMNS").flatMap { Int(String(cString: $0)) }.map { min(max($0, 1), 1000) }
+      ?? 80
   }
 
   /// Whether colours can be shown, and nobody asked for none (no-color.org).

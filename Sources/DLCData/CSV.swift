@@ -42,7 +42,9 @@ struct CSVReader {
   }
 
   private mutating func endLine() {
-    if bytes[position] == 13, position + 1 < bytes.count, bytes[position + 1] == 10 { position += 1 }
+    if bytes[position] == 13, position + 1 < bytes.count, bytes[position + 1] == 10 {
+      position += 1
+    }
     position += 1
     line += 1
     lineStart = position
@@ -161,7 +163,8 @@ package enum CSVTable {
     while true {
       guard fields.count == header.count else {
         throw DLCError(
-          .format, "the line has \(fields.count) fields, the \(options.hasHeader ? "header" : "first line") \(header.count)",
+          .format,
+          "the line has \(fields.count) fields, the \(options.hasHeader ? "header" : "first line") \(header.count)",
           at: "\(path), line \(line)")
       }
       for (index, column) in plan.columns.enumerated() {
@@ -306,7 +309,8 @@ package enum CSVTable {
         throw DLCError(
           .format, "'\(field.prefix(40))' is no number that float32 holds",
           remedy: numbers.isEmpty
-            ? "--drop leaves the column out, --label and --categories make numbers of its names" : "")
+            ? "--drop leaves the column out, --label and --categories make numbers of its names"
+            : "")
       }
       numbers.append(value)
     }

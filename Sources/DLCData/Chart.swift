@@ -1,10 +1,10 @@
+package import DLCTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
   import Musl
 #endif
-
-package import DLCTensor
 
 /// Curves over steps, in one panel for each metric with a common axis of steps.
 package struct Chart: Sendable {
@@ -35,7 +35,8 @@ package struct Chart: Sendable {
     }
     let plain = known.filter { !$0.hasPrefix("validation_") && $0 != "examples_per_second" }
     let losses = plain.filter { $0.hasSuffix("loss") }
-    let wanted = metrics ?? (losses.isEmpty ? Array((plain.isEmpty ? known : plain).prefix(1)) : losses)
+    let wanted =
+      metrics ?? (losses.isEmpty ? Array((plain.isEmpty ? known : plain).prefix(1)) : losses)
     let labels = Self.labels(runs.map(\.path))
     for metric in wanted {
       var curves: [Curve] = []
@@ -83,7 +84,8 @@ package struct Chart: Sendable {
   private static func labels(_ paths: [String]) -> [String] {
     let short = paths.map { path in
       let name = path.split(separator: "/").last.map(String.init) ?? path
-      return name.lastIndex(of: ".").map { $0 > name.startIndex ? String(name[..<$0]) : name } ?? name
+      return name.lastIndex(of: ".").map { $0 > name.startIndex ? String(name[..<$0]) : name }
+        ?? name
     }
     return Set(short).count == short.count ? short : paths
   }
@@ -192,7 +194,9 @@ package struct Chart: Sendable {
 
   /// Lines of points in 0...1, with at most four of each in one of so many columns: the first, the least, the
   /// greatest and the last, so that nothing that could be seen is lost.
-  static func lines(_ curve: Curve, _ x: Axis, _ y: Axis, columns: Int) -> [[(x: Double, y: Double)]] {
+  static func lines(_ curve: Curve, _ x: Axis, _ y: Axis, columns: Int) -> [[(
+    x: Double, y: Double
+  )]] {
     var lines: [[(x: Double, y: Double)]] = []
     var line: [(x: Double, y: Double)] = []
     var column: [(x: Double, y: Double)] = []

@@ -61,7 +61,9 @@ package struct TextWindows {
     }
     var occurs = [Bool](repeating: false, count: Self.scalars)
     if case .given(let scalars) = options.alphabet {
-      for scalar in scalars where scalar >= 0 && scalar < Self.scalars { occurs[Int(scalar)] = true }
+      for scalar in scalars where scalar >= 0 && scalar < Self.scalars {
+        occurs[Int(scalar)] = true
+      }
     }
     try look(&occurs)
     alphabet = occurs.indices.filter { occurs[$0] }.map { Int32($0) }
@@ -175,7 +177,9 @@ package struct TextWindows {
       }
       let type = TensorType(self.type, sizes: [rows, window])
       var arrays = [(options.names.x, type), (options.names.y, type)]
-      if !alphabet.isEmpty { arrays.append(("alphabet", TensorType(.int32, sizes: [alphabet.count]))) }
+      if !alphabet.isEmpty {
+        arrays.append(("alphabet", TensorType(.int32, sizes: [alphabet.count])))
+      }
       files.append((ranges, rows, try NpzWriter(path)))
       written.append(Dataset.File(path: path, arrays: arrays))
     }

@@ -18,7 +18,8 @@ import Testing
 
   @Test func linesAreRead() throws {
     let log = try log(Self.run)
-    #expect(log.series.map(\.name) == ["loss", "examples_per_second", "accuracy", "validation_loss"])
+    #expect(
+      log.series.map(\.name) == ["loss", "examples_per_second", "accuracy", "validation_loss"])
     #expect(log.series[0].points.map(\.step) == [1, 2, 3])
     #expect(log.series[0].points.map(\.value) == [4, nil, 1])
     #expect(log.notes.isEmpty)
@@ -31,7 +32,8 @@ import Testing
     #expect(whole.series[0].points.count == 4 && whole.notes.isEmpty)
     let bad: [(String, String)] = [
       ("{\"epoch\": 2, \"st\n", "line 4: column 17"), ("[1]\n", "line 4: column 1"),
-      ("{\"step\": 4, \"loss\": nan}\n", "line 4: column 21"), ("{\"loss\": 1}\n", "no number 'step'"),
+      ("{\"step\": 4, \"loss\": nan}\n", "line 4: column 21"),
+      ("{\"loss\": 1}\n", "no number 'step'"),
       ("{\"step\": 4} x\n", "something follows"), ("{\"step\": \"4\"}\n", "no number 'step'"),
       ("{\"step\": 4,}\n", "line 4: column 12"),
       ("{\"a\": " + String(repeating: "[", count: 100_000) + "\n", "too many brackets"),
@@ -62,7 +64,9 @@ import Testing
     let text = problem { _ = try Chart([log], metrics: ["acuracy"], isLogarithmic: false) }
     #expect(text.contains("did you mean 'accuracy'"), "\(text)")
     let zero = try self.log("{\"step\": 1, \"loss\": 0}\n")
-    #expect(problem { _ = try Chart([zero], metrics: nil, isLogarithmic: true) }.contains("no positive value"))
+    #expect(
+      problem { _ = try Chart([zero], metrics: nil, isLogarithmic: true) }.contains(
+        "no positive value"))
   }
 
   @Test func drawingsHaveGapsLegendAndNumbers() throws {
@@ -81,7 +85,7 @@ import Testing
     let lines = chart.text(width: 40, height: 4, isColoured: false).split(separator: "\n")
     #expect(lines.map { $0.count }.max()! <= 40)
     #expect(lines.count == 7)
-    #expect(lines[1].hasPrefix("100 ┤") && lines[1].last == "⠁", "\(lines)")
+    #expect(lines[1].hasPrefix("100 ┤") && lines[1].last == "⠉", "\(lines)")
     #expect(lines[4].hasPrefix("  0 ┤"))
     #expect(lines[5].hasPrefix("    └"))
     // Without colours several curves are letters.
