@@ -108,7 +108,7 @@ struct ImageSize: ExpressibleByArgument {
   init?(argument: String) {
     let parts = argument.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
     guard parts.count == 2, let height = parts[0], let width = parts[1],
-      (1...65536).contains(height), (1...65536).contains(width)
+      (1...16384).contains(height), (1...16384).contains(width)
     else { return nil }
     (self.height, self.width) = (height, width)
   }

@@ -198,24 +198,27 @@ package enum CSVTable {
 
     init(_ header: [String], _ options: Options, _ path: String) throws(DLCError) {
       self.options = options
+      let places = Dictionary(
+        header.enumerated().map { ($0.element, (first: $0.offset, last: $0.offset)) },
+        uniquingKeysWith: { ($0.first, $1.last) })
       func find(_ name: String) throws(DLCError) -> Int {
-        guard let index = header.firstIndex(of: name) else {
+        guard let place = places[name] else {
           throw DLCError(
             .usage, "there is no column '\(name)'", at: path,
             remedy: Spelling.remedy(for: name, among: header))
         }
-        guard header.lastIndex(of: name) == index else {
+        guard place.first == place.last else {
           throw DLCError(.format, "two columns are called '\(name)'", at: path)
         }
-        return index
+        return place.first
       }
-      let categories = Set(options.categories)
+      let (categories, dropped) = (Set(options.categories), Set(options.dropped))
       for name in options.categories + options.dropped { _ = try find(name) }
       let goal = options.label ?? options.target
       let goalIndex = try goal.map { (name) throws(DLCError) in try find(name) }
       let wanted =
         options.columns
-        ?? header.filter { $0 != goal && !options.dropped.contains($0) }
+        ?? header.filter { $0 != goal && !dropped.contains($0) }
       for name in wanted {
         let index = try find(name)
         guard index != goalIndex else {

@@ -108,7 +108,7 @@ package struct Chart: Sendable {
     /// Around numbers, with about so many marks at 1, 2 or 5 times a power of ten.
     static func linear(_ least: Double, _ most: Double, marks count: Int) -> Axis {
       var (low, high) = (least, most)
-      if !(high - low > 1e-12 * max(abs(low), abs(high))) {
+      if !(high - low > max(1e-12 * max(abs(low), abs(high)), 1e-290)) {
         let margin = max(abs(low) * 0.05, 1e-12)
         (low, high) = (low - margin, high + margin)
       }
@@ -132,8 +132,9 @@ package struct Chart: Sendable {
 
     /// Around positive numbers, with marks at powers of ten, and between them where they are few.
     static func logarithmic(_ least: Double, _ most: Double, marks count: Int) -> Axis {
-      var (low, high) = (least, most)
-      if high / low < 1.2 { (low, high) = (low / 1.2, high * 1.2) }
+      // What lies beyond is drawn beyond.
+      var (low, high) = (min(max(least, 1e-300), 1e299), min(max(most, 1e-300), 1e300))
+      if !(high / low >= 1.2) { (low, high) = (low / 1.2, high * 1.2) }
       let (first, last) = (Int(log10(low).rounded(.down)), Int(log10(high).rounded(.up)))
       let factors: [Double] =
         last - first <= 1 ? [1, 2, 3, 4, 5, 6, 8] : last - first <= 3 ? [1, 2, 5] : [1]

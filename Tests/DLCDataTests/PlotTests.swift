@@ -101,7 +101,7 @@ import Testing
     let wide = Chart.Axis.logarithmic(0.001, 1000, marks: 7)
     #expect(wide.marks.map(\.text) == ["0.001", "0.01", "0.1", "1", "10", "100", "1000"])
     for (low, high) in [
-      (0, 0), (-1e308, 1e308), (1e-320, 1e-310), (1e300, 1e308), (-5, -5), (1e15, 1e15 + 1),
+      (0, 0), (-1e308, 1e308), (1e-320, 1e-310), (5e-324, 5e-324), (0, 5e-324), (5e-324, 1.7e308), (1.7e308, 1.7e308), (1e300, 1e308), (-5, -5), (1e15, 1e15 + 1),
     ] as [(Double, Double)] {
       for axis in [Chart.Axis.linear(low, high, marks: 5)]
         + (low > 0 ? [Chart.Axis.logarithmic(low, high, marks: 5)] : [])
