@@ -109,4 +109,14 @@ import Testing
     let broken = try folder.put("b.csv", Array("a\n".utf8) + [0xff, 10])
     #expect(problem { _ = try CSVTable.dataset(broken, .init()) }.contains("b.csv, line 2"))
   }
+
+  /// Pieces of what may be special, in any order.
+  @Test func nothingTraps() throws {
+    let pieces = ["a", ",", "\"", "\n", "\r", " ", "1", "-", "e9", "\u{feff}", "\t", "é"]
+    for round in 0..<400 {
+      let order = Split.permutation(24, seed: UInt64(round))
+      let text = "a,b\n" + order.map { pieces[$0 % pieces.count] }.joined()
+      _ = problem { _ = try read(text) { $0.label = "a" } }
+    }
+  }
 }

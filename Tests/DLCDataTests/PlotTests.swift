@@ -46,6 +46,28 @@ import Testing
     #expect(problem { _ = try log("{\"step\": 1}\n") }.contains("no metric"))
   }
 
+  @Test func nothingTraps() throws {
+    let pieces = [
+      "{", "}", "\"step\"", ":", ",", "1", "-1e999", "\"loss\"", "null", "[", "]", "\n", "\\u00", "\"", "5e-324",
+    ]
+    for round in 0..<400 {
+      let order = Split.permutation(30, seed: UInt64(round))
+      let text = Self.run + order.map { pieces[$0 % pieces.count] }.joined()
+      _ = problem {
+        let chart = try Chart([try log(text)], metrics: nil, isLogarithmic: round % 2 == 0)
+        _ = chart.text(width: 60, isColoured: false) + chart.svg
+      }
+    }
+    // Numbers of every size, in both scales.
+    for (a, b) in [("1e308", "-1e308"), ("5e-324", "1e-300"), ("0", "1e-310"), ("1e300", "1.7e308")] {
+      for isLogarithmic in [false, true] {
+        let log = try log("{\"step\": 1, \"loss\": \(a)}\n{\"step\": 1e308, \"loss\": \(b)}\n")
+        let chart = try Chart([log], metrics: nil, isLogarithmic: isLogarithmic)
+        #expect(!chart.text(width: 60, isColoured: true).isEmpty && !chart.svg.contains("nan"))
+      }
+    }
+  }
+
   @Test func aResumedRunTakesThePlaceOfWhatItRepeats() throws {
     let log = try log(
       (1...5).map { "{\"step\": \($0), \"loss\": \($0)}\n" }.joined()
