@@ -69,7 +69,9 @@ struct DataCommand: ParsableCommand {
         throw ValidationError("--test is \(test): it must be at least 0 and less than 1")
       }
       for (name, value) in [("test-last", testLast), ("test-from", testFrom)] {
-        if let value, value < 1 { throw ValidationError("--\(name) is \(value): it must be positive") }
+        if let value, value < 1 {
+          throw ValidationError("--\(name) is \(value): it must be positive")
+        }
       }
       if [test != nil, testLast != nil, testFrom != nil].filter({ $0 }).count > 1 {
         throw ValidationError("--test, --test-last and --test-from exclude each other")
@@ -106,7 +108,7 @@ struct ImageSize: ExpressibleByArgument {
   init?(argument: String) {
     let parts = argument.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
     guard parts.count == 2, let height = parts[0], let width = parts[1],
-      (1...65536).contains(height), (1...65536).contains(width)
+      (1...16384).contains(height), (1...16384).contains(width)
     else { return nil }
     (self.height, self.width) = (height, width)
   }
@@ -151,7 +153,8 @@ extension DataCommand {
 
     private func dataset(_ images: String, _ labels: String?) throws(DLCError) -> Dataset {
       let x = try IDX.read(images)
-      guard x.dataType == .uint8, x.shape.count == 3 || x.shape.count > 1 && pictures.layout == .flat
+      guard x.dataType == .uint8,
+        x.shape.count == 3 || x.shape.count > 1 && pictures.layout == .flat
       else {
         throw DLCError(
           .format, "images are uint8 of three axes, the file has \(x.type)", at: images,
@@ -189,7 +192,8 @@ extension DataCommand {
       abstract: "Reads a folder of PNG and JPEG files.",
       discussion: """
         Each sub-folder is a class: y has its number, in the order of the names, and 'classes' the names (uint8 rows \
-        of UTF-8). A folder without sub-folders has no labels. What is transparent lies on black.
+        of UTF-8). A folder without sub-folders has no labels. What is transparent lies on black; a camera's mark of \
+        how it was held is not followed.
         """)
 
     @ArgumentParser.Argument(help: "The folder.") var folder: String
@@ -346,7 +350,8 @@ extension DataCommand {
         throw DLCError(.binding, "there is no array 'alphabet'", at: path)
       }
       let scalars = try array.fitted(to: .int32, name: "alphabet").integers.map { Int32($0) }
-      guard array.shape.count == 1, !scalars.isEmpty, zip(scalars, scalars.dropFirst()).allSatisfy({ $0 < $1 }),
+      guard array.shape.count == 1, !scalars.isEmpty,
+        zip(scalars, scalars.dropFirst()).allSatisfy({ $0 < $1 }),
         scalars.allSatisfy({ UInt32(exactly: $0).flatMap(Unicode.Scalar.init) != nil })
       else {
         throw DLCError(
@@ -379,10 +384,12 @@ extension DataCommand {
       let (arrays, skipped) = try Npz.contents(file)
       for (name, reason) in skipped { Console.note("\(file): '\(name)' is left out: \(reason)") }
       let kept = arrays.map(\.name)
-      func parts(_ option: String, _ text: String) throws(DLCError) -> (name: String, value: String) {
+      func parts(_ option: String, _ text: String) throws(DLCError) -> (name: String, value: String)
+      {
         let parts = text.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
         let (name, value) =
-          parts.count == 1 && option == "divide" ? (output.xName, parts[0])
+          parts.count == 1 && option == "divide"
+          ? (output.xName, parts[0])
           : parts.count == 2 ? (parts[0], parts[1]) : ("", "")
         guard !name.isEmpty else {
           throw DLCError(.usage, "--\(option) is NAME=VALUE, not '\(text)'")
@@ -405,7 +412,8 @@ extension DataCommand {
       var wanted: [String: DataType] = [:]
       for text in types {
         let (name, value) = try parts("type", text)
-        guard let type = DataType.allCases.first(where: { "\($0)" == value }), type != .bfloat16 else {
+        guard let type = DataType.allCases.first(where: { "\($0)" == value }), type != .bfloat16
+        else {
           throw DLCError(
             .usage, "there is no type '\(value)' for '\(name)'",
             remedy: Spelling.remedy(for: value, among: DataType.allCases.map { "\($0)" }))
@@ -428,9 +436,10 @@ extension DataCommand {
       for (name, value) in arrays {
         let converted: Tensor
         do throws(DLCError) {
-          converted = try wanted[name].map { (type) throws(DLCError) in
-            try value.fitted(to: type, name: name)
-          } ?? value
+          converted =
+            try wanted[name].map { (type) throws(DLCError) in
+              try value.fitted(to: type, name: name)
+            } ?? value
         } catch { throw error.within(file) }
         if rows.contains(where: { $0.name == name }), value.shape[0] == dataset.count {
           dataset.columns.append(

@@ -42,7 +42,9 @@ struct CSVReader {
   }
 
   private mutating func endLine() {
-    if bytes[position] == 13, position + 1 < bytes.count, bytes[position + 1] == 10 { position += 1 }
+    if bytes[position] == 13, position + 1 < bytes.count, bytes[position + 1] == 10 {
+      position += 1
+    }
     position += 1
     line += 1
     lineStart = position
@@ -161,7 +163,8 @@ package enum CSVTable {
     while true {
       guard fields.count == header.count else {
         throw DLCError(
-          .format, "the line has \(fields.count) fields, the \(options.hasHeader ? "header" : "first line") \(header.count)",
+          .format,
+          "the line has \(fields.count) fields, the \(options.hasHeader ? "header" : "first line") \(header.count)",
           at: "\(path), line \(line)")
       }
       for (index, column) in plan.columns.enumerated() {
@@ -195,24 +198,27 @@ package enum CSVTable {
 
     init(_ header: [String], _ options: Options, _ path: String) throws(DLCError) {
       self.options = options
+      let places = Dictionary(
+        header.enumerated().map { ($0.element, (first: $0.offset, last: $0.offset)) },
+        uniquingKeysWith: { ($0.first, $1.last) })
       func find(_ name: String) throws(DLCError) -> Int {
-        guard let index = header.firstIndex(of: name) else {
+        guard let place = places[name] else {
           throw DLCError(
             .usage, "there is no column '\(name)'", at: path,
             remedy: Spelling.remedy(for: name, among: header))
         }
-        guard header.lastIndex(of: name) == index else {
+        guard place.first == place.last else {
           throw DLCError(.format, "two columns are called '\(name)'", at: path)
         }
-        return index
+        return place.first
       }
-      let categories = Set(options.categories)
+      let (categories, dropped) = (Set(options.categories), Set(options.dropped))
       for name in options.categories + options.dropped { _ = try find(name) }
       let goal = options.label ?? options.target
       let goalIndex = try goal.map { (name) throws(DLCError) in try find(name) }
       let wanted =
         options.columns
-        ?? header.filter { $0 != goal && !options.dropped.contains($0) }
+        ?? header.filter { $0 != goal && !dropped.contains($0) }
       for name in wanted {
         let index = try find(name)
         guard index != goalIndex else {
@@ -306,7 +312,8 @@ package enum CSVTable {
         throw DLCError(
           .format, "'\(field.prefix(40))' is no number that float32 holds",
           remedy: numbers.isEmpty
-            ? "--drop leaves the column out, --label and --categories make numbers of its names" : "")
+            ? "--drop leaves the column out, --label and --categories make numbers of its names"
+            : "")
       }
       numbers.append(value)
     }

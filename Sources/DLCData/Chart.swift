@@ -1,10 +1,10 @@
+package import DLCTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
   import Musl
 #endif
-
-package import DLCTensor
 
 /// Curves over steps, in one panel for each metric with a common axis of steps.
 package struct Chart: Sendable {
@@ -35,7 +35,8 @@ package struct Chart: Sendable {
     }
     let plain = known.filter { !$0.hasPrefix("validation_") && $0 != "examples_per_second" }
     let losses = plain.filter { $0.hasSuffix("loss") }
-    let wanted = metrics ?? (losses.isEmpty ? Array((plain.isEmpty ? known : plain).prefix(1)) : losses)
+    let wanted =
+      metrics ?? (losses.isEmpty ? Array((plain.isEmpty ? known : plain).prefix(1)) : losses)
     let labels = Self.labels(runs.map(\.path))
     for metric in wanted {
       var curves: [Curve] = []
@@ -83,7 +84,8 @@ package struct Chart: Sendable {
   private static func labels(_ paths: [String]) -> [String] {
     let short = paths.map { path in
       let name = path.split(separator: "/").last.map(String.init) ?? path
-      return name.lastIndex(of: ".").map { $0 > name.startIndex ? String(name[..<$0]) : name } ?? name
+      return name.lastIndex(of: ".").map { $0 > name.startIndex ? String(name[..<$0]) : name }
+        ?? name
     }
     return Set(short).count == short.count ? short : paths
   }
@@ -106,7 +108,7 @@ package struct Chart: Sendable {
     /// Around numbers, with about so many marks at 1, 2 or 5 times a power of ten.
     static func linear(_ least: Double, _ most: Double, marks count: Int) -> Axis {
       var (low, high) = (least, most)
-      if !(high - low > 1e-12 * max(abs(low), abs(high))) {
+      if !(high - low > max(1e-12 * max(abs(low), abs(high)), 1e-290)) {
         let margin = max(abs(low) * 0.05, 1e-12)
         (low, high) = (low - margin, high + margin)
       }
@@ -130,8 +132,9 @@ package struct Chart: Sendable {
 
     /// Around positive numbers, with marks at powers of ten, and between them where they are few.
     static func logarithmic(_ least: Double, _ most: Double, marks count: Int) -> Axis {
-      var (low, high) = (least, most)
-      if high / low < 1.2 { (low, high) = (low / 1.2, high * 1.2) }
+      // What lies beyond is drawn beyond.
+      var (low, high) = (min(max(least, 1e-300), 1e299), min(max(most, 1e-300), 1e300))
+      if !(high / low >= 1.2) { (low, high) = (low / 1.2, high * 1.2) }
       let (first, last) = (Int(log10(low).rounded(.down)), Int(log10(high).rounded(.up)))
       let factors: [Double] =
         last - first <= 1 ? [1, 2, 3, 4, 5, 6, 8] : last - first <= 3 ? [1, 2, 5] : [1]
@@ -192,7 +195,9 @@ package struct Chart: Sendable {
 
   /// Lines of points in 0...1, with at most four of each in one of so many columns: the first, the least, the
   /// greatest and the last, so that nothing that could be seen is lost.
-  static func lines(_ curve: Curve, _ x: Axis, _ y: Axis, columns: Int) -> [[(x: Double, y: Double)]] {
+  static func lines(_ curve: Curve, _ x: Axis, _ y: Axis, columns: Int) -> [[(
+    x: Double, y: Double
+  )]] {
     var lines: [[(x: Double, y: Double)]] = []
     var line: [(x: Double, y: Double)] = []
     var column: [(x: Double, y: Double)] = []

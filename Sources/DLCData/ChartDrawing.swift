@@ -26,7 +26,9 @@ extension Chart {
         let at = values.place(value)
         body +=
           "<path class=\"grid\" d=\"M\(x(0)) \(y(at))H\(x(1))\"/>\n"
-          + text(Self.short(left - 6), Self.short(offset + top + (1 - at) * plotHeight + 4), label, "end")
+          + text(
+            Self.short(left - 6), Self.short(offset + top + (1 - at) * plotHeight + 4), label, "end"
+          )
       }
       for (value, label) in steps.marks {
         let at = steps.place(value)

@@ -99,7 +99,9 @@ package struct Dataset {
   /// - Parameter test: rows to test on from another source, in place of a split.
   /// - Throws: `.usage` when a part would be empty, `.file` when a file cannot be written, and what
   ///   reading a row throws.
-  package func write(_ name: String, _ split: Split, test: Dataset? = nil) throws(DLCError) -> [File] {
+  package func write(_ name: String, _ split: Split, test: Dataset? = nil) throws(DLCError)
+    -> [File]
+  {
     let paths = Self.paths(name)
     var files: [(dataset: Dataset, rows: [Range<Int>], path: String)]
     if let test {

@@ -44,7 +44,8 @@ package struct ImageFile {
         decoder, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), UInt(bytes.count), &w, &h,
         &sampling, &space)
       guard status == 0, w > 0, h > 0 else { throw Self.damaged(path, Self.message(decoder)) }
-      guard [TJCS_RGB, TJCS_YCbCr, TJCS_GRAY].contains(where: { Int32($0.rawValue) == space }) else {
+      guard [TJCS_RGB, TJCS_YCbCr, TJCS_GRAY].contains(where: { Int32($0.rawValue) == space })
+      else {
         throw DLCError(
           .unsupported, "the JPEG file is in printing colours (CMYK)", at: path,
           remedy: "convert it to RGB")
@@ -93,7 +94,9 @@ package struct ImageFile {
       let status = tjDecompress2(
         decoder, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), UInt(bytes.count),
         storage.bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), Int32(width), Int32(row),
-        Int32(height), Int32(channels == 3 ? TJPF_RGB.rawValue : TJPF_GRAY.rawValue), 0)
+        Int32(height), Int32(channels == 3 ? TJPF_RGB.rawValue : TJPF_GRAY.rawValue),
+        // Not more scans than any encoder makes: each costs as much as the picture.
+        TJFLAG_LIMITSCANS)
       if status != 0 {
         let text = Self.message(decoder)
         // Bytes between segments harm nothing; any other warning is of pixels that are guessed.

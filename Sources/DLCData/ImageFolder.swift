@@ -69,8 +69,9 @@ package struct ImageFolder {
     }
   }
 
-  private static func list(_ folder: String) throws(DLCError) -> (files: [String], folders: [String])
-  {
+  private static func list(_ folder: String) throws(DLCError) -> (
+    files: [String], folders: [String]
+  ) {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder) else {
       throw DLCError(.file, "there is no folder '\(folder)'")

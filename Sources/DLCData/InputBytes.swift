@@ -72,7 +72,8 @@ package final class InputBytes {
     throw DLCError(
       .format,
       consumed >= file.bytes.count
-        ? "the compressed file is cut short" : "the compressed data is damaged near byte \(consumed)",
+        ? "the compressed file is cut short"
+        : "the compressed data is damaged near byte \(consumed)",
       at: file.path)
   }
 

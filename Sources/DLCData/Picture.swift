@@ -96,11 +96,14 @@ public struct Picture: Hashable, Sendable {
           switch images.dataType {
           case .uint8: return bytes[index]
           case .float32: number = bytes.loadUnaligned(fromByteOffset: 4 * index, as: Float.self)
-          case .float64: number = Float(bytes.loadUnaligned(fromByteOffset: 8 * index, as: Double.self))
+          case .float64:
+            number = Float(bytes.loadUnaligned(fromByteOffset: 8 * index, as: Double.self))
           case .float16:
-            number = Float(float16Bits: bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self))
+            number = Float(
+              float16Bits: bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self))
           default:
-            number = Float(bfloat16Bits: bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self))
+            number = Float(
+              bfloat16Bits: bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self))
           }
           return number > 0 ? UInt8((min(number, 1) * 255).rounded()) : 0
         }
@@ -132,7 +135,8 @@ public struct Picture: Hashable, Sendable {
     let limit = 1 << 20
     guard !tall, !wide, y < limit / zoom, x < limit / zoom else {
       throw DLCError(
-        .unsupported, "a grid of \(rows) x \(columns) images of \(grid.height)x\(grid.width) is too large")
+        .unsupported,
+        "a grid of \(rows) x \(columns) images of \(grid.height)x\(grid.width) is too large")
     }
     let (height, width) = ((y + 1) * zoom, (x + 1) * zoom)
     try AvailableMemory.require(height * width * grid.channels, for: "the picture")
@@ -163,7 +167,8 @@ public struct Picture: Hashable, Sendable {
       height: rows.count, width: columns.count, channels: channels, filledWith: 0)
     part.pixels = rows.flatMap { row in
       pixels[
-        (row * width + columns.lowerBound) * channels..<(row * width + columns.upperBound) * channels]
+        (row * width + columns.lowerBound) * channels..<(row * width + columns.upperBound)
+          * channels]
     }
     return part
   }

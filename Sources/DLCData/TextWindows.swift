@@ -61,11 +61,13 @@ package struct TextWindows {
     }
     var occurs = [Bool](repeating: false, count: Self.scalars)
     if case .given(let scalars) = options.alphabet {
-      for scalar in scalars where scalar >= 0 && scalar < Self.scalars { occurs[Int(scalar)] = true }
+      for scalar in scalars where scalar >= 0 && scalar < Self.scalars {
+        occurs[Int(scalar)] = true
+      }
     }
-    try look(&occurs)
-    alphabet = occurs.indices.filter { occurs[$0] }.map { Int32($0) }
-    codes = [UInt32](repeating: 0, count: Self.scalars)
+    let highest = Int(try look(&occurs))
+    alphabet = occurs.indices.prefix(highest + 1).filter { occurs[$0] }.map { Int32($0) }
+    codes = [UInt32](repeating: 0, count: highest + 1)
     for (code, scalar) in alphabet.enumerated() { codes[Int(scalar)] = UInt32(code) }
     if case .ascii = options.alphabet {
       for scalar in codes.indices where !Self.isPlain(UInt32(scalar)) {
@@ -81,7 +83,8 @@ package struct TextWindows {
     scalar == 10 || scalar >= 32 && scalar <= 126
   }
 
-  private mutating func look(_ occurs: inout [Bool]) throws(DLCError) {
+  /// - Returns: the highest scalar of the text and the alphabet.
+  private mutating func look(_ occurs: inout [Bool]) throws(DLCError) -> UInt32 {
     func bad(_ code: DLCError.Code, _ what: String, _ offset: Int, _ remedy: String) -> DLCError {
       let place = input.place(of: offset)
       return DLCError(
@@ -90,9 +93,13 @@ package struct TextWindows {
     var (isLenient, isClosed) = (false, false)
     if case .ascii = options.alphabet { isLenient = true }
     if case .given = options.alphabet { isClosed = true }
+    var highest: UInt32 = isClosed ? UInt32(occurs.lastIndex(of: true) ?? 0) : 0
+    // A question mark stands for what is not in the alphabet.
+    if isLenient { highest = Self.question }
     var scanner = UTF8Scanner(input.bytes)
     while let scalar = scanner.next() {
       count += 1
+      highest = max(highest, scalar)
       if scalar == 0 {
         throw bad(
           .format, "this is not text: there is a zero byte", scanner.start,
@@ -121,6 +128,7 @@ package struct TextWindows {
         occurs[Int(scalar)] = true
       }
     }
+    return highest
   }
 
   private static func name(_ scalar: UInt32) -> String {
@@ -175,7 +183,9 @@ package struct TextWindows {
       }
       let type = TensorType(self.type, sizes: [rows, window])
       var arrays = [(options.names.x, type), (options.names.y, type)]
-      if !alphabet.isEmpty { arrays.append(("alphabet", TensorType(.int32, sizes: [alphabet.count]))) }
+      if !alphabet.isEmpty {
+        arrays.append(("alphabet", TensorType(.int32, sizes: [alphabet.count])))
+      }
       files.append((ranges, rows, try NpzWriter(path)))
       written.append(Dataset.File(path: path, arrays: arrays))
     }
@@ -213,7 +223,8 @@ package struct TextWindows {
       for (range, stream) in order {
         for _ in range {
           guard let scalar = scanner.next() else { break }
-          try stream.take(codes[Int(scalar)])
+          // A text that is changed meanwhile may have others; it has no right numbers any more.
+          try stream.take(Int(scalar) < codes.count ? codes[Int(scalar)] : 0)
         }
       }
     }

@@ -121,10 +121,13 @@ package final class NpzWriter {
     try send(bytes)
   }
 
-  /// Ends the array that was begun, if one was; all its elements have been written.
+  /// Ends the array that was begun, if one was.
+  /// - Throws: `.format` when its elements are not all there: what they were made of has changed.
   private func end() throws(DLCError) {
     guard let done = member else { return }
-    precondition(done.left == 0)
+    guard done.left == 0 else {
+      throw DLCError(.format, "\(done.left) bytes of '\(done.name.prefix(64))' are missing")
+    }
     if done.isDescribedBehind {
       var descriptor: [UInt8] = []
       put(&descriptor, 0x0807_4b50, 4)

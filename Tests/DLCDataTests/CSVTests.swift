@@ -6,7 +6,9 @@ import Testing
 @Suite struct CSVTests {
   let folder = Folder()
 
-  func read(_ text: String, _ change: (inout CSVTable.Options) -> Void = { _ in }) throws -> [String: Tensor] {
+  func read(_ text: String, _ change: (inout CSVTable.Options) -> Void = { _ in }) throws
+    -> [String: Tensor]
+  {
     var options = CSVTable.Options()
     change(&options)
     let dataset = try CSVTable.dataset(try folder.put("a.csv", text), options)
@@ -67,7 +69,10 @@ import Testing
   @Test func mistakesNameLineAndColumn() throws {
     let cases: [(String, String)] = [
       ("", "the file is empty"), ("a,b\n", "a header and no rows"), ("\n\n", "the file is empty"),
-      ("a,b\n1,2\n3,x\n", "'x' is no number that float32 holds [\(folder.path)/a.csv, line 3, column 'b']"),
+      (
+        "a,b\n1,2\n3,x\n",
+        "'x' is no number that float32 holds [\(folder.path)/a.csv, line 3, column 'b']"
+      ),
       ("a,b\n1,2\n3,\n", "a number is missing [\(folder.path)/a.csv, line 3, column 'b']"),
       ("a,b\n1,nan\n", "line 2, column 'b'"), ("a,b\n1,inf\n", "line 2, column 'b'"),
       ("a,b\n1,0x10\n", "line 2, column 'b'"), ("a,b\n1,1e99\n", "line 2, column 'b'"),
@@ -81,12 +86,37 @@ import Testing
       let found = problem { _ = try read(text) }
       #expect(found.contains(message), "\(found)")
     }
-    #expect(problem { _ = try read("a,b\n\"x\ny\",1\n") { $0.label = "a"; $0.target = nil } } == "no error")
+    #expect(
+      problem {
+        _ = try read("a,b\n\"x\ny\",1\n") {
+          $0.label = "a"
+          $0.target = nil
+        }
+      } == "no error")
     // A line end inside of quotes counts.
-    #expect(problem { _ = try read("a,b\n\"x\ny\",1\nz,q") { $0.label = "a" } }.contains("line 4, column 'b'"))
-    #expect(problem { _ = try read("size,b\n1,2") { $0.label = "sise" } }.contains("did you mean 'size'"))
-    #expect(problem { _ = try read("a,b\n1,2") { $0.label = "a"; $0.dropped = ["b"] } }.contains("no column is left"))
+    #expect(
+      problem { _ = try read("a,b\n\"x\ny\",1\nz,q") { $0.label = "a" } }.contains(
+        "line 4, column 'b'"))
+    #expect(
+      problem { _ = try read("size,b\n1,2") { $0.label = "sise" } }.contains("did you mean 'size'"))
+    #expect(
+      problem {
+        _ = try read("a,b\n1,2") {
+          $0.label = "a"
+          $0.dropped = ["b"]
+        }
+      }.contains("no column is left"))
     let broken = try folder.put("b.csv", Array("a\n".utf8) + [0xff, 10])
     #expect(problem { _ = try CSVTable.dataset(broken, .init()) }.contains("b.csv, line 2"))
+  }
+
+  /// Pieces of what may be special, in any order.
+  @Test func nothingTraps() throws {
+    let pieces = ["a", ",", "\"", "\n", "\r", " ", "1", "-", "e9", "\u{feff}", "\t", "é"]
+    for round in 0..<400 {
+      let order = Split.permutation(24, seed: UInt64(round))
+      let text = "a,b\n" + order.map { pieces[$0 % pieces.count] }.joined()
+      _ = problem { _ = try read(text) { $0.label = "a" } }
+    }
   }
 }

@@ -12,7 +12,9 @@ final class Folder {
   let path: String
 
   init() {
-    path = FileManager.default.temporaryDirectory.appendingPathComponent("dlc-data-\(UUID().uuidString)").path
+    path =
+      FileManager.default.temporaryDirectory.appendingPathComponent("dlc-data-\(UUID().uuidString)")
+      .path
     try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   }
 
@@ -38,7 +40,9 @@ final class Folder {
 
 /// The error of a body that has one; its text begins with the path of the test's folder nowhere.
 func problem(_ body: () throws -> Void) -> String {
-  do { try body() } catch let error as DLCError { return "\(error)" } catch { return "other: \(error)" }
+  do { try body() } catch let error as DLCError { return "\(error)" } catch {
+    return "other: \(error)"
+  }
   return "no error"
 }
 
@@ -66,7 +70,8 @@ func gzip(_ bytes: [UInt8]) -> [UInt8] {
 
 func idx(_ type: UInt8, _ shape: [Int], _ data: [UInt8]) -> [UInt8] {
   [0, 0, type, UInt8(shape.count)]
-    + shape.flatMap { size in (0..<4).map { UInt8(truncatingIfNeeded: size >> (24 - 8 * $0)) } } + data
+    + shape.flatMap { size in (0..<4).map { UInt8(truncatingIfNeeded: size >> (24 - 8 * $0)) } }
+    + data
 }
 
 /// A JPEG file, from rows of pixels.

@@ -23,7 +23,8 @@ import Testing
     try folder.put("in/.hidden", "x")
     let arrays = try read()
     #expect(arrays["x"]?.shape == [3, 1, 2, 3])
-    #expect(arrays["x"]?.doubles.prefix(3) == [0, Double(Float(51) / 255), Double(Float(102) / 255)])
+    #expect(
+      arrays["x"]?.doubles.prefix(3) == [0, Double(Float(51) / 255), Double(Float(102) / 255)])
     #expect(arrays["y"] == Tensor([3], [Int32(0), 0, 1]))
     #expect(try ClassNames.names(arrays["classes"]!) == ["cat", "dog"])
     let bytes = try read {
@@ -73,7 +74,10 @@ import Testing
     let colours = try read { $0.keepsBytes = true }["x"]
     #expect(colours?.shape == [1, 3, 8, 8])
     for (channel, value) in [200, 40, 30].enumerated() {
-      #expect(colours!.integers[(channel * 64)..<(channel * 64 + 64)].allSatisfy { abs($0 - Int64(value)) <= 3 })
+      #expect(
+        colours!.integers[(channel * 64)..<(channel * 64 + 64)].allSatisfy {
+          abs($0 - Int64(value)) <= 3
+        })
     }
   }
 
@@ -94,7 +98,9 @@ import Testing
       pixels.withUnsafeBytes { Resizing(from: source, to: target).apply($0, channels: 1) }
     }
     #expect(resize(Self.grey, (2, 3), (2, 3)) == Self.grey)
-    #expect(resize([UInt8](repeating: 77, count: 35), (5, 7), (3, 11)) == [UInt8](repeating: 77, count: 33))
+    #expect(
+      resize([UInt8](repeating: 77, count: 35), (5, 7), (3, 11))
+        == [UInt8](repeating: 77, count: 33))
     #expect(resize([10, 20], (1, 2), (1, 1)) == [15])
     // Linear between the centres: 0 and 100 at 0.5 and 1.5, asked for at 0.25, 0.75, 1.25, 1.75.
     #expect(resize([0, 100], (1, 2), (1, 4)) == [0, 25, 75, 100])
@@ -121,9 +127,12 @@ import Testing
   @Test func everyTruncationIsAnError() throws {
     let pixels = (0..<256).map { UInt8(truncatingIfNeeded: $0 &* 37) }
     for (name, whole) in [
-      ("a.png", try png([16, 16], pixels)), ("a.jpg", jpeg(pixels, height: 16, width: 16, channels: 1)),
+      ("a.png", try png([16, 16], pixels)),
+      ("a.jpg", jpeg(pixels, height: 16, width: 16, channels: 1)),
     ] {
-      #expect(problem { _ = try ImageFile(try folder.put(name, whole)).pixels(channels: 1) } == "no error")
+      #expect(
+        problem { _ = try ImageFile(try folder.put(name, whole)).pixels(channels: 1) } == "no error"
+      )
       // A JPEG without its last marker has all its pixels.
       for count in 0..<whole.count - 2 {
         let path = try folder.put(name, Array(whole[..<count]))
@@ -136,7 +145,8 @@ import Testing
   @Test func damageNeverTraps() throws {
     let pixels = (0..<192).map { UInt8(truncatingIfNeeded: $0 &* 37) }
     for (name, whole) in [
-      ("a.png", try png([3, 8, 8], pixels)), ("a.jpg", jpeg(pixels, height: 8, width: 8, channels: 3)),
+      ("a.png", try png([3, 8, 8], pixels)),
+      ("a.jpg", jpeg(pixels, height: 8, width: 8, channels: 3)),
     ] {
       for offset in whole.indices {
         for value in [0, 1, 0x7f, 0xff] as [UInt8] {
@@ -146,7 +156,7 @@ import Testing
           _ = problem {
             let image = try ImageFile(path)
             // Sizes that the file claims but does not have are not worth their memory here.
-            if image.height * image.width < 1 << 22 { _ = try image.pixels(channels: 3) }
+            if image.height * image.width < 1 << 14 { _ = try image.pixels(channels: 3) }
           }
         }
       }

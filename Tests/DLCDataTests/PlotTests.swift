@@ -18,7 +18,8 @@ import Testing
 
   @Test func linesAreRead() throws {
     let log = try log(Self.run)
-    #expect(log.series.map(\.name) == ["loss", "examples_per_second", "accuracy", "validation_loss"])
+    #expect(
+      log.series.map(\.name) == ["loss", "examples_per_second", "accuracy", "validation_loss"])
     #expect(log.series[0].points.map(\.step) == [1, 2, 3])
     #expect(log.series[0].points.map(\.value) == [4, nil, 1])
     #expect(log.notes.isEmpty)
@@ -31,7 +32,8 @@ import Testing
     #expect(whole.series[0].points.count == 4 && whole.notes.isEmpty)
     let bad: [(String, String)] = [
       ("{\"epoch\": 2, \"st\n", "line 4: column 17"), ("[1]\n", "line 4: column 1"),
-      ("{\"step\": 4, \"loss\": nan}\n", "line 4: column 21"), ("{\"loss\": 1}\n", "no number 'step'"),
+      ("{\"step\": 4, \"loss\": nan}\n", "line 4: column 21"),
+      ("{\"loss\": 1}\n", "no number 'step'"),
       ("{\"step\": 4} x\n", "something follows"), ("{\"step\": \"4\"}\n", "no number 'step'"),
       ("{\"step\": 4,}\n", "line 4: column 12"),
       ("{\"a\": " + String(repeating: "[", count: 100_000) + "\n", "too many brackets"),
@@ -42,6 +44,28 @@ import Testing
     }
     #expect(problem { _ = try log("") }.contains("no metric"))
     #expect(problem { _ = try log("{\"step\": 1}\n") }.contains("no metric"))
+  }
+
+  @Test func nothingTraps() throws {
+    let pieces = [
+      "{", "}", "\"step\"", ":", ",", "1", "-1e999", "\"loss\"", "null", "[", "]", "\n", "\\u00", "\"", "5e-324",
+    ]
+    for round in 0..<400 {
+      let order = Split.permutation(30, seed: UInt64(round))
+      let text = Self.run + order.map { pieces[$0 % pieces.count] }.joined()
+      _ = problem {
+        let chart = try Chart([try log(text)], metrics: nil, isLogarithmic: round % 2 == 0)
+        _ = chart.text(width: 60, isColoured: false) + chart.svg
+      }
+    }
+    // Numbers of every size, in both scales.
+    for (a, b) in [("1e308", "-1e308"), ("5e-324", "1e-300"), ("0", "1e-310"), ("1e300", "1.7e308")] {
+      for isLogarithmic in [false, true] {
+        let log = try log("{\"step\": 1, \"loss\": \(a)}\n{\"step\": 1e308, \"loss\": \(b)}\n")
+        let chart = try Chart([log], metrics: nil, isLogarithmic: isLogarithmic)
+        #expect(!chart.text(width: 60, isColoured: true).isEmpty && !chart.svg.contains("nan"))
+      }
+    }
   }
 
   @Test func aResumedRunTakesThePlaceOfWhatItRepeats() throws {
@@ -62,7 +86,9 @@ import Testing
     let text = problem { _ = try Chart([log], metrics: ["acuracy"], isLogarithmic: false) }
     #expect(text.contains("did you mean 'accuracy'"), "\(text)")
     let zero = try self.log("{\"step\": 1, \"loss\": 0}\n")
-    #expect(problem { _ = try Chart([zero], metrics: nil, isLogarithmic: true) }.contains("no positive value"))
+    #expect(
+      problem { _ = try Chart([zero], metrics: nil, isLogarithmic: true) }.contains(
+        "no positive value"))
   }
 
   @Test func drawingsHaveGapsLegendAndNumbers() throws {
@@ -81,7 +107,7 @@ import Testing
     let lines = chart.text(width: 40, height: 4, isColoured: false).split(separator: "\n")
     #expect(lines.map { $0.count }.max()! <= 40)
     #expect(lines.count == 7)
-    #expect(lines[1].hasPrefix("100 ┤") && lines[1].last == "⠁", "\(lines)")
+    #expect(lines[1].hasPrefix("100 ┤") && lines[1].last == "⠉", "\(lines)")
     #expect(lines[4].hasPrefix("  0 ┤"))
     #expect(lines[5].hasPrefix("    └"))
     // Without colours several curves are letters.
@@ -97,7 +123,7 @@ import Testing
     let wide = Chart.Axis.logarithmic(0.001, 1000, marks: 7)
     #expect(wide.marks.map(\.text) == ["0.001", "0.01", "0.1", "1", "10", "100", "1000"])
     for (low, high) in [
-      (0, 0), (-1e308, 1e308), (1e-320, 1e-310), (1e300, 1e308), (-5, -5), (1e15, 1e15 + 1),
+      (0, 0), (-1e308, 1e308), (1e-320, 1e-310), (5e-324, 5e-324), (0, 5e-324), (5e-324, 1.7e308), (1.7e308, 1.7e308), (1e300, 1e308), (-5, -5), (1e15, 1e15 + 1),
     ] as [(Double, Double)] {
       for axis in [Chart.Axis.linear(low, high, marks: 5)]
         + (low > 0 ? [Chart.Axis.logarithmic(low, high, marks: 5)] : [])

@@ -36,7 +36,9 @@ import Testing
   }
 
   @Test func aPartWithoutRowsIsAnError() {
-    for split in [.last(5), .last(.max), .from(5), .share(0.1, seed: 0), .share(0.99, seed: 0)] as [Split] {
+    for split in [.last(5), .last(.max), .from(5), .share(0.1, seed: 0), .share(0.99, seed: 0)]
+      as [Split]
+    {
       let error = #expect(throws: DLCError.self) { try split.parts(of: 4, "rows") }
       #expect(error?.code == .usage && error?.description.contains("4 rows") == true)
     }

@@ -6,7 +6,9 @@ import Testing
 @Suite struct TextTests {
   let folder = Folder()
 
-  func read(_ text: String, _ name: String = "out.npz", _ change: (inout TextWindows.Options) -> Void)
+  func read(
+    _ text: String, _ name: String = "out.npz", _ change: (inout TextWindows.Options) -> Void
+  )
     throws -> [String: Tensor]
   {
     var options = TextWindows.Options()
@@ -36,11 +38,15 @@ import Testing
   }
 
   @Test func asciiPutsQuestionMarks() throws {
-    let arrays = try read("aä\tb\r\n~c") { $0.window = 7; $0.alphabet = .ascii }
+    let arrays = try read("aä\tb\r\n~c") {
+      $0.window = 7
+      $0.alphabet = .ascii
+    }
     #expect(Self.text(arrays, "x") == "a??b?\n~")
     #expect(arrays["alphabet"]?.integers == "\n?abc~".unicodeScalars.map { Int64($0.value) })
     // Broken bytes are one question mark for each longest piece, as in Python's errors="replace".
-    let path = try folder.put("b.txt", [97, 0xe2, 0x82, 98, 0xff, 0xfe, 0xc0, 0x80, 99, 0xf0, 0x9f, 0x98])
+    let path = try folder.put(
+      "b.txt", [97, 0xe2, 0x82, 98, 0xff, 0xfe, 0xc0, 0x80, 99, 0xf0, 0x9f, 0x98])
     var options = TextWindows.Options()
     (options.window, options.alphabet) = (8, .ascii)
     _ = try TextWindows(path, options).write("\(folder.path)/out")
@@ -49,7 +55,10 @@ import Testing
   }
 
   @Test func bytesHaveNoAlphabet() throws {
-    let arrays = try read("aä\0b!") { $0.window = 5; $0.alphabet = .bytes }
+    let arrays = try read("aä\0b!") {
+      $0.window = 5
+      $0.alphabet = .bytes
+    }
     #expect(arrays.keys.sorted() == ["x", "y"])
     #expect(arrays["x"]?.integers == [97, 0xc3, 0xa4, 0, 98])
     #expect(arrays["y"]?.integers == [0xc3, 0xa4, 0, 98, 33])
@@ -63,10 +72,14 @@ import Testing
   }
 
   @Test func aGivenAlphabetIsKept() throws {
-    let arrays = try read("bab") { $0.window = 2; $0.alphabet = .given([97, 98, 99]) }
+    let arrays = try read("bab") {
+      $0.window = 2
+      $0.alphabet = .given([97, 98, 99])
+    }
     #expect(arrays["x"]?.integers == [1, 0] && arrays["alphabet"]?.integers == [97, 98, 99])
     let text = problem { _ = try read("ab\nad") { $0.alphabet = .given([10, 97, 98]) } }
-    #expect(text.contains("has no 'd' (U+0064)") && text.contains("a.txt, line 2, column 2"), "\(text)")
+    #expect(
+      text.contains("has no 'd' (U+0064)") && text.contains("a.txt, line 2, column 2"), "\(text)")
   }
 
   /// Against the definition: blocks, every so-manieth held back, the others joined.
@@ -91,7 +104,9 @@ import Testing
       #expect(bytes["y"]?.integers == part[1...(rows * 7)].map { Int64($0.asciiValue!) })
     }
     let (train, test) = (
-      try read(String(letters), "out_train.npz") { $0.division = .blocks(100, .share(0.3, seed: 1)) },
+      try read(String(letters), "out_train.npz") {
+        $0.division = .blocks(100, .share(0.3, seed: 1))
+      },
       try read(String(letters), "out_test.npz") { $0.division = .blocks(100, .share(0.3, seed: 1)) }
     )
     #expect(train["x"]?.shape == [699 / 64, 64] && test["x"]?.shape == [299 / 64, 64])
@@ -108,13 +123,20 @@ import Testing
     #expect(problem { _ = try read("") { _ in } }.contains("empty"))
     text = problem { _ = try read("short") { _ in } }
     #expect(text.contains("no window of 64") && text.contains("5 characters"), "\(text)")
-    text = problem { _ = try read("abcdefghij") { $0.window = 2; $0.division = .every(10, block: 100) } }
+    text = problem {
+      _ = try read("abcdefghij") {
+        $0.window = 2
+        $0.division = .every(10, block: 100)
+      }
+    }
     #expect(text.contains("0 characters"), "\(text)")
   }
 
   /// Against the standard library, over every pair and triple of bytes that matter.
   @Test func brokenTextIsThatOfTheStandardLibrary() {
-    let kinds: [UInt8] = [0x41, 0x80, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf4, 0xf5]
+    let kinds: [UInt8] = [
+      0x41, 0x80, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf4, 0xf5,
+    ]
     for a in kinds {
       for b in kinds {
         for c in kinds {
@@ -124,7 +146,9 @@ import Testing
               scanner = UTF8Scanner($0)
               while let scalar = scanner.next() { scalars.append(scalar) }
             }
-            #expect(scalars == String(decoding: bytes, as: UTF8.self).unicodeScalars.map(\.value), "\(bytes)")
+            #expect(
+              scalars == String(decoding: bytes, as: UTF8.self).unicodeScalars.map(\.value),
+              "\(bytes)")
           }
         }
       }

@@ -10,7 +10,8 @@ import Testing
 /// Arrays that stay in the file they are in.
 @Suite struct MappedArchiveTests {
   static func temporary() -> String {
-    FileManager.default.temporaryDirectory.appendingPathComponent("dlc-\(UUID().uuidString).npz").path
+    FileManager.default.temporaryDirectory.appendingPathComponent("dlc-\(UUID().uuidString).npz")
+      .path
   }
 
   /// Names of different lengths, so that the padding takes every form.
@@ -97,7 +98,9 @@ import Testing
     try writer.add("y", Tensor([1], [Int32(1)]))
     #expect(!FileManager.default.fileExists(atPath: parts))
     try writer.commit()
-    #expect(try Data(contentsOf: URL(fileURLWithPath: whole)) == Data(contentsOf: URL(fileURLWithPath: parts)))
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: whole))
+        == Data(contentsOf: URL(fileURLWithPath: parts)))
     #expect(throws: DLCError.self) { try NpzWriter(parts).begin("x", .float32, [-1]) }
   }
 
