@@ -82,7 +82,7 @@ let package = Package(
       "DLCTestSupport",
       [
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCCompiler",
-        "DLCRuntime", "DLCFormats",
+        "DLCCodegen", "DLCRuntime", "DLCFormats",
       ]),
     .executableTarget(
       name: "dlc-fuzz", dependencies: ["DLCTensor", "DLCTestSupport"], path: "Sources/DLCFuzz",
