@@ -87,7 +87,7 @@ let package = Package(
       "DLCTestSupport",
       [
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCCompiler",
-        "DLCRuntime", "DLCFormats",
+        "DLCCodegen", "DLCRuntime", "DLCFormats",
       ]),
     .executableTarget(
       name: "dlc-fuzz", dependencies: ["DLCTensor", "DLCTestSupport"], path: "Sources/DLCFuzz",

@@ -5,22 +5,7 @@ import DLCRuntime
 import DLCTensor
 import DLCTestSupport
 import DLCZoo
-import Synchronization
 import Testing
-
-/// Objects of kernels that were compiled before, so that tests that compile much share them.
-enum Objects {
-  private static let known = Mutex([String: [UInt8]]())
-
-  static func compiler(_ target: String = "native") -> Compiler {
-    var options = CompilerOptions()
-    options.target = target
-    options.objectStore = ObjectStore(
-      load: { key in known.withLock { $0[key] } },
-      save: { key, object in known.withLock { $0[key] = object } })
-    return Compiler(options)
-  }
-}
 
 /// A row has the same bits alone, among a few and among many.
 @Suite struct RowTests {

@@ -36,7 +36,7 @@ import Testing
       let (inputs, states) = (values(.input), values(.state))
       let (want, updates) = try Interpreter().run(
         module, function: function, inputs: inputs, states: states, dimensions: sizes)
-      let executable = try Compiler().compile(
+      let executable = try Objects.compiler().compile(
         module, function: function.name, dimensions: sizes)
       let used = Set(executable.states.map(\.name))
       try executable.setState(states.filter { used.contains($0.key) })

@@ -44,5 +44,12 @@ enum Autoregressive {
       }
       g.output("tokens", tokens[0])
     }
+    try f.function("training_loss") { g in
+      let tokens = g.input("tokens", .int32, ["n", "T"])
+      g.output("loss", -g.mean(g.call("log_likelihood", tokens), axes: [0]))
+    }
+    f.module.recipe = Recipe(
+      phases: [Phase("training_loss", rule: UpdateRule(.adam(), learningRate: 1e-3))],
+      sample: "sample", meanings: ["tokens": .token(), "seed": .seed])
   }
 }

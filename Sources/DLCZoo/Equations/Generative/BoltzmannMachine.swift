@@ -114,5 +114,20 @@ enum BoltzmannMachine {
       }
       g.output("v", v[0])
     }
+    // What `cd1` gives, with its own numbers and for the way down.
+    try f.function("training_gradients") { g in
+      let random = Generative.random(g)
+      let v = g.input("v", .float32, ["n", "d"])
+      let up = g.call(
+        "cd1",
+        ["v": v, "u_h": random.uniform(["n", "k"]), "u_v": random.uniform(["n", "d"])])
+      for name in up.names { g.output(name, -up[name]) }
+    }
+    f.module.recipe = Recipe(
+      phases: [
+        Phase(
+          "training_gradients", .gradients,
+          rule: UpdateRule(.gradientDescent, learningRate: 0.1))
+      ], sample: "sample", meanings: ["seed": .seed])
   }
 }

@@ -92,5 +92,16 @@ enum Diffusion {
       }
       g.output("x", x[0])
     }
+    try f.function("training_loss") { g in
+      let random = Generative.random(g)
+      let x = g.input("x0", .float32, ["n", "d"])
+      let before = g.convert(random.uniform(["n"]) * Double(steps), .int32)
+      let t = g.binary(.add, before, g.constant(1, like: before))
+      let eps = random.normal(["n", "d"])
+      g.output("loss", g.call("loss", ["x0": x, "t": t, "eps": eps])["loss"])
+    }
+    f.module.recipe = Recipe(
+      phases: [Phase("training_loss", rule: UpdateRule(.adam(), learningRate: 1e-3))],
+      sample: "sample", meanings: ["seed": .seed])
   }
 }

@@ -52,5 +52,21 @@ enum EnergyBased {
       }
       g.output("x", x[0])
     }
+    // Against what sixty Langevin steps of 0.1 make of normal draws.
+    try f.function("training_loss") { g in
+      let seed = g.input("seed", .int64)
+      let data = g.input("x", .float32, ["n", "d"])
+      let start = RandomStream(g, key: seed).normal(["n", "d"])
+      let (x, _) = g.scan(carried: [start], inputs: [g.iota(.int32, [60], axis: 0)]) { g, x, step in
+        let number = g.binary(.add, step[0], g.constant(1, .int32))
+        let noise = RandomStream(g, key: seed, step: number).normal(["n", "d"])
+        return ([langevin(g, x[0], noise, g.constant(0.1, .float32))], [])
+      }
+      let drawn = g.mean(energy(g, g.stopGradient(x[0])), axes: [0])
+      g.output("loss", g.mean(energy(g, data), axes: [0]) - drawn)
+    }
+    f.module.recipe = Recipe(
+      phases: [Phase("training_loss", rule: UpdateRule(.adam(), learningRate: 1e-3))],
+      sample: "sample", meanings: ["seed": .seed])
   }
 }

@@ -98,5 +98,12 @@ enum Flow {
     try f.function("sample") { g in
       g.output("x", transform(g, Generative.random(g).normal(["n", "d"])))
     }
+    try f.function("training_loss") { g in
+      let x = g.input("x", .float32, ["n", "d"])
+      g.output("loss", -g.mean(g.call("log_prob", x), axes: [0]))
+    }
+    f.module.recipe = Recipe(
+      phases: [Phase("training_loss", rule: UpdateRule(.adam(), learningRate: 1e-3))],
+      sample: "sample", meanings: ["seed": .seed])
   }
 }

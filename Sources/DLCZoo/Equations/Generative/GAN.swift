@@ -54,5 +54,22 @@ enum GAN {
     try f.function("sample") { g in
       g.output("x", generator(g, Generative.random(g).normal(["n", "q"])))
     }
+    try f.function("discriminator_training_loss") { g in
+      let z = Generative.random(g).normal(["n", "q"])
+      let x = g.input("x", .float32, ["n", "d"])
+      g.output("loss", g.call("discriminator_loss", ["x": x, "z": z])["loss"])
+    }
+    // The data say how many are made.
+    try f.function("generator_training_loss") { g in
+      let x = g.input("x", .float32, ["n", "d"])
+      let z = Generative.random(g).normal([x.shape[0], "q"])
+      g.output("loss", g.call("generator_loss", z))
+    }
+    let rule = UpdateRule(.adam(beta1: 0.5), learningRate: 1e-3)
+    f.module.recipe = Recipe(
+      phases: [
+        Phase("discriminator_training_loss", prefix: "D_", rule: rule),
+        Phase("generator_training_loss", prefix: "G_", rule: rule),
+      ], sample: "sample", meanings: ["seed": .seed])
   }
 }

@@ -77,7 +77,8 @@ enum Mixture {
     }
     try fit(&f, .float32)
     try f.function("sample") { g in
-      g.output("x", drawn(g, inputs(g), "n", Generative.random(g)))
+      let random = Generative.random(g)
+      g.output("x", drawn(g, inputs(g), "n", random))
     }
   }
 

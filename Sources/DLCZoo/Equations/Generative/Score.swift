@@ -47,5 +47,16 @@ enum Score {
       }
       g.output("x", x[0])
     }
+    // Noise levels from 0.01 to 1, evenly in their logarithm.
+    try f.function("training_loss") { g in
+      let random = Generative.random(g)
+      let x = g.input("x", .float32, ["n", "d"])
+      let sigma = g.exponential(random.uniform(["n"]) * -4.605170185988092)
+      let noise = random.normal(["n", "d"])
+      g.output("loss", g.call("dsm_loss", ["x": x, "noise": noise, "sigma": sigma])["loss"])
+    }
+    f.module.recipe = Recipe(
+      phases: [Phase("training_loss", rule: UpdateRule(.adam(), learningRate: 1e-3))],
+      sample: "sample", meanings: ["seed": .seed])
   }
 }

@@ -38,5 +38,13 @@ enum VAE {
       let probability = g.logistic(decode(g, random.normal(["n", "q"])))
       g.output("x", g.convert(random.bernoulli(probability), .float32))
     }
+    try f.function("training_loss") { g in
+      let eps = Generative.random(g).normal(["n", "q"])
+      let x = g.input("x", .float32, ["n", "d"])
+      g.output("loss", -g.call("elbo", ["x": x, "eps": eps])["elbo"])
+    }
+    f.module.recipe = Recipe(
+      phases: [Phase("training_loss", rule: UpdateRule(.adam(), learningRate: 1e-3))],
+      sample: "sample", meanings: ["seed": .seed])
   }
 }
