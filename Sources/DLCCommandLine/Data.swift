@@ -16,7 +16,7 @@ struct DataCommand: ParsableCommand {
   struct Output: ParsableArguments {
     @Option(
       name: .shortAndLong,
-      help: "The files' name: NAME_train.npz and NAME_test.npz, or NAME.npz with --test 0.")
+      help: "The files' name: NAME_train.npz and NAME_test.npz; NAME.npz alone with --test 0, or when it is given so and no part to test on is asked for.")
     var output: String
     @Option(help: "The name of the array of inputs.") var xName = "x"
     @Option(help: "The name of the array of labels or targets.") var yName = "y"
@@ -80,10 +80,11 @@ struct DataCommand: ParsableCommand {
 
     var isGiven: Bool { test != nil || testLast != nil || testFrom != nil }
 
-    var split: Split {
+    /// A file that is named in full holds all rows, where no part to test on is asked for.
+    func split(for output: String) -> Split {
       if let testLast { return .last(testLast) }
       if let testFrom { return .from(testFrom) }
-      return .share(test ?? 0.1, seed: seed)
+      return .share(test ?? (output.hasSuffix(".npz") ? 0 : 0.1), seed: seed)
     }
   }
 
@@ -119,7 +120,7 @@ extension DataCommand {
     static let configuration = CommandConfiguration(
       commandName: "idx", abstract: "Reads images and labels as MNIST has them (IDX, gzip too).")
 
-    @Option(help: "The images: bytes, [n, height, width].") var images: String
+    @ArgumentParser.Argument(help: "The images: bytes, [n, height, width].") var images: String
     @Option(help: "Their labels, [n]; they become int32.") var labels: String?
     @Option(help: "Images to test on, in place of a share of the others.") var testImages: String?
     @Option(help: "Their labels.") var testLabels: String?
@@ -148,7 +149,7 @@ extension DataCommand {
           "the images are \(test.columns[0].shape), those of '\(images)' \(train.columns[0].shape)",
           at: testImages ?? "")
       }
-      try output.report(try train.write(output.output, division.split, test: test))
+      try output.report(try train.write(output.output, division.split(for: output.output), test: test))
     }
 
     private func dataset(_ images: String, _ labels: String?) throws(DLCError) -> Dataset {
@@ -218,7 +219,7 @@ extension DataCommand {
       options.channels = channels
       options.names = (output.xName, output.yName)
       let dataset = try ImageFolder(folder).dataset(options)
-      try output.report(try dataset.write(output.output, division.split))
+      try output.report(try dataset.write(output.output, division.split(for: output.output)))
     }
   }
 
@@ -277,7 +278,7 @@ extension DataCommand {
       options.isSeparate = separate
       options.names = (output.xName, output.yName)
       let dataset = try CSVTable.dataset(file, options)
-      try output.report(try dataset.write(output.output, division.split))
+      try output.report(try dataset.write(output.output, division.split(for: output.output)))
     }
   }
 
@@ -328,13 +329,14 @@ extension DataCommand {
       case (_, "ascii"): options.alphabet = .ascii
       default: options.alphabet = .given(try scalars(alphabet))
       }
-      options.division =
-        if let testEvery { .every(testEvery, block: block) } else {
-          switch division.split {
-          case .share(let share, let seed): .blocks(block, .share(share, seed: seed))
-          case let split: .plain(split)
-          }
-        }
+      let parts = division.split(for: output.output)
+      if let testEvery {
+        options.division = .every(testEvery, block: block)
+      } else if case .share = parts {
+        options.division = .blocks(block, parts)
+      } else {
+        options.division = .plain(parts)
+      }
       let windows = try TextWindows(file, options)
       if windows.replaced > 0 {
         Console.note("\(file): \(windows.replaced) of \(windows.count) characters became '?'")
@@ -454,7 +456,7 @@ extension DataCommand {
           }
         }
       }
-      try output.report(try dataset.write(output.output, division.split))
+      try output.report(try dataset.write(output.output, division.split(for: output.output)))
     }
   }
 }

@@ -1,3 +1,4 @@
+import DLCData
 import DLCFormats
 import DLCGraph
 import DLCTensor
@@ -10,17 +11,24 @@ struct DataFile {
   let notes: [String]
   /// The characters that tokens stand for; empty where the file does not say.
   let alphabet: String
+  /// The names of classes; empty where the file does not say.
+  let classes: [String]
 
-  /// The array that `dlc data text` keeps the alphabet in, as Unicode scalars.
-  private static let alphabetName = "alphabet"
+  /// The arrays that `dlc data` keeps the alphabet in, as Unicode scalars, and the names of classes.
+  private static let (alphabetName, classesName) = ("alphabet", "classes")
 
   init(_ path: String, for inputs: [(name: String, type: TensorType)]) throws(DLCError) {
-    // Whatever the inputs are called, the alphabet is none of them.
-    let all = inputs + [(Self.alphabetName, TensorType(.int32, [.init(name: "V")]))]
-    let arrays = try InputArrays(path, for: all, optional: [Self.alphabetName])
-    var values = arrays.values
     let names = Set(inputs.map(\.name))
+    let more = [
+      (name: Self.alphabetName, type: TensorType(.int32, ["n"])),
+      (name: Self.classesName, type: TensorType(.uint8, ["n", "n"])),
+    ].filter { !names.contains($0.name) }
+    let arrays = try InputArrays(path, for: inputs + more, optional: Set(more.map(\.name)))
+    var values = arrays.values
     var alphabet = ""
+    classes =
+      names.contains(Self.classesName)
+      ? [] : try Self.names(values.removeValue(forKey: Self.classesName), path)
     if !names.contains(Self.alphabetName), let codes = values.removeValue(forKey: Self.alphabetName) {
       for code in codes.integers {
         guard let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init), code != 0 else {
@@ -36,14 +44,21 @@ struct DataFile {
     notes = arrays.notes
   }
 
-  /// Puts the alphabet into the recipe, and its size where the model has a dimension for it.
+  private static func names(_ array: Tensor?, _ path: String) throws(DLCError) -> [String] {
+    guard let array else { return [] }
+    do throws(DLCError) { return try ClassNames.names(array) } catch { throw error.within(path) }
+  }
+
+  /// Puts the alphabet and the names of classes into the recipe, and its size where the model has a dimension for it.
   func describe(
     _ recipe: inout Recipe, _ module: Module, _ step: TrainingStep, _ sizes: inout [String: Int]
   ) throws(DLCError) {
-    guard !alphabet.isEmpty else { return }
     let count = alphabet.unicodeScalars.count
     for (name, meaning) in recipe.meanings {
-      guard case .token = meaning else { continue }
+      if case .label(let known) = meaning, known.isEmpty, !classes.isEmpty {
+        recipe.meanings[name] = .label(classes)
+      }
+      guard case .token = meaning, !alphabet.isEmpty else { continue }
       recipe.meanings[name] = .token(alphabet)
       for phase in step.phases {
         let dimension = module.function(phase.function)?.alphabetDimension(of: name)

@@ -214,8 +214,8 @@ struct Samples {
     if let texts {
       return try Console.result(texts.joined(separator: "\n----------------\n"))
     }
-    if let picture, Console.isTerminal {
-      let width = Console.width
+    if let picture, Terminal.isTerminal {
+      let width = Terminal.width
       let drawn = try Picture(
         picture.value, height: picture.height, width: picture.width,
         columns: columns ?? Picture.columns(ofWidth: picture.width, within: width))

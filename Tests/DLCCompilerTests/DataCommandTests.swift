@@ -45,7 +45,7 @@ import Testing
       let u = try put("u", [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 255, 0])
       let v = try put("v", [0, 0, 8, 1, 0, 0, 0, 1, 3])
       let run = try CommandLineTests.run(
-        "data", "idx", "--images", x, "--labels", y, "--test-images", u, "--test-labels", v,
+        "data", "idx", x, "--labels", y, "--test-images", u, "--test-labels", v,
         "--x-name", "images", "--y-name", "labels", "--json", "-o", "\(folder)/out.npz")
       #expect(run.status == 0, "\(run.error)")
       let files = try #require(try TrainCommandTests.object(run.out)["files"] as? [[String: Any]])
@@ -58,15 +58,15 @@ import Testing
       #expect(train["labels"] == Tensor([2], [Int32(7), 9]))
       #expect(try Self.arrays("\(folder)/out_test.npz")["labels"] == Tensor([1], [Int32(3)]))
       let flat = try CommandLineTests.run(
-        "data", "idx", "--images", x, "--labels", y, "--layout", "flat", "--bytes", "--test", "0",
+        "data", "idx", x, "--labels", y, "--layout", "flat", "--bytes", "--test", "0",
         "-o", "\(folder)/flat")
       #expect(flat.status == 0, "\(flat.error)")
       #expect(
         try Self.arrays("\(folder)/flat.npz")["x"]?.type == TensorType(.uint8, sizes: [2, 2]))
       let few = try CommandLineTests.run(
-        "data", "idx", "--images", x, "--labels", v, "-o", "\(folder)/no")
+        "data", "idx", x, "--labels", v, "-o", "\(folder)/no")
       #expect(few.status == 1 && few.error.contains("1 labels for the 2 images"), "\(few.error)")
-      let turned = try CommandLineTests.run("data", "idx", "--images", y, "-o", "\(folder)/no")
+      let turned = try CommandLineTests.run("data", "idx", y, "-o", "\(folder)/no")
       #expect(
         turned.status == 1 && turned.error.contains("it looks like labels"), "\(turned.error)")
       // Nothing is left behind by what failed.
@@ -125,9 +125,9 @@ import Testing
   }
 
   @Test(arguments: [
-    (["data", "idx", "--images", "x", "--test", "1", "-o", "a"], "--test is 1.0"),
+    (["data", "idx", "x", "--test", "1", "-o", "a"], "--test is 1.0"),
     (
-      ["data", "idx", "--images", "x", "--test-images", "y", "--test", "0.5", "-o", "a"],
+      ["data", "idx", "x", "--test-images", "y", "--test", "0.5", "-o", "a"],
       "exclude each other"
     ),
     (["data", "text", "x", "--window", "0", "-o", "a"], "--window is 0"),
