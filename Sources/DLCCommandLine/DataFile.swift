@@ -23,7 +23,7 @@ struct DataFile {
       (name: Self.alphabetName, type: TensorType(.int32, ["n"])),
       (name: Self.classesName, type: TensorType(.uint8, ["n", "n"])),
     ].filter { !names.contains($0.name) }
-    let arrays = try InputArrays(path, for: inputs + more, optional: Set(more.map(\.name)))
+    let arrays = try InputArrays(path, for: inputs + more, optional: Set(more.map(\.name)), keepsNarrow: true)
     var values = arrays.values
     var alphabet = ""
     classes =

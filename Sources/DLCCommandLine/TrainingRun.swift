@@ -26,12 +26,18 @@ struct RunOptions: ParsableArguments {
   @Option(help: "End the run after so many epochs without a better one.") var patience: Int?
   @Flag(inversion: .prefixedNo, help: "Another order of the examples in every epoch.")
   var shuffle = true
+  @Option(
+    help: "Shuffle blocks of so many examples, and those of eight blocks in turn: for data larger than memory.")
+  var shuffleBlock: Int?
   @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
   @Flag(help: "Print the result as JSON.") var json = false
 
   func validate() throws {
     for (name, value) in [("keep", keep), ("checkpoint-every", checkpointEvery)] where value < 1 {
       throw ValidationError("--\(name) is \(value): it must be positive")
+    }
+    if let shuffleBlock, shuffleBlock < 1 {
+      throw ValidationError("--shuffle-block is \(shuffleBlock): it must be positive")
     }
     if let patience, patience < 1 {
       throw ValidationError("--patience is \(patience): it must be positive")
@@ -54,6 +60,7 @@ struct RunOptions: ParsableArguments {
     var options = Trainer.Options(batch: recipe.batch, epochs: recipe.epochs, seed: seed)
     options.threads = threads
     options.shuffles = shuffle
+    options.shuffleBlock = shuffleBlock
     options.lastBatch = Trainer.LastBatch(rawValue: lastBatch)!
     options.dimensions = sizes
     options.checkpoints = checkpoint

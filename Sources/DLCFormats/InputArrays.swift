@@ -10,16 +10,24 @@ package struct InputArrays {
   package init() {}
 
   /// Reads an archive: every input takes the array of its name, and other arrays are ignored.
-  /// - Parameter optional: inputs that may be absent.
+  /// - Parameters:
+  ///   - optional: inputs that may be absent.
+  ///   - keepsNarrow: whether arrays of types whose numbers an input's type has all stay as they are in the
+  ///     file, which may be mapped.
   /// - Throws: `.binding` when an input has no array or an element does not fit its type.
   package init(
-    _ path: String, for inputs: [(name: String, type: TensorType)], optional: Set<String> = []
+    _ path: String, for inputs: [(name: String, type: TensorType)], optional: Set<String> = [],
+    keepsNarrow: Bool = false
   ) throws(DLCError) {
     let (arrays, skipped) = try Npz.contents(path)
     let skips = skipped.map { "'\($0.name)' (\($0.reason))" }.joined(separator: ", ")
     let types = Dictionary(inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
     for (name, value) in arrays {
       guard let type = types[name] else { continue }
+      if keepsNarrow, value.dataType.widens(to: type.dataType) {
+        values[name] = value
+        continue
+      }
       do throws(DLCError) { values[name] = try value.fitted(to: type.dataType, name: name) } catch {
         throw error.within(path)
       }

@@ -30,7 +30,7 @@ extension Tensor {
   }
 
   /// A run of elements, in place.
-  private func slice(_ start: Int, _ size: Int) -> Tensor {
+  package func slice(_ start: Int, _ size: Int) -> Tensor {
     let width = dataType.byteCount
     return Tensor(
       dataType: dataType, shape: [size],
@@ -96,5 +96,24 @@ extension Tensor {
   private var numbers: [Int128] {
     dataType == .uint64
       ? integers.map { Int128(UInt64(bitPattern: $0)) } : integers.map { Int128($0) }
+  }
+}
+
+extension DataType {
+  /// Whether every number of this type is one of the other type too.
+  package func widens(to other: DataType) -> Bool {
+    if self == other { return true }
+    return switch self {
+    case .uint8:
+      [.int16, .int32, .int64, .uint16, .uint32, .uint64, .float32, .float64].contains(other)
+    case .int8: [.int16, .int32, .int64, .float32, .float64].contains(other)
+    case .uint16: [.int32, .int64, .uint32, .uint64, .float32, .float64].contains(other)
+    case .int16: [.int32, .int64, .float32, .float64].contains(other)
+    case .int32: [.int64, .float64].contains(other)
+    case .uint32: [.int64, .uint64, .float64].contains(other)
+    case .float16, .bfloat16: [.float32, .float64].contains(other)
+    case .float32: other == .float64
+    case .float64, .int64, .uint64, .bool: false
+    }
   }
 }

@@ -1,10 +1,13 @@
 import DLCGraph
 import DLCTensor
 
-/// The arrays that a step is fed from, one row for each example: complete, in the types that the inputs
-/// have, and with every element that is used as a position inside its bounds.
+/// The arrays that a step is fed from, one row for each example: complete, and with every element that is
+/// used as a position inside its bounds. An array whose type is narrower than the input's stays as it is, so
+/// that a mapped file is not copied: its rows are converted when they are used.
 struct DataSet {
   let arrays: [String: Tensor]
+  /// The types of the inputs.
+  private let types: [String: DataType]
   /// How many examples there are.
   let count: Int
 
@@ -39,10 +42,24 @@ struct DataSet {
           "array '\(name)' is \(array.type): \(type) is wanted, with \(count) examples as '\(first.name)' has"
         )
       }
-      arrays[name] = try array.fitted(to: type.dataType, name: name)
+      arrays[name] =
+        array.dataType.widens(to: type.dataType)
+        ? array : try array.fitted(to: type.dataType, name: name)
     }
     self.arrays = arrays
+    types = Dictionary(
+      inputs.map { ($0.name, $0.type.dataType) }, uniquingKeysWith: { a, _ in a })
     self.count = count
+  }
+
+  /// Rows of an array as the input takes them.
+  func rows(_ name: String, _ numbers: [Int]) throws(DLCError) -> Tensor {
+    try arrays[name]!.rows(numbers).fitted(to: types[name]!, name: name)
+  }
+
+  /// A whole array as the input takes it.
+  func whole(_ name: String) throws(DLCError) -> Tensor {
+    try arrays[name]!.fitted(to: types[name]!, name: name)
   }
 
   /// Throws `.binding` for the first element that is used as a position and is none.
@@ -87,24 +104,33 @@ struct DataSet {
 extension Tensor {
   /// The first element that is used and is no whole number in 0..<limit.
   fileprivate func firstOutside(_ limit: Int, _ isUsed: ((Int) -> Bool)?) -> Int? {
-    func first<T>(_ values: [T], _ isInside: (T) -> Bool) -> Int? {
-      values.indices.first { !isInside(values[$0]) && (isUsed?($0) ?? true) }
+    // In parts, so that a mapped array is not held in memory.
+    let part = 1 << 16
+    for start in stride(from: 0, to: count, by: part) {
+      let piece = slice(start, Swift.min(part, count - start))
+      func first<T>(_ values: [T], _ isInside: (T) -> Bool) -> Int? {
+        values.indices.first { !isInside(values[$0]) && (isUsed?(start + $0) ?? true) }
+      }
+      let found =
+        dataType.isFloat
+        ? first(piece.doubles) { $0 >= 0 && $0 < Double(limit) && $0 == $0.rounded() }
+        : first(piece.integers) { $0 >= 0 && $0 < limit }
+      if let found { return start + found }
     }
-    return dataType.isFloat
-      ? first(doubles) { $0 >= 0 && $0 < Double(limit) && $0 == $0.rounded() }
-      : first(integers) { $0 >= 0 && $0 < limit }
+    return nil
   }
 
   fileprivate func isWhole(_ index: Int) -> Bool {
     guard dataType.isFloat else { return true }
-    let value = doubles[index]
+    let value = slice(index, 1).doubles[0]
     return value == value.rounded()
   }
 
   /// An element in words.
   fileprivate func text(_ index: Int) -> String {
-    if dataType.isFloat { return "\(doubles[index])" }
-    let value = integers[index]
+    let one = slice(index, 1)
+    if dataType.isFloat { return "\(one.doubles[0])" }
+    let value = one.integers[0]
     return dataType == .uint64 ? "\(UInt64(bitPattern: value))" : "\(value)"
   }
 

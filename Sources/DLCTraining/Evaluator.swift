@@ -139,7 +139,7 @@ public final class Evaluator {
           // Statistics that a run updates start from the given ones every time.
           try executable.setState(state.filter { known.contains($0.key) })
           var inputs: [String: Tensor] = [:]
-          for name in measure.inputs { inputs[name] = data.arrays[name]!.rows(rows) }
+          for name in measure.inputs { inputs[name] = try data.rows(name, rows) }
           if measure.usesSeed {
             inputs[TrainingStep.seedName] = Tensor([], [Int64(start / batch)])
           }

@@ -12,6 +12,7 @@ struct RunDescription: Codable, Hashable {
   var batch: Int
   var seed: UInt64
   var shuffles: Bool
+  var shuffleBlock: Int?
   var lastBatch: String
   // May change when it is resumed.
   var learningRates: [Double]
@@ -32,6 +33,10 @@ struct RunDescription: Codable, Hashable {
     if seed != other.seed { return "the seed \(other.seed), here \(seed)" }
     if shuffles != other.shuffles {
       return "examples \(other.shuffles ? "in random order" : "in their order")"
+    }
+    if shuffleBlock != other.shuffleBlock {
+      func text(_ block: Int?) -> String { block.map { "blocks of \($0)" } ?? "no blocks" }
+      return "examples shuffled in \(text(other.shuffleBlock)), here in \(text(shuffleBlock))"
     }
     if lastBatch != other.lastBatch {
       return "the last smaller batch of an epoch \(other.lastBatch), here \(lastBatch)"

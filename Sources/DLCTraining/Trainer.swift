@@ -99,7 +99,7 @@ public final class Trainer {
           "dimension '\(batch)' is given as \(given), but the batch makes it \(options.batch / parts)"
         )
       }
-      let loop = try step.loop(batch: batch)
+      let loop = try step.loop(batch: batch, types: set.arrays.mapValues(\.dataType))
       /// Sizes of all dimensions for a batch.
       func bind(_ size: Int) throws(DLCError) -> [String: Int] {
         var explicit = options.dimensions
@@ -128,27 +128,14 @@ public final class Trainer {
       self.rest = rest > 0 ? try compiled(rest, 1) : nil
       restSize = rest
       holder = whole ?? self.rest!
-      var orders = Module("order")
-      orders.dimension("examples", default: set.count)
-      let shuffles = options.shuffles
-      try orders.function("order") { g in
-        let seed = g.input("seed", .int64)
-        let epoch = g.input("epoch", .int32)
-        let random = RandomStream(g, key: seed, step: epoch)
-        let order =
-          shuffles ? random.permutation("examples") : g.iota(.int32, ["examples"], axis: 0)
-        g.output("order", order)
-      }
-      shuffle = try Compiler().load(
-        orders, function: "order", dimensions: ["examples": set.count], cache: .standard
-      ).executable
+      shuffle = try Self.compileOrder(of: set.count, options)
       stepsPerEpoch = perEpoch
       validator = try Self.validator(step, options)
       self.loop = loop
       self.data = set
       description = RunDescription(
         computation: options.checkpoints == nil ? "" : try step.computationDigest(sizes),
-        rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: shuffles,
+        rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: options.shuffles, shuffleBlock: options.shuffleBlock,
         lastBatch: options.lastBatch.rawValue,
         learningRates: step.phases.map(\.rule.learningRate),
         schedules: step.phases.map { "\($0.rule.schedule)" }, epochs: options.epochs,
@@ -181,6 +168,35 @@ public final class Trainer {
     }
   }
 
+  /// The order of the examples in an epoch: all orders alike, that of the arrays, or, in blocks, a random order
+  /// of the blocks, of which a few in turn are mixed.
+  private static func compileOrder(of count: Int, _ options: Options) throws(DLCError) -> Executable {
+    var module = Module("order")
+    module.dimension("examples", default: count)
+    try module.function("order") { g in
+      let random = RandomStream(
+        g, key: g.input("seed", .int64), step: g.input("epoch", .int32))
+      let number = g.iota(.int32, ["examples"], axis: 0)
+      guard options.shuffles else { return g.output("order", number) }
+      guard let block = options.shuffleBlock, block < count else {
+        return g.output("order", random.permutation("examples"))
+      }
+      let size = g.constant(Double(block), .int32)
+      let place = g.iota(.int32, [Size((count + block - 1) / block)], axis: 0)
+      // The place of each block in the order, and the group that it is mixed with.
+      let ranks = g.sort([random.permutation(place.shape[0]), place], axis: 0, keys: 1)[1]
+      let group = g.embedding(ranks, number / size) / g.constant(Double(blocksMixed), .int32)
+      let keys = [group, random.bits(["examples"]), random.bits(["examples"]), number]
+      g.output("order", g.sort(keys, axis: 0, keys: 3)[3])
+    }
+    return try Compiler().load(
+      module, function: "order", dimensions: ["examples": count], cache: .standard
+    ).executable
+  }
+
+  /// Blocks that are mixed with one another.
+  private static let blocksMixed = 8
+
   /// Runs the function that sets state from all examples.
   private func initialize(by name: String) throws(DLCError) {
     let function = step.module.function(name)!
@@ -188,7 +204,7 @@ public final class Trainer {
     for (input, _) in function.inputs {
       inputs[input] =
         input == TrainingStep.seedName
-        ? Tensor([], [Int64(bitPattern: options.seed)]) : data.arrays[input]!
+        ? Tensor([], [Int64(bitPattern: options.seed)]) : try data.whole(input)
     }
     let declared = function.inputs.filter { $0.name != TrainingStep.seedName }
     var explicit = options.dimensions
@@ -502,19 +518,19 @@ public final class Trainer {
     let function = single.functions[0]
     let executable = try Compiler().compile(single, function: function.name, dimensions: sizes)
     try executable.setState(before)
-    func batch(_ index: Int) -> [String: Tensor] {
+    func batch(_ index: Int) throws(DLCError) -> [String: Tensor] {
       let rows = chosen[index * size..<(index + 1) * size]
       var inputs: [String: Tensor] = [:]
-      for (name, _) in step.inputs { inputs[name] = data.arrays[name]!.rows(rows.map { Int($0) }) }
+      for (name, _) in step.inputs { inputs[name] = try data.rows(name, rows.map { Int($0) }) }
       if step.usesSeed {
         inputs[TrainingStep.seedName] = Tensor([], [Int64(bitPattern: options.seed)])
       }
       return inputs
     }
-    for index in 0..<bad { _ = try executable.run(batch(index), threads: options.threads) }
+    for index in 0..<bad { _ = try executable.run(try batch(index), threads: options.threads) }
     let place =
       try Interpreter().firstNonFinite(
-        function, inputs: batch(bad), states: executable.state, dimensions: sizes)
+        function, inputs: try batch(bad), states: executable.state, dimensions: sizes)
       ?? "no single node"
     throw DLCError(
       .check, "the loss is not finite in step \(position.step + bad + 1): it begins at \(place)",

@@ -22,6 +22,9 @@ extension Trainer {
     public var overwritesCheckpoints = false
     /// Whether the order of the examples changes from epoch to epoch.
     public var shuffles = true
+    /// Shuffles blocks of so many examples, and the examples of eight blocks in turn among one another, so that
+    /// those of a step lie near each other in a mapped file. nil: all orders are equally likely.
+    public var shuffleBlock: Int?
     /// What becomes of the examples that are left when an epoch does not divide into whole batches.
     public var lastBatch = LastBatch.drop
     /// The most steps in one call of the compiled loop.
@@ -76,7 +79,7 @@ extension Trainer.Options {
   func validate() throws(DLCError) {
     for (name, value) in [
       ("batch", batch), ("epochs", epochs), ("stepsPerCall", stepsPerCall),
-      ("checkpointSteps", checkpointSteps), ("keep", keep), ("threads", threads ?? 1),
+      ("checkpointSteps", checkpointSteps), ("keep", keep), ("threads", threads ?? 1), ("shuffleBlock", shuffleBlock ?? 1),
     ] where value < 1 {
       throw DLCError(.usage, "the training option '\(name)' is \(value): it must be positive")
     }

@@ -275,8 +275,10 @@ public struct TrainingStep {
   }
 
   /// The function that takes several steps in one call.
-  /// - Parameter batch: the dimension that all inputs begin with.
-  func loop(batch: String) throws(DLCError) -> TrainingLoop {
+  /// - Parameters:
+  ///   - batch: the dimension that all inputs begin with.
+  ///   - types: those of the data sets, where they are narrower than the inputs'.
+  func loop(batch: String, types: [String: DataType]) throws(DLCError) -> TrainingLoop {
     var loop = TrainingLoop(frame, inputs: inputs.map(\.name))
     let size = Size(name: batch) * Size(accumulation)
     try loop.module.function(loop.name) { g in
@@ -285,7 +287,9 @@ public struct TrainingStep {
         sets.append(
           (
             name,
-            g.input(name, type.dataType, [Size(name: loop.examples)] + type.shape.dropFirst())
+            g.input(
+              name, types[name] ?? type.dataType,
+              [Size(name: loop.examples)] + type.shape.dropFirst())
           ))
       }
       let order = g.input(loop.order, .int32, [Size(name: loop.steps), size])
@@ -297,7 +301,9 @@ public struct TrainingStep {
       ) { g, carried, rows in
         var values = Dictionary(uniqueKeysWithValues: zip(names, carried))
         var data: [String: Value] = [:]
-        for (name, set) in sets { data[name] = g.embedding(set, rows[0]) }
+        for ((name, type), (_, set)) in zip(inputs, sets) {
+          data[name] = g.convert(g.embedding(set, rows[0]), type.dataType)
+        }
         let report = step(g, data, seed, &values)
         return (names.map { values[$0]! }, report.map(\.value))
       }

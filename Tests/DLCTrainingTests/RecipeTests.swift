@@ -242,4 +242,57 @@ import Testing
         _ = try Trainer(module, data: Self.data) { $0.watch = Trainer.Watch("loss") }
       }.contains("'watch' is given without 'validation'"))
   }
+
+  /// Reports the rows of every step.
+  private static func rows(_ type: DataType, _ configure: (inout Trainer.Options) -> Void) throws
+    -> [[Int]]
+  {
+    var module = Module("rows")
+    module.dimension("n", default: 4)
+    try module.function("loss") { g in
+      let x = g.input("x", .float32, ["n"])
+      g.output("loss", g.sum(x * g.parameter("w", [], .zeros), axes: [0]))
+      for place in 0..<4 {
+        let at = Size(place)
+        g.output("row\(place)", g.sum(g.slice(x, axis: 0, from: at, to: at + 1), axes: [0]))
+      }
+    }
+    module.recipe = Recipe(phases: [Phase("loss")], batch: 4, epochs: 1)
+    let numbers = Tensor([Array(0..<192)], type)
+    let trainer = try Trainer(
+      module, data: ["x": numbers[0]],
+      {
+        $0.stepsPerCall = 1
+        configure(&$0)
+      })
+    var rows: [[Int]] = []
+    try trainer.run { progress in
+      rows.append((1...4).map { Int(progress.metrics[$0].value) })
+      return true
+    }
+    return rows
+  }
+
+  @Test func blocksAreShuffled() throws {
+    let all = try Self.rows(.float32) { $0.shuffleBlock = 3 }
+    #expect(all.flatMap { $0 }.sorted() == Array(0..<192))
+    // Steps of 4 rows come from the 8 blocks of 3 rows that are mixed: in 6 steps there are 8 blocks.
+    for start in stride(from: 0, to: all.count, by: 6) {
+      let blocks = Set(all[start..<start + 6].flatMap { $0 }.map { $0 / 3 })
+      #expect(blocks.count == 8)
+    }
+    #expect(all != (try Self.rows(.float32) { $0.shuffleBlock = 5 }))
+    let plain = try Self.rows(.float32) { _ in }
+    #expect(plain.flatMap { $0 }.sorted() == Array(0..<192) && plain != all)
+    let blocks = Set(plain[..<6].flatMap { $0 }.map { $0 / 3 })
+    #expect(blocks.count > 12)
+    #expect(try Self.rows(.float32) { $0.shuffleBlock = 1000 } == plain)
+    #expect(try Self.rows(.float32) { $0.shuffles = false }.flatMap { $0 } == Array(0..<192))
+  }
+
+  /// Arrays of narrower types are taken as they are.
+  @Test(arguments: [DataType.uint8, .int16, .uint16, .float16, .int64, .float64])
+  func narrowArraysGiveTheSame(_ type: DataType) throws {
+    #expect(try Self.rows(type) { _ in } == Self.rows(.float32) { _ in })
+  }
 }
