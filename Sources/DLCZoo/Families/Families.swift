@@ -10,8 +10,10 @@ import DLCTraining
 enum Families {
   static let models: [ZooModel] = [
     FeedForward.model, ConvolutionalNetwork.model, Encoder.model, RNN.model, LSTM.model, GRU.model,
-    Decoder.model, VariationalAutoencoder.model, AdversarialNetworks.model, DenoisingDiffusion.model,
-    ScoreModel.model, CouplingFlow.model, PixelModel.model, EnergyModel.model, RestrictedBoltzmann.model,
+    Decoder.model, VariationalAutoencoder.model, AdversarialNetworks.model,
+    DenoisingDiffusion.model,
+    ScoreModel.model, CouplingFlow.model, PixelModel.model, EnergyModel.model,
+    RestrictedBoltzmann.model,
     GaussianMixture.model,
   ]
 
@@ -24,7 +26,9 @@ enum Families {
       name: "models/\(name)", summary: summary,
       make: { () throws(DLCError) in
         var module = Module(name)
-        for (dimension, size) in [("n", batch)] + sizes { module.dimension(dimension, default: size) }
+        for (dimension, size) in [("n", batch)] + sizes {
+          module.dimension(dimension, default: size)
+        }
         try fill(&module)
         return module
       })
@@ -53,7 +57,9 @@ enum Families {
   static func seed(_ g: FunctionBuilder) -> Value { g.input("seed", .int64) }
 
   /// Whole numbers from 0 to below `count`, int32.
-  static func integers(_ random: RandomStream, below count: Int, _ g: FunctionBuilder, _ shape: [Size])
+  static func integers(
+    _ random: RandomStream, below count: Int, _ g: FunctionBuilder, _ shape: [Size]
+  )
     -> Value
   { g.convert(random.uniform(shape) * Double(count), .int32) }
 
