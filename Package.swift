@@ -24,6 +24,8 @@ let package = Package(
   name: "dlc",
   products: [
     .library(name: "DLC", targets: ["DLC"]),
+    // Apart, because it needs libpng and libturbojpeg.
+    .library(name: "DLCData", targets: ["DLCData"]),
     .executable(name: "dlc", targets: ["DLCCommandLine"]),
     .executable(name: "dlc-digits", targets: ["dlc-digits"]),
   ],
@@ -37,6 +39,8 @@ let package = Package(
     .target(name: "CProtobufSchema", linkerSettings: [.linkedLibrary("protobuf-c")]),
     .systemLibrary(name: "CZlib"),
     .systemLibrary(name: "CXXHash"),
+    .systemLibrary(name: "CPNG"),
+    .systemLibrary(name: "CTurboJPEG"),
     // The pipeline.
     module("DLCTensor", []),
     module("DLCGraph", ["DLCTensor"]),
@@ -62,6 +66,7 @@ let package = Package(
         "DLCRuntime",
       ]),
     module("DLCZoo", ["DLCTensor", "DLCGraph", "DLCAutodiff", "DLCFormats", "DLCTraining"]),
+    module("DLCData", ["DLCTensor", "DLCFormats", "CZlib", "CPNG", "CTurboJPEG"]),
     module(
       "DLC",
       [
@@ -74,7 +79,7 @@ let package = Package(
       dependencies: [
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCKernel",
         "DLCLowering", "DLCCodegen", "DLCProgram", "DLCRuntime", "DLCCompiler", "DLCFormats",
-        "DLCTraining", "DLCZoo", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "DLCTraining", "DLCZoo", "DLCData", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .executableTarget(
       name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
@@ -98,6 +103,7 @@ let package = Package(
     tests("DLCCodegen", ["DLCTensor", "DLCKernel", "CMachine"]),
     tests("DLCRuntime", ["DLCTensor", "DLCProgram"]),
     tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCTestSupport", "DLCZoo"]),
+    tests("DLCData", ["DLCTensor", "DLCFormats", "CTurboJPEG", "CZlib"]),
     tests(
       "DLCCompiler",
       [

@@ -8,6 +8,7 @@ import DLCLowering
 import DLCPasses
 import DLCProgram
 import DLCTensor
+import DLCTraining
 import Synchronization
 
 struct Compile: ParsableCommand {
@@ -20,6 +21,9 @@ struct Compile: ParsableCommand {
   @OptionGroup var model: ModelOptions
   @Option(name: .shortAndLong, help: "The program file; MODEL with .dlc for .pb by default.")
   var output: String?
+  @Option(
+    help: "Weights to put into the program (.safetensors): it then needs nothing else to run.")
+  var params: String?
   @Option(help: "native, or a CPU name.") var target = "native"
   @Option(help: "The most memory that the arena of a run may take, as 64MiB.") var memoryLimit:
     ByteCount?
@@ -49,7 +53,8 @@ struct Compile: ParsableCommand {
 
   func run() throws {
     let start = ContinuousClock.now
-    let module = try LoadedModel(model.model).module
+    var module = try LoadedModel(model.model).module.withoutCurrent
+    if let params { try module.setValues(from: params).forEach(Console.note) }
     var options = CompilerOptions()
     options.target = target
     options.printAfter = printAfter

@@ -31,6 +31,16 @@ enum Console {
     }
   }
 
+  /// Whether results are looked at.
+  static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
+  /// How many characters a line of the terminal has; 80 where that is not known.
+  static var width: Int {
+    var size = winsize()
+    guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+    return Int(size.ws_col)
+  }
+
   /// Says something that is no result, in a line on standard error.
   static func note(_ text: String) { complain("dlc: \(text)") }
 

@@ -51,10 +51,10 @@ struct Run: ParsableCommand {
     let results: Results
     switch try LoadedModel(model.model) {
     case .program(let contents) where !reference && contents.module.isEmpty:
-      results = try run(contents, try read(for: contents.inputs), nil)
+      results = try run(contents, try read(for: contents.inputs, nil), nil)
     case .program(let contents) where !reference:
       let module = try LoadedModel.program(contents).module
-      let arrays = try read(for: contents.inputs)
+      let arrays = try read(for: contents.inputs, module.recipe)
       results =
         canRun(contents, arrays)
         ? try run(contents, arrays, module) : try run(module, arrays: arrays)
@@ -76,22 +76,18 @@ struct Run: ParsableCommand {
     )
   }
 
-  private func read(for inputs: [(name: String, type: TensorType)]) throws(DLCError)
-    -> [String: Tensor]
+  private func read(for inputs: [(name: String, type: TensorType)], _ recipe: Recipe?)
+    throws(DLCError) -> [String: Tensor]
   {
-    var values: [String: Tensor] = [:]
+    let defaults = recipe?.defaults(for: inputs) ?? [:]
+    var values = Recipe.seeds(for: inputs, seed: seed)
     if let path = self.inputs {
-      let arrays = try InputArrays(path, for: inputs)
+      let arrays = try InputArrays(
+        path, for: inputs, optional: Set(values.keys).union(defaults.keys))
       arrays.notes.forEach(Console.note)
-      values = arrays.values
+      values.merge(arrays.values, uniquingKeysWith: { $1 })
     }
-    let name = TrainingStep.seedName
-    if let seed, values[name] == nil, let type = inputs.first(where: { $0.name == name })?.type,
-      type.rank == 0, type.dataType.isInteger
-    {
-      values[name] = Tensor(type.dataType, [], truncating: [Int64(bitPattern: seed)])
-    }
-    return values
+    return values.merging(defaults, uniquingKeysWith: { given, _ in given })
   }
 
   /// A program runs as it is when it was compiled for these sizes and this machine.
@@ -126,7 +122,7 @@ struct Run: ParsableCommand {
     if let params {
       for text in try module.setValues(from: params) { Console.note(text) }
     }
-    let arrays = try given ?? read(for: function.inputs)
+    let arrays = try given ?? read(for: function.inputs, module.recipe)
     let sizes = try bind(module, function, arrays)
     if reference { return try interpret(module, function, sizes, arrays) }
     let (executable, _) = try Compiler().load(

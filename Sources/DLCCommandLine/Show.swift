@@ -75,6 +75,9 @@ struct Show: ParsableCommand {
             })
       text += "\n\(count) elements\n"
     }
+    if let recipe = module.recipe, model.function == nil {
+      text += "\nrecipe\n\(recipe.text(indent: "  "))"
+    }
     for function in module.functions where model.function == nil || function.name == model.function
     {
       let bound = try function.graph.bound(to: sizes)

@@ -53,8 +53,11 @@ package enum Npy {
 
   /// - Throws: `.format` with `name` for anything but a well-formed array of a supported type,
   ///   `.memory` when there is not enough for it.
-  package static func read(_ bytes: UnsafeRawBufferPointer, name: String) throws(DLCError) -> Tensor
-  {
+  /// - Parameter owner: keeps the bytes alive. The array then borrows its elements from them, where they
+  ///   stand as a tensor's do; without one, or elsewhere, they are copied.
+  package static func read(
+    _ bytes: UnsafeRawBufferPointer, name: String, owner: AnyObject? = nil
+  ) throws(DLCError) -> Tensor {
     func bad(_ what: String) -> DLCError { DLCError(.format, what, at: name) }
     let header = try Self.header(bytes, name: name)
     guard let (type, swaps) = header.element else {
@@ -66,6 +69,12 @@ package enum Npy {
     let data = try ByteReader(bytes: bytes, context: name).slice(header.end, size)
     guard bytes.count == header.end + size else {
       throw bad("there are bytes after the last element")
+    }
+    if let owner, !swaps, !isFortran || shape.count < 2, type != .bool,
+      Int(bitPattern: data.baseAddress) % type.byteCount == 0
+    {
+      return Tensor(
+        dataType: type, shape: shape, storage: TensorStorage(borrowing: data, owner: owner))
     }
     var tensor = try Tensor(reserving: type, shape, for: "array '\(name)'")
     let width = type.byteCount
@@ -100,14 +109,14 @@ package enum Npy {
 
   /// What stands before the elements of an array in a file.
   /// - Throws: `.unsupported` for bfloat16, which NumPy has not.
-  static func header(of tensor: Tensor, name: String) throws(DLCError) -> [UInt8] {
-    guard let code = types.first(where: { $0.type == tensor.dataType })?.code else {
+  static func header(of type: DataType, _ sizes: [Int], name: String) throws(DLCError) -> [UInt8] {
+    guard let code = types.first(where: { $0.type == type })?.code else {
       throw DLCError(
-        .unsupported, "NumPy has no \(tensor.dataType) for '\(name)'",
+        .unsupported, "NumPy has no \(type) for '\(name)'",
         remedy: "convert it, or use safetensors")
     }
-    let order = tensor.dataType.byteCount == 1 ? "|" : "<"
-    let shape = tensor.shape.map { "\($0)," }.joined(separator: " ")
+    let order = type.byteCount == 1 ? "|" : "<"
+    let shape = sizes.map { "\($0)," }.joined(separator: " ")
     var header = "{'descr': '\(order)\(code)', 'fortran_order': False, 'shape': (\(shape)), }"
     while (10 + header.utf8.count + 1) % 64 != 0 { header += " " }
     header += "\n"

@@ -4,6 +4,8 @@ public import DLCTensor
 /// NumPy's archive: a zip file of arrays, stored or deflated.
 public enum Npz {
   /// Reads every array of an archive, by name; folders, texts and arrays of texts in it are left out.
+  /// Stored arrays stay in the mapped file, where they are aligned for their elements: a file that is
+  /// replaced by another one of its name is still there for them, one that is cut short is not.
   /// - Throws: `.file` when it cannot be read, `.format` when it is damaged or hostile, `.memory` when
   ///   there is not enough for an array.
   public static func read(
@@ -25,13 +27,16 @@ public enum Npz {
   ) {
     do throws(DLCError) {
       let file = try MappedFile(path)
-      return try contents(file.bytes, path: path)
+      return try contents(file.bytes, path: path, owner: file)
     } catch {
       throw error.called(file, line)
     }
   }
 
-  package static func contents(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) -> (
+  /// - Parameter owner: keeps the bytes alive; without one every array is a copy.
+  package static func contents(
+    _ bytes: UnsafeRawBufferPointer, path: String, owner: AnyObject? = nil
+  ) throws(DLCError) -> (
     arrays: [(name: String, value: Tensor)], skipped: [(name: String, reason: String)]
   ) {
     let reader = ByteReader(bytes: bytes, context: path)
@@ -154,7 +159,9 @@ public enum Npz {
           skipped.append((key, "elements of type '\(header.descriptor.prefix(16))'"))
           return
         }
-        result.append((key, try Npy.read(content, name: "\(path): \(key)")))
+        // What was inflated is kept by the array itself, what is stored by the mapped file.
+        result.append(
+          (key, try Npy.read(content, name: "\(path): \(key)", owner: storage ?? owner)))
       }
     }
     return (result, skipped)
@@ -193,8 +200,8 @@ public enum Npz {
     return out
   }
 
-  /// Writes arrays as a stored archive; the same arrays give the same bytes. A regular file is replaced
-  /// as a whole; `-` is standard output. bfloat16, which NumPy has not, is written as float32, which
+  /// Writes arrays as a stored archive, aligned for mapping; the same arrays give the same bytes. A
+  /// regular file is replaced as a whole; `-` is standard output. bfloat16, which NumPy has not, is written as float32, which
   /// holds it exactly.
   /// - Throws: `.unsupported` for names that a zip file cannot hold, `.file` when it cannot be written,
   ///   `.format` when a name occurs twice.
@@ -205,7 +212,9 @@ public enum Npz {
     throws(DLCError)
   {
     do throws(DLCError) {
-      try writeArchive(arrays, to: path, encode)
+      let writer = try NpzWriter(path)
+      for (name, value) in arrays { try writer.add(name, value) }
+      try writer.commit()
     } catch {
       throw error.called(file, line)
     }
@@ -213,108 +222,8 @@ public enum Npz {
 
   package static func encode(_ arrays: [(name: String, value: Tensor)]) throws(DLCError) -> [UInt8]
   {
-    var out: [UInt8] = []
-    try encode(arrays) { (part) throws(DLCError) in out += part }
-    return out
-  }
-
-  /// Hands out the archive in parts, so that the arrays are not copied.
-  private static func encode(
-    _ arrays: [(name: String, value: Tensor)],
-    _ write: (UnsafeRawBufferPointer) throws(DLCError) -> Void
-  ) throws(DLCError) {
-    var position = 0
-    var directory: [UInt8] = []
-    func send(_ part: UnsafeRawBufferPointer) throws(DLCError) {
-      position += part.count
-      try write(part)
-    }
-    func send(_ part: [UInt8]) throws(DLCError) {
-      try part.withUnsafeBytesTyped { (bytes) throws(DLCError) in try send(bytes) }
-    }
-    func put(_ list: inout [UInt8], _ value: Int, _ size: Int) {
-      for byte in 0..<size { list.append(UInt8(truncatingIfNeeded: value >> (8 * byte))) }
-    }
-    for (name, given) in arrays {
-      let value =
-        given.dataType == .bfloat16 ? try given.fitted(to: .float32, name: name) : given
-      let header = try Npy.header(of: value, name: name)
-      let file = Array("\(name).npy".utf8)
-      guard file.count <= 0xffff else {
-        throw DLCError(
-          .unsupported, "the name of '\(name.prefix(64))...' is too long for an archive")
-      }
-      let size = header.count + value.byteCount
-      let sum = value.withUnsafeBytes { bytes in
-        crc32_z(
-          crc32_z(0, header, header.count),
-          bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count)
-      }
-      // Bit 11: the name is UTF-8. Readers take other names for code page 437.
-      let flags = file.allSatisfy { $0 < 128 } ? 0 : 0x800
-      let offset = position
-      // Sizes always in the ZIP64 field, as numpy writes them.
-      func common(_ list: inout [UInt8], _ extra: Int) {
-        put(&list, 45, 2)
-        put(&list, flags, 2)
-        put(&list, 0, 2)
-        put(&list, 0, 2)
-        put(&list, 0x21, 2)  // 1 January 1980
-        put(&list, Int(sum), 4)
-        put(&list, 0xffff_ffff, 4)
-        put(&list, 0xffff_ffff, 4)
-        put(&list, file.count, 2)
-        put(&list, extra, 2)
-      }
-      var head: [UInt8] = []
-      put(&head, 0x0403_4b50, 4)
-      common(&head, 20)
-      head += file
-      put(&head, 1, 2)
-      put(&head, 16, 2)
-      put(&head, size, 8)
-      put(&head, size, 8)
-      try send(head + header)
-      try value.withUnsafeBytes { (bytes) throws(DLCError) in try send(bytes) }
-      put(&directory, 0x0201_4b50, 4)
-      put(&directory, 45, 2)
-      common(&directory, 28)
-      put(&directory, 0, 2)
-      put(&directory, 0, 2)
-      put(&directory, 0, 2)
-      put(&directory, 0o600 << 16, 4)
-      put(&directory, 0xffff_ffff, 4)
-      directory += file
-      put(&directory, 1, 2)
-      put(&directory, 24, 2)
-      put(&directory, size, 8)
-      put(&directory, size, 8)
-      put(&directory, offset, 8)
-    }
-    let start = position
-    try send(directory)
-    let record = position
-    var end: [UInt8] = []
-    put(&end, 0x0606_4b50, 4)
-    put(&end, 44, 8)
-    put(&end, 45, 2)
-    put(&end, 45, 2)
-    put(&end, 0, 8)
-    put(&end, arrays.count, 8)
-    put(&end, arrays.count, 8)
-    put(&end, directory.count, 8)
-    put(&end, start, 8)
-    put(&end, 0x0706_4b50, 4)
-    put(&end, 0, 4)
-    put(&end, record, 8)
-    put(&end, 1, 4)
-    put(&end, 0x0605_4b50, 4)
-    put(&end, 0, 4)
-    put(&end, min(arrays.count, 0xffff), 2)
-    put(&end, min(arrays.count, 0xffff), 2)
-    put(&end, min(directory.count, 0xffff_ffff), 4)
-    put(&end, min(start, 0xffff_ffff), 4)
-    put(&end, 0, 2)
-    try send(end)
+    let writer = NpzWriter()
+    for (name, value) in arrays { try writer.add(name, value) }
+    return try writer.bytes()
   }
 }

@@ -101,6 +101,24 @@ package final class OutputFile {
     guard ok else { throw MappedFile.failure("cannot write", name) }
   }
 
+  /// Whether bytes that were written can be changed: not those of a device, a pipe or standard output.
+  var canOverwrite: Bool { replacement != nil }
+
+  /// Puts bytes in place of some that were written.
+  /// - Throws: `.file` with the name when not all bytes can be written.
+  func overwrite(_ bytes: [UInt8], at offset: Int) throws(DLCError) {
+    var done = 0
+    while done < bytes.count {
+      let count = bytes.withUnsafeBytes {
+        pwrite(descriptor, $0.baseAddress! + done, bytes.count - done, off_t(offset + done))
+      }
+      guard count > 0 || count < 0 && errno == EINTR else {
+        throw MappedFile.failure("cannot write", name)
+      }
+      done += max(count, 0)
+    }
+  }
+
   /// Puts what was written in its place, for good.
   /// - Throws: `.file` with the name when that fails; the old file is then as it was.
   package func commit() throws(DLCError) {

@@ -103,7 +103,11 @@ extension Value {
   public static func / (a: Value, b: Double) -> Value {
     FunctionBuilder.operate(a) { a / $0.constant(b, a.dataType) }
   }
+  public static func + (a: Double, b: Value) -> Value { b + a }
   public static func * (a: Double, b: Value) -> Value { b * a }
+  public static func / (a: Double, b: Value) -> Value {
+    FunctionBuilder.operate(b) { $0.constant(a, b.dataType) / b }
+  }
   public static func - (a: Double, b: Value) -> Value {
     FunctionBuilder.operate(b) { $0.constant(a, b.dataType) - b }
   }

@@ -95,23 +95,6 @@ extension Attribute.Value {
 }
 
 extension Tensor {
-  /// One element as text that reads back exactly.
-  package func element(_ index: Int) -> String {
-    if dataType.isFloat {
-      let size = dataType.byteCount
-      let one = withUnsafeBytes { bytes -> Double in
-        let part = UnsafeRawBufferPointer(rebasing: bytes[index * size..<(index + 1) * size])
-        var scalar = Tensor(uninitialized: dataType, [])
-        scalar.withUnsafeMutableBytes { $0.copyMemory(from: part) }
-        return scalar.doubles[0]
-      }
-      if one.isNaN { return "nan" }
-      return dataType == .float64 ? "\(one)" : "\(Float(one))"
-    }
-    let value = integers[index]
-    return dataType == .uint64 ? "\(UInt64(bitPattern: value))" : "\(value)"
-  }
-
   /// Decimal elements, one for a splat; the bytes in hexadecimal when there are many.
   package var literal: String {
     let isSplat = withUnsafeBytes { bytes in

@@ -99,30 +99,13 @@ public struct Tensor: Sendable {
   }
 
   /// A tensor that could not be made.
-  private init(_ dataType: DataType, _ problem: DLCError) {
+  init(_ dataType: DataType, _ problem: DLCError) {
     self.dataType = dataType
     shape = [0]
     storage = TensorStorage(problem)
   }
 
-  /// A float32 tensor of the given elements in row-major order, as many as the shape says.
-  public init(
-    _ shape: [Int], _ elements: [Float], file: StaticString = #fileID, line: UInt = #line
-  ) { self.init(copying: .float32, shape, elements, file, line) }
-
-  public init(
-    _ shape: [Int], _ elements: [Double], file: StaticString = #fileID, line: UInt = #line
-  ) { self.init(copying: .float64, shape, elements, file, line) }
-
-  public init(
-    _ shape: [Int], _ elements: [Int32], file: StaticString = #fileID, line: UInt = #line
-  ) { self.init(copying: .int32, shape, elements, file, line) }
-
-  public init(
-    _ shape: [Int], _ elements: [Int64], file: StaticString = #fileID, line: UInt = #line
-  ) { self.init(copying: .int64, shape, elements, file, line) }
-
-  private init<Element: BitwiseCopyable>(
+  init<Element: BitwiseCopyable>(
     copying dataType: DataType, _ shape: [Int], _ elements: [Element], _ file: StaticString,
     _ line: UInt
   ) {

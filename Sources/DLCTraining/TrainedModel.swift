@@ -10,10 +10,16 @@ extension Trainer {
   static let currentPrefix = "current/"
 
   /// Trains until the last epoch is done.
-  /// - Parameter epochEnd: called after every epoch.
-  public func run(
+  /// - Throws: as `run` with a report does.
+  public func run(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) {
+    try run(file: file, line: line) { _ in true }
+  }
+
+  /// Trains until the last epoch is done.
+  /// - Parameter epochEnd: called after every epoch, with its last metrics and the validation's.
+  public func runEpochs(
     file: StaticString = #fileID, line: UInt = #line,
-    epochEnd: (Progress) throws(DLCError) -> Void = { _ in }
+    _ epochEnd: (Progress) throws(DLCError) -> Void
   ) throws(DLCError) {
     try run(file: file, line: line) { (progress) throws(DLCError) in
       if progress.isEpochEnd { try epochEnd(progress) }

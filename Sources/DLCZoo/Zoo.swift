@@ -6,9 +6,14 @@ public struct ZooModel: Sendable {
   /// The file's name below `Graphs/`, without `.pb`.
   public var name: String
   public var summary: String
+  /// The data set of `Tools/data` that a family is trained on.
+  public var dataSet: String?
   /// Whether its file is part of the package.
   package var isShipped = true
   package var make: @Sendable () throws(DLCError) -> Module
+
+  /// The name without its directory: what a family is called.
+  public var family: String { String(name.split(separator: "/").last ?? "") }
 
   /// Builds the model's graph.
   public func module(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) -> Module {
@@ -27,6 +32,11 @@ public enum Zoo {
 
   /// The models whose files are in `Graphs/`.
   public static var shipped: [ZooModel] { models.filter(\.isShipped) }
+
+  /// The model families, with their recipes and data.
+  public static var families: [ZooModel] { models.filter { $0.dataSet != nil } }
+
+  public static func family(_ name: String) -> ZooModel? { families.first { $0.family == name } }
 
   public static func model(_ name: String) -> ZooModel? { models.first { $0.name == name } }
 }

@@ -8,14 +8,29 @@ import DLCTraining
 /// Functions are `loss` or the phases of the recipe, `evaluate`, and `predict` or `sample`. What draws
 /// random numbers has an input `seed`.
 enum Families {
-  static let models: [ZooModel] = [
-    FeedForward.model, ConvolutionalNetwork.model, Encoder.model, RNN.model, LSTM.model, GRU.model,
-    Decoder.model, VariationalAutoencoder.model, AdversarialNetworks.model,
-    DenoisingDiffusion.model,
-    ScoreModel.model, CouplingFlow.model, PixelModel.model, EnergyModel.model,
-    RestrictedBoltzmann.model,
-    GaussianMixture.model,
-  ]
+  static let models: [ZooModel] =
+    trained(
+      on: "fashion",
+      [
+        FeedForward.model, ConvolutionalNetwork.model, Encoder.model, VariationalAutoencoder.model,
+        AdversarialNetworks.model,
+      ])
+    + trained(on: "jargon", [RNN.model, LSTM.model, GRU.model, Decoder.model])
+    + trained(
+      on: "digits",
+      [
+        DenoisingDiffusion.model, ScoreModel.model, CouplingFlow.model, PixelModel.model,
+        EnergyModel.model, RestrictedBoltzmann.model, GaussianMixture.model,
+      ])
+
+  /// The same with the data set that `Tools/data` makes for them.
+  private static func trained(on dataSet: String, _ models: [ZooModel]) -> [ZooModel] {
+    models.map { model in
+      var model = model
+      model.dataSet = dataSet
+      return model
+    }
+  }
 
   /// A model whose batch is `n`.
   static func model(

@@ -1,0 +1,84 @@
+import ArgumentParser
+import DLCFormats
+import DLCGraph
+import DLCTensor
+import DLCTraining
+
+struct Sample: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Draws samples from a trained model.",
+    discussion: """
+      MODEL is what 'dlc zoo train' or 'dlc train -o FILE.pb' wrote, or a program that was compiled with its weights. \
+      Its recipe says which function draws. Texts are written to standard output; pictures to --picture, and on a \
+      terminal they are drawn.
+      """)
+
+  @OptionGroup var model: ModelOptions
+  @Option(help: "How many are drawn (64 pictures, 1 text; of a program what it was compiled for).")
+  var count: Int?
+  @Option(help: "The seed of the random numbers.") var seed: UInt64 = 0
+  @Option(help: "Where the pictures go, in one (.png).") var picture: String?
+  @Option(help: "Pictures in a row.") var columns: Int?
+  @Option(help: "Where the arrays go (.npz).") var outputs: String?
+  @Option(help: "A number for an input, as temperature=0.8; may be repeated.") var set: [Setting] = []
+  @Option(help: "The same as --set temperature=T: how bold the choice of tokens is.")
+  var temperature: Double?
+  @Option(help: "The same as --set top_k=K: only the K likeliest tokens are chosen; 0 for all.")
+  var topK: Int?
+  @Option(help: "The same as --set top_p=P: only the likeliest tokens that together have P.")
+  var topP: Double?
+  @Option(help: "Arrays for other inputs, by name (.npz).") var inputs: String?
+  @Option(help: "Weights (.safetensors), in the place of the model's own.") var params: String?
+  @Option(help: "Worker threads; samples do not depend on it.") var threads: Int?
+  @Flag(help: "Print what was drawn as JSON.") var json = false
+
+  func validate() throws {
+    for (name, value) in [("count", count), ("columns", columns)] {
+      if let value, value < 1 || value > 1 << 24 {
+        throw ValidationError("--\(name) is \(value): it must be positive, and no more than 16,777,216")
+      }
+    }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads must be between 1 and 1024")
+    }
+    if let topK, topK < 0 { throw ValidationError("--top-k is \(topK): it must be 0 or more") }
+    if let topP, !(topP > 0 && topP <= 1) {
+      throw ValidationError("--top-p is \(topP): it must be more than 0 and at most 1")
+    }
+    if let temperature, !(temperature > 0 && temperature.isFinite) {
+      throw ValidationError("--temperature is \(temperature): it must be a positive number")
+    }
+  }
+
+  func run() throws {
+    var sampling = Sampling(count: count, seed: seed)
+    sampling.settings = set
+    for (name, value) in [
+      ("temperature", temperature), ("top_k", topK.map { Double($0) }), ("top_p", topP),
+    ] {
+      if let value { sampling.settings.append(Setting(name, value)) }
+    }
+    sampling.arrays = inputs
+    sampling.sizes = try model.sizes
+    sampling.function = model.function
+    sampling.threads = threads
+    let (outputs, recipe) = try draw(sampling)
+    try Samples(outputs: outputs, recipe: recipe).show(
+      picturePath: picture, arraysPath: self.outputs, columns: columns, json: json)
+  }
+
+  private func draw(_ sampling: Sampling) throws -> (Sampling.Outputs, Recipe?) {
+    switch try LoadedModel(model.model) {
+    case .program(let contents) where params == nil:
+      let module = contents.module.isEmpty ? nil : try LoadedModel.program(contents).module
+      return (try sampling.draw(from: contents, module), module?.recipe)
+    case let loaded:
+      var module = try loaded.module
+      if let params {
+        module = module.withoutCurrent
+        try module.setValues(from: params).forEach(Console.note)
+      }
+      return (try sampling.draw(from: module), module.recipe)
+    }
+  }
+}

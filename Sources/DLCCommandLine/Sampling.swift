@@ -1,0 +1,228 @@
+import DLCCompiler
+import DLCData
+import DLCFormats
+import DLCGraph
+import DLCProgram
+import DLCRuntime
+import DLCTensor
+import DLCTraining
+
+/// Draws from a trained model by the function that its recipe names.
+struct Sampling {
+  /// How many are drawn; nil: as many as the program was compiled for, or 64 images and 1 text.
+  var count: Int?
+  var seed: UInt64 = 0
+  var settings: [Setting] = []
+  /// Arrays for inputs that are neither a seed nor a setting.
+  var arrays: String?
+  var sizes: [String: Int] = [:]
+  var function: String?
+  var threads: Int?
+
+  typealias Outputs = [(name: String, value: Tensor)]
+
+  /// Draws from a module that stores values for its parameters.
+  func draw(from module: Module) throws(DLCError) -> Outputs {
+    let function = try function(of: module)
+    try requireTrained(module, function)
+    let inputs = try inputs(of: function.inputs, module.recipe)
+    var sizes = sizes
+    if let name = countDimension(function), sizes[name] == nil {
+      sizes[name] = count ?? (isText(function, module.recipe) ? 1 : 64)
+    } else if let count {
+      throw noCount(count, function)
+    }
+    let shapes = function.inputs.compactMap { input in
+      inputs[input.name].map { (name: input.name, declared: input.type, shape: $0.shape) }
+    }
+    let (executable, _) = try Compiler().load(
+      module, function: function.name,
+      dimensions: try module.bind(explicit: sizes, arrays: shapes), cache: .standard)
+    return try run(executable, inputs)
+  }
+
+  /// Draws by a compiled program, which holds its weights; compiles again for other sizes, where it carries
+  /// its graph.
+  func draw(from program: ProgramFile.Contents, _ module: Module?) throws(DLCError) -> Outputs {
+    if let module {
+      let wanted = try function(of: module)
+      let isOther = function != nil && wanted.name != program.program.function
+      let dimension = countDimension(wanted)
+      let compiled = program.program.outputs.first.flatMap {
+        program.program[$0.buffer].shape.first
+      }
+      if isOther || !sizes.isEmpty || count != nil && (dimension == nil || count != compiled)
+        || !Executable.missingFeatures(program.program).isEmpty
+      {
+        return try draw(from: module)
+      }
+    } else if count != nil || !sizes.isEmpty || function != nil {
+      throw DLCError(
+        .usage, "the program does not carry its graph: it draws what it was compiled for",
+        at: program.file.path)
+    }
+    let executable = try Executable(program)
+    if let missing = executable.program.states.first(where: {
+      $0.isParameter && executable.missingState.contains($0.name)
+    })?.name {
+      throw Self.untrained([missing], executable.program.function)
+    }
+    return try run(executable, try inputs(of: program.inputs, module?.recipe))
+  }
+
+  private func run(_ executable: Executable, _ inputs: [String: Tensor]) throws(DLCError) -> Outputs {
+    try executable.requireMemory(threads: threads, besides: 0)
+    try executable.initializeState(seed: seed)
+    return try executable.run(inputs, threads: threads)
+  }
+
+  /// The function that draws.
+  private func function(of module: Module) throws(DLCError) -> Function {
+    guard let name = function ?? module.recipe?.sample else {
+      throw DLCError(
+        .graph, "module '\(module.name)' does not say which of its functions draws samples",
+        remedy: "--function names one of \(module.functions.map(\.name).joined(separator: ", "))")
+    }
+    return try module.existing(name)
+  }
+
+  private func requireTrained(_ module: Module, _ function: Function) throws(DLCError) {
+    let missing = module.states.filter {
+      $0.isParameter && $0.value == nil && function.stateNames.contains($0.name)
+    }.map(\.name)
+    if !missing.isEmpty { throw Self.untrained(missing, function.name) }
+  }
+
+  private static func untrained(_ names: [String], _ function: String) -> DLCError {
+    let list = names.prefix(8).joined(separator: ", ")
+    return DLCError(
+      .binding,
+      "the model is not trained: function '\(function)' has no values for \(list)"
+        + (names.count > 8 ? " and \(names.count - 8) more" : ""),
+      remedy: "train it ('dlc zoo train', 'dlc train -o MODEL.pb'), or give --params")
+  }
+
+  /// The dimension that says how many are drawn: the first axis of the first output.
+  private func countDimension(_ function: Function) -> String? {
+    function.outputs.first?.type.shape.first?.name
+  }
+
+  private func isText(_ function: Function, _ recipe: Recipe?) -> Bool {
+    function.outputs.contains { output in
+      if case .token? = recipe?.meanings[output.name] { return true }
+      return false
+    }
+  }
+
+  private func noCount(_ count: Int, _ function: Function) -> DLCError {
+    DLCError(
+      .usage, "function '\(function.name)' does not draw --count \(count): its number is fixed")
+  }
+
+  /// Values for all inputs.
+  private func inputs(of inputs: [(name: String, type: TensorType)], _ recipe: Recipe?)
+    throws(DLCError) -> [String: Tensor]
+  {
+    var values = Recipe.seeds(for: inputs, seed: seed)
+    values.merge(recipe?.defaults(for: inputs) ?? [:], uniquingKeysWith: { given, _ in given })
+    for setting in settings {
+      guard let type = inputs.first(where: { $0.name == setting.name })?.type, type.rank == 0 else {
+        let scalars = inputs.filter { $0.type.rank == 0 }.map(\.name)
+        throw DLCError(
+          .usage, "there is no setting '\(setting.name)'",
+          remedy: scalars.isEmpty ? "there are none" : Spelling.remedy(for: setting.name, among: scalars))
+      }
+      guard type.dataType.isFloat || setting.value == setting.value.rounded() else {
+        throw DLCError(.usage, "the setting '\(setting.name)' is a whole number, not \(setting.value)")
+      }
+      values[setting.name] = Tensor(splat: setting.value, type.dataType, [])
+    }
+    if let arrays {
+      let given = try InputArrays(arrays, for: inputs, optional: Set(values.keys))
+      given.notes.forEach(Console.note)
+      values.merge(given.values, uniquingKeysWith: { $1 })
+    }
+    return values
+  }
+}
+
+/// Samples as people look at them.
+struct Samples {
+  let outputs: Sampling.Outputs
+  let recipe: Recipe?
+
+  /// The first output that means pictures.
+  var picture: (name: String, value: Tensor, height: Int, width: Int)? {
+    for (name, value) in outputs {
+      if case .image(let height, let width, _)? = recipe?.meanings[name] {
+        return (name, value, height, width)
+      }
+    }
+    return nil
+  }
+
+  /// The texts that the first output of tokens stands for.
+  var texts: [String]? {
+    for (name, value) in outputs {
+      guard case .token(let alphabet)? = recipe?.meanings[name], !alphabet.isEmpty,
+        value.shape.count == 2
+      else { continue }
+      let characters = Array(alphabet.unicodeScalars)
+      let codes = value.integers
+      let length = value.shape[1]
+      return (0..<value.shape[0]).map { row in
+        var text = ""
+        for code in codes[row * length..<(row + 1) * length] {
+          text.unicodeScalars.append(
+            characters.indices.contains(Int(code)) ? characters[Int(code)] : "\u{FFFD}")
+        }
+        return text
+      }
+    }
+    return nil
+  }
+
+  /// Writes the picture and the arrays where they are asked for, and shows texts, or on a terminal the
+  /// picture, on standard output.
+  func show(picturePath: String?, arraysPath: String?, columns: Int?, json: Bool = false, isQuiet: Bool = false)
+    throws(DLCError)
+  {
+    if let picturePath {
+      guard let picture else {
+        throw DLCError(
+          .usage, "nothing that is drawn is a picture", at: picturePath,
+          remedy: "the outputs are \(outputs.map(\.name).joined(separator: ", "))")
+      }
+      let side = max(picture.height, picture.width)
+      try Picture(
+        picture.value, height: picture.height, width: picture.width, columns: columns,
+        zoom: side <= 16 ? 6 : side <= 64 ? 2 : 1
+      ).write(picturePath)
+    }
+    if let arraysPath { try Npz.write(outputs, to: arraysPath) }
+    if isQuiet { return }
+    if json {
+      var fields: [(String, JSON)] = [
+        (
+          "outputs",
+          .list(outputs.map { .object([("name", .text($0.name)), ("type", .text("\($0.value.type)"))]) })
+        )
+      ]
+      if let texts { fields.append(("texts", .list(texts.map { .text($0) }))) }
+      return try Console.result("\(JSON.object(fields))")
+    }
+    if let texts {
+      return try Console.result(texts.joined(separator: "\n----------------\n"))
+    }
+    if let picture, Console.isTerminal {
+      let width = Console.width
+      let drawn = try Picture(
+        picture.value, height: picture.height, width: picture.width,
+        columns: columns ?? Picture.columns(ofWidth: picture.width, within: width))
+      return try Console.result(drawn.text(within: width), terminator: "")
+    }
+    if picturePath == nil && arraysPath == nil {
+      try Console.result(Summary.table(outputs.map { Summary($0.name, $0.value) }))
+    }
+  }
+}

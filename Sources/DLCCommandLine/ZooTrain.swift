@@ -1,0 +1,107 @@
+import ArgumentParser
+import DLCFormats
+import DLCGraph
+import DLCTensor
+import DLCTraining
+import DLCZoo
+
+extension ZooCommand {
+  struct Train: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Trains a model family on real data, measures it and draws samples.",
+      discussion: """
+        'dlc zoo list' names the families (models/FAMILY). Their data are made by Tools/data: SET_train.npz and \
+        SET_test.npz in one directory. What is written with -o is one file that holds the graph, its weights and its \
+        recipe, for 'dlc sample', 'dlc evaluate', 'dlc run' and 'dlc compile'.
+        """)
+
+    @ArgumentParser.Argument(help: "The family, such as vae.") var family: String
+    @Option(help: "The directory with the data.") var data = "data"
+    @Option(help: "How many samples are drawn at the end.") var sample: Int?
+    @Option(help: "Where the picture of the samples goes (.png).") var picture: String?
+    @Option(help: "Where the arrays of the samples go (.npz).") var samples: String?
+    @Option(
+      name: .customShort("o"),
+      help: ArgumentHelp("Where the trained model goes (.pb).", valueName: "file"))
+    var output: String?
+    @OptionGroup(title: "What the recipe says") var recipe: RecipeOptions
+    @OptionGroup(title: "The run") var flags: RunOptions
+
+    func validate() throws {
+      if let sample, sample < 1 {
+        throw ValidationError("--sample is \(sample): it must be positive")
+      }
+    }
+
+    func run() throws {
+      Interruption.install()
+      guard let model = Zoo.family(family) else {
+        throw DLCError(
+          .usage, "there is no family '\(family)'",
+          remedy: Spelling.remedy(for: family, among: Zoo.families.map(\.family)))
+      }
+      let module = try model.module()
+      let recipe = try recipe.recipe(of: module, function: nil)
+      let (train, test) = try model.dataFiles(in: data)
+      var run = try TrainingRun(
+        module, recipe, flags, data: train, validation: flags.best == nil ? nil : test, sizes: [:])
+      if output == nil, flags.checkpoint == nil {
+        run.add(note: "the model is not kept: -o or --checkpoint says where")
+      }
+      let (metrics, seconds, stop) = try run.run()
+      if let stop {
+        try run.report(metrics, seconds, stop.name, json: flags.json)
+        try run.leave(stop)
+      }
+      let trained = try run.trainer.module()
+      if let output { try ModuleFile.writeWhole(trained, to: output) }
+      var more: [(name: String, text: String)] = []
+      if trained.recipe?.evaluation != nil {
+        let start = ContinuousClock.now
+        let measured = try trained.measured(
+          by: nil, on: test, batch: recipe.batch, threads: flags.threads)
+        more = measured.map { ("test_\($0.name)", number($0.value)) }
+        more.append(
+          ("evaluation_seconds", fixed((ContinuousClock.now - start) / .seconds(1), 3)))
+      }
+      let start = ContinuousClock.now
+      let drawn = try draw(trained)
+      if drawn != nil {
+        more.append(("sampling_seconds", fixed((ContinuousClock.now - start) / .seconds(1), 3)))
+      }
+      try run.report(metrics, seconds, nil, json: flags.json, more: more)
+      if !flags.json {
+        for (name, text) in more { try Console.result("\(name) \(text)") }
+      }
+      try drawn?.show(
+        picturePath: picture, arraysPath: samples, columns: nil, isQuiet: flags.json)
+    }
+
+    /// Samples, where the family draws some.
+    private func draw(_ module: Module) throws -> Samples? {
+      guard module.recipe?.sample != nil else {
+        if sample != nil || picture != nil || samples != nil {
+          throw ValidationError("the family '\(family)' draws no samples")
+        }
+        return nil
+      }
+      var sampling = Sampling(count: sample, seed: flags.seed)
+      sampling.threads = flags.threads
+      return Samples(outputs: try sampling.draw(from: module), recipe: module.recipe)
+    }
+  }
+}
+
+extension ZooModel {
+  /// The files that a family is trained and measured on.
+  /// - Throws: `.file` when they are not there.
+  fileprivate func dataFiles(in directory: String) throws(DLCError) -> (train: String, test: String) {
+    let files = ["train", "test"].map { "\(directory)/\(dataSet ?? "")_\($0).npz" }
+    for file in files where !MappedFile.exists(file) {
+      throw DLCError(
+        .file, "there are no data for the family '\(family)': it is trained on '\(dataSet ?? "")'",
+        at: file, remedy: "Tools/data \(directory) makes them; --data names another directory")
+    }
+    return (files[0], files[1])
+  }
+}
