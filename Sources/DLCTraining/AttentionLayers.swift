@@ -13,13 +13,13 @@ extension Layers {
       self.values = values
     }
 
-    /// As a loop carries it.
-    public init(_ arrays: some Sequence<Value>) {
+    /// As a loop carries it: two arrays.
+    package init(_ arrays: some Collection<Value>) {
       let list = Array(arrays)
       self.init(keys: list[0], values: list[1])
     }
 
-    public var arrays: [Value] { [keys, values] }
+    package var arrays: [Value] { [keys, values] }
   }
 
   /// A cache that holds nothing yet, for `count` rows of size `size` and up to `length` positions.

@@ -70,7 +70,8 @@ import Testing
         return [l.recurrent("r", .lstm, inputs[0], size: 5, state: state).sequence]
       }
     }
-    #expect("\(try #require(error))".contains("1 layers of lstm have a state of 2 arrays, 1 are given"))
+    #expect(
+      "\(try #require(error))".contains("1 layers of lstm have a state of 2 arrays, 1 are given"))
   }
 
   /// A cached block over one position after the other, and over a few together, gives what the block gives

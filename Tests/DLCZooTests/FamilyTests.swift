@@ -41,7 +41,8 @@ import Testing
         result[name] =
           type.dataType.isFloat
           ? Tensor(
-            type.dataType, bound.sizes, rounding: (0..<count).map { Double($0 * 5 % 11) / 11 - 0.5 })
+            type.dataType, bound.sizes, rounding: (0..<count).map { Double($0 * 5 % 11) / 11 - 0.5 }
+          )
           : Tensor(type.dataType, bound.sizes, truncating: (0..<count).map { Int64($0 * 3 % 10) })
       }
     }
@@ -72,7 +73,8 @@ import Testing
       let function = module.function(name)!
       let sizes = try module.bind(
         explicit: Self.sizes(module).merging(
-          name == recipe.initialization ? ["n": 40] : [:]) { $1 })
+          name == recipe.initialization ? ["n": 40] : [:]
+        ) { $1 })
       let executable = try Objects.compiler().compile(module, function: name, dimensions: sizes)
       if !executable.states.allSatisfy({ known[$0.name] != nil }) {
         try executable.initializeState(seed: 7)
@@ -165,7 +167,8 @@ extension FamilyTests {
     func nats(_ last: Int32) throws -> Double {
       let row = Array(long[32..<64])
       let after = Array(row.dropFirst()) + [last]
-      return try loss.run(["x": Tensor([1, 32], row), "y": Tensor([1, 32], after)])[0].value.doubles[0]
+      return try loss.run(["x": Tensor([1, 32], row), "y": Tensor([1, 32], after)])[0].value
+        .doubles[0]
     }
     let least = try nats(long[64])
     for other in 1..<11 { #expect(try nats((long[64] + Int32(other)) % 11) > least) }

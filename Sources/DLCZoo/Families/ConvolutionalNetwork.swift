@@ -4,7 +4,8 @@ import DLCTraining
 
 enum ConvolutionalNetwork {
   static let model = Classifiers.model(
-    "cnn", "CNN: fashion images by convolutions 3x3 of 32 and 64 with max pooling, 128, 10", epochs: 5
+    "cnn", "CNN: fashion images by convolutions 3x3 of 32 and 64 with max pooling, 128, 10",
+    epochs: 5
   ) { l, x in
     let g = l.g
     func block(_ name: String, _ x: Value, _ channels: Size) -> Value {

@@ -9,7 +9,9 @@ enum CouplingFlow {
 
   /// s and t of a layer from the half that it keeps, [n, 32] each. Dropout is drawn from `random`, where there
   /// is one.
-  private static func network(_ g: FunctionBuilder, _ layer: Int, _ kept: Value, _ random: RandomStream?)
+  private static func network(
+    _ g: FunctionBuilder, _ layer: Int, _ kept: Value, _ random: RandomStream?
+  )
     -> (s: Value, t: Value)
   {
     let l = Layers(g).scope("\(layer)")

@@ -8,7 +8,8 @@ enum Decoder {
   static let kept = 32
 
   static let model = Characters.model(
-    "decoder", "transformer decoder: the next character by 2 blocks, d 128, over up to 64", rate: 2e-3,
+    "decoder", "transformer decoder: the next character by 2 blocks, d 128, over up to 64",
+    rate: 2e-3,
     logits: { l, x in decoder.logits(l, x) }, sample: { l, settings in sample(l, settings) })
 
   /// Every character is one step with the keys and values of those before it. Positions are learned for 64

@@ -7,7 +7,8 @@ enum DenoisingDiffusion {
   static let steps = 1000
 
   static let model = Families.model(
-    "ddpm", "denoising diffusion: digits in 1,000 steps by a residual network of 4 x 256", batch: 128
+    "ddpm", "denoising diffusion: digits in 1,000 steps by a residual network of 4 x 256",
+    batch: 128
   ) { (module) throws(DLCError) in
     let (beta, product) = Diffusion.schedule
     /// The mean squared error of the noise, for times [n].

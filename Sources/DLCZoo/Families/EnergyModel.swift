@@ -21,8 +21,10 @@ enum EnergyModel {
     g.sum(z * z, axes: [1]) * 0.5 + network(g, z)
   }
 
-  private static func walk(_ g: FunctionBuilder, _ z: Value, _ steps: Size, _ seed: Value) -> Value {
-    let (walked, _) = g.scan(carried: [z], inputs: [Families.iterations(g, steps)]) { g, z, number in
+  private static func walk(_ g: FunctionBuilder, _ z: Value, _ steps: Size, _ seed: Value) -> Value
+  {
+    let (walked, _) = g.scan(carried: [z], inputs: [Families.iterations(g, steps)]) {
+      g, z, number in
       let slope = g.gradient(of: g.sum(energy(g, z[0]), axes: [0]), by: [z[0]])[0]
       let noise = RandomStream(g, key: seed, step: number[0]).normal(z[0].shape)
       return ([z[0] - slope * (step / 2) + noise * step.squareRoot()], [])
@@ -47,7 +49,8 @@ enum EnergyModel {
   }
 
   static let model = Families.model(
-    "ebm", "energy-based: the digits' first two principal components, network of 2 x 128", batch: 256,
+    "ebm", "energy-based: the digits' first two principal components, network of 2 x 128",
+    batch: 256,
     [("iterations", PrincipalComponents.iterations), ("grid", 400)]
   ) { (module) throws(DLCError) in
     try module.function("initialize") { g in

@@ -41,7 +41,9 @@ enum Families {
       name: "models/\(name)", summary: summary,
       make: { () throws(DLCError) in
         var module = Module(name)
-        for (dimension, size) in [("n", batch)] + sizes { module.dimension(dimension, default: size) }
+        for (dimension, size) in [("n", batch)] + sizes {
+          module.dimension(dimension, default: size)
+        }
         try fill(&module)
         return module
       })
@@ -70,7 +72,9 @@ enum Families {
   static func seed(_ g: FunctionBuilder) -> Value { g.input("seed", .int64) }
 
   /// Whole numbers from 0 to below `count`, int32.
-  static func integers(_ random: RandomStream, below count: Int, _ g: FunctionBuilder, _ shape: [Size])
+  static func integers(
+    _ random: RandomStream, below count: Int, _ g: FunctionBuilder, _ shape: [Size]
+  )
     -> Value
   { g.convert(random.uniform(shape) * Double(count), .int32) }
 

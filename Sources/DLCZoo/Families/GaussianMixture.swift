@@ -21,7 +21,9 @@ enum GaussianMixture {
   }
 
   /// The next parameters, by name, for shares [n, 10].
-  private static func maximized(_ g: FunctionBuilder, _ z: Value, _ shares: Value) -> [(String, Value)] {
+  private static func maximized(_ g: FunctionBuilder, _ z: Value, _ shares: Value) -> [(
+    String, Value
+  )] {
     // A component without points becomes one of all, with almost no weight.
     let next = Mixture.maximize(g, z, shares + 1e-15)
     let ridge = g.diagonalMatrix(g.constant(1e-3, like: next[2]))

@@ -8,7 +8,8 @@ enum PixelModel {
   static let decoder = TokenDecoder(count: 18, size: 64)
 
   static let model = Families.model(
-    "autoregressive", "autoregressive: digits as 64 tokens of 17 grey levels, 2 causal blocks, d 64",
+    "autoregressive",
+    "autoregressive: digits as 64 tokens of 17 grey levels, 2 causal blocks, d 64",
     batch: 64
   ) { (module) throws(DLCError) in
     func nats(_ g: FunctionBuilder) -> Value {

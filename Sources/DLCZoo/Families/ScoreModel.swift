@@ -13,7 +13,9 @@ enum ScoreModel {
   /// - Parameters:
   ///   - level: its number as float32, [n] or [1].
   ///   - sigma: that level, as a column or a scalar.
-  private static func noise(_ g: FunctionBuilder, _ z: Value, _ level: Value, _ sigma: Value) -> Value {
+  private static func noise(_ g: FunctionBuilder, _ z: Value, _ level: Value, _ sigma: Value)
+    -> Value
+  {
     Denoiser.noise(Layers(g), z / g.sqrt(sigma * sigma + 0.5), level * 50)
   }
 
