@@ -108,8 +108,7 @@ let package = Package(
       "DLCCompiler",
       [
         "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCCodegen", "DLCRuntime", "DLCProgram",
-        "DLCFormats",
-        "DLCTestSupport", "DLCZoo",
+        "DLCFormats", "DLCData", "DLCTestSupport", "DLCZoo",
       ]),
     tests(
       "DLCZoo",

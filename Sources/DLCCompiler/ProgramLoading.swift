@@ -38,6 +38,7 @@ extension Module {
       copy.add(state)
     }
     for function in functions { copy.add(function) }
+    copy.recipe = recipe
     return copy
   }
 }

@@ -1,0 +1,211 @@
+import DLCData
+import DLCFormats
+import DLCGraph
+import DLCTensor
+import Foundation
+import Testing
+
+/// Families from the command line: trained, measured, sampled, compiled with their weights.
+@Suite struct FamilyCommandTests {
+  static func dlc(_ arguments: String..., status: Int32 = 0) throws -> (out: String, error: String)
+  {
+    let (got, out, error) = try CommandLineTests.launch(CommandLineTests.command, arguments)
+    #expect(got == status, "\(arguments): \(error)")
+    return (out, error)
+  }
+
+  static func model(_ name: String) -> String { "\(DigitsTests.folder)/models/\(name).pb" }
+
+  /// The digits as `Tools/data` splits them.
+  static func digits(_ folder: String) throws {
+    _ = try dlc(
+      "data", "npz", "\(DigitsTests.folder)/digits.npz", "--divide", "16", "--type", "y=int32",
+      "--test-from", "1257", "-o", "\(folder)/digits")
+  }
+
+  static func object(_ text: String) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+  }
+
+  /// The command lines of the README.
+  @Test func oneCommandForAFamily() throws {
+    try TrainCommandTests.inFolder { folder in
+      try Self.digits(folder)
+      let said = try Self.object(
+        Self.dlc(
+          "zoo", "train", "rbm", "--data", folder, "--epochs", "2", "--sample", "12", "--picture",
+          "\(folder)/rbm.png", "--samples", "\(folder)/rbm.npz", "--json", "-o", "\(folder)/rbm.pb"
+        ).out)
+      let nll = try #require(said["test_nll"] as? Double)
+      #expect(nll > 15 && nll < 45)
+      let picture = try Picture(reading: "\(folder)/rbm.png")
+      #expect(picture.channels == 1 && picture.height > 50)
+      let first = try Npz.read("\(folder)/rbm.npz")
+      #expect(first[0].name == "images" && first[0].value.shape == [12, 64])
+      // One file: nothing is beside it.
+      let files = try FileManager.default.contentsOfDirectory(atPath: folder)
+      #expect(!files.contains { $0.hasSuffix(".safetensors") })
+      let measured = try Self.object(
+        Self.dlc(
+          "evaluate", "\(folder)/rbm.pb", "--data", "\(folder)/digits_test.npz", "--json"
+        ).out)
+      #expect(abs((measured["nll"] as? Double ?? 0) - nll) < 1e-6)
+
+      // A program with its weights draws the same for any number of threads, without the model.
+      _ = try Self.dlc(
+        "compile", "\(folder)/rbm.pb", "--function", "sample", "--dim", "n=12", "-o",
+        "\(folder)/rbm.dlc")
+      try FileManager.default.removeItem(atPath: "\(folder)/rbm.pb")
+      for threads in ["1", "2", "4"] {
+        _ = try Self.dlc(
+          "sample", "\(folder)/rbm.dlc", "--threads", threads, "--outputs", "\(folder)/again.npz")
+        #expect(try Npz.read("\(folder)/again.npz")[0].value == first[0].value)
+      }
+      // It is run like any program: the seed is 0 where none is given.
+      _ = try Self.dlc(
+        "run", "\(folder)/rbm.dlc", "--seed", "0", "--outputs", "\(folder)/run.npz")
+      #expect(try Npz.read("\(folder)/run.npz")[0].value == first[0].value)
+      // Compiled again for more.
+      _ = try Self.dlc(
+        "sample", "\(folder)/rbm.dlc", "--count", "3", "--seed", "5", "--outputs",
+        "\(folder)/three.npz")
+      #expect(try Npz.read("\(folder)/three.npz")[0].value.shape == [3, 64])
+    }
+  }
+
+  @Test func textIsTrainedAndDrawn() throws {
+    try TrainCommandTests.inFolder { folder in
+      let line = "the quick brown fox jumps over the lazy dog\n"
+      try Data(String(repeating: line, count: 60).utf8).write(
+        to: URL(fileURLWithPath: "\(folder)/text"))
+      _ = try Self.dlc(
+        "data", "text", "\(folder)/text", "--window", "16", "--block", "256", "-o",
+        "\(folder)/jargon")
+      _ = try Self.dlc(
+        "zoo", "train", "gru", "--data", folder, "--epochs", "2", "--batch", "8", "--sample", "1",
+        "-o", "\(folder)/gru.pb")
+      let module = try Module(contentsOf: "\(folder)/gru.pb")
+      guard case .token(let alphabet)? = module.recipe?.meanings["text"] else {
+        Issue.record("the alphabet is not kept")
+        return
+      }
+      #expect(alphabet == "\n abcdefghijklmnopqrstuvwxyz")
+      let text = try Self.dlc(
+        "sample", "\(folder)/gru.pb", "--dim", "L=80", "--temperature", "0.5", "--top-k", "5",
+        "--top-p", "0.9"
+      ).out
+      #expect(text.count == 81 && text.allSatisfy { alphabet.contains($0) })
+      let greedy = try (1...2).map { seed in
+        try Self.dlc(
+          "sample", "\(folder)/gru.pb", "--dim", "L=20", "--top-k", "1", "--seed", "\(seed)"
+        ).out
+      }
+      #expect(greedy[0] == greedy[1])
+    }
+  }
+
+  /// A run that is killed goes on to the same bits: two phases, and averages.
+  @Test(arguments: [("gan", 784, 4, 40), ("ddpm", 64, 8, 80)])
+  func killedFamiliesResume(_ name: String, _ size: Int, _ batch: Int, _ rows: Int) throws {
+    try TrainCommandTests.inFolder { folder in
+      let pixels = (0..<rows * size).map { Float($0 * 7 % 17) / 16 }
+      try Npz.write([("x", Tensor([rows, size], pixels))], to: "\(folder)/data.npz")
+      func start(_ more: [String]) throws -> Process {
+        let process = Process()
+        process.executableURL = CommandLineTests.command
+        process.arguments =
+          [
+            "train", Self.model(name), "--data", "\(folder)/data.npz", "--epochs", "6", "--batch",
+            "\(batch)",
+          ] + more
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        return process
+      }
+      func finish(_ process: Process) {
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0)
+      }
+      finish(try start(["-o", "\(folder)/whole.pb"]))
+      let kept = ["--checkpoint", "\(folder)/c", "--checkpoint-every", "7"]
+      let killed = try start(kept)
+      for _ in 0..<60000 {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/c")) ?? []
+        if names.contains(where: { $0.hasPrefix("step-") }) { break }
+        usleep(1000)
+      }
+      kill(killed.processIdentifier, SIGKILL)
+      killed.waitUntilExit()
+      finish(try start(kept + ["--resume", "-o", "\(folder)/resumed.pb"]))
+      let whole = try Module(contentsOf: "\(folder)/whole.pb")
+      #expect(try Module(contentsOf: "\(folder)/resumed.pb") == whole)
+      #expect(whole.states.contains { $0.name.hasPrefix("current/") })
+    }
+  }
+
+  /// Phases by hand, for a module without a recipe.
+  @Test func phasesByHand() throws {
+    try TrainCommandTests.inFolder { folder in
+      var module = Module("two")
+      module.dimension("n", default: 4)
+      for (name, factor) in [("up", 1.0), ("down", -1.0)] {
+        try module.function(name) { g in
+          let x = g.input("x", .float32, ["n"])
+          let w = g.parameter("\(name).w", [], .constant(factor))
+          let v = g.parameter("other.\(name)", [], .constant(1))
+          g.output("score", g.mean(x, axes: [0]) * w * v)
+        }
+      }
+      try module.save("\(folder)/two.pb")
+      try Npz.write([("x", Tensor([8], [Float](repeating: 1, count: 8)))], to: "\(folder)/x.npz")
+      _ = try Self.dlc(
+        "train", "\(folder)/two.pb", "--data", "\(folder)/x.npz", "--batch", "4", "--epochs", "1",
+        "--phase", "up:output=score,maximize,prefix=up.,optimizer=sgd,lr=0.25", "--phase",
+        "down:output=score,prefix=down.,optimizer=sgd,lr=0.5", "-o", "\(folder)/w")
+      let weights = Dictionary(
+        uniqueKeysWithValues: try Safetensors.read("\(folder)/w").map { ($0.name, $0.value.scalar) }
+      )
+      // Two steps each, along a derivative of 1.
+      #expect(
+        weights == ["up.w": 1.5, "other.up": 1, "down.w": -2, "other.down": 1])
+      _ = try Self.dlc(
+        "train", "\(folder)/two.pb", "--data", "\(folder)/x.npz", "--batch", "8", "--epochs", "1",
+        "--function", "up", "--output", "score", "--maximize", "--prefix", "other.", "--optimizer",
+        "sgd", "--lr", "1", "-o", "\(folder)/w")
+      let moved = Dictionary(
+        uniqueKeysWithValues: try Safetensors.read("\(folder)/w").map { ($0.name, $0.value.scalar) }
+      )
+      #expect(moved == ["up.w": 1, "other.up": 2])
+    }
+  }
+
+  static let mistakes: [([String], Int32, String)] = [
+    (["sample", model("vae")], 1, "the model is not trained: function 'sample' has no values for"),
+    (["evaluate", model("vae"), "--data", "x"], 1, "the model is not trained"),
+    (["sample", "\(DigitsTests.folder)/digits_mlp.pb"], 1, "does not say which of its functions"),
+    (["zoo", "train", "vea"], 64, "there is no family 'vea'; did you mean 'vae'?"),
+    (["zoo", "train", "vae", "--data", "/nowhere"], 1, "it is trained on 'fashion'"),
+    (
+      ["train", model("vae"), "--data", "x", "--phase", "a", "--phase", "b", "--prefix", "c"], 64,
+      "belong to one phase"
+    ),
+    (["train", model("vae"), "--data", "x", "--phase", "loss:nope=3"], 64, "loss:nope=3"),
+    (["train", model("vae"), "--data", "x", "--phase", "lose"], 1, "no function 'lose'"),
+    (["train", model("vae"), "--data", "x", "--patience", "3"], 64, "need --best"),
+    (["sample", model("vae"), "--temperature", "0"], 64, "--temperature is 0"),
+    (["sample", model("vae"), "--set", "temperature"], 64, "temperature"),
+  ]
+
+  @Test(arguments: mistakes.indices) func mistakesAreErrors(_ index: Int) throws {
+    let (arguments, status, text) = Self.mistakes[index]
+    let (got, _, error) = try CommandLineTests.launch(CommandLineTests.command, arguments)
+    #expect(got == status && error.contains(text), "\(got): \(error)")
+  }
+
+  @Test func showPrintsTheRecipe() throws {
+    let text = try Self.dlc("show", Self.model("gan")).out
+    #expect(text.contains("phase \"discriminator\" minimize \"loss\" {\n    move \"d.\""))
+    #expect(text.contains("schedule constant") && text.contains("average 0.999"))
+  }
+}
