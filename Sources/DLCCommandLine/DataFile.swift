@@ -17,13 +17,16 @@ struct DataFile {
   /// The arrays that `dlc data` keeps the alphabet in, as Unicode scalars, and the names of classes.
   private static let (alphabetName, classesName) = ("alphabet", "classes")
 
-  init(_ path: String, for inputs: [(name: String, type: TensorType)]) throws(DLCError) {
+  /// - Parameter silent: arrays that may be there without an input, of which nothing is said.
+  init(
+    _ path: String, for inputs: [(name: String, type: TensorType)], silent: Set<String> = []
+  ) throws(DLCError) {
     let names = Set(inputs.map(\.name))
     let more = [
       (name: Self.alphabetName, type: TensorType(.int32, ["n"])),
       (name: Self.classesName, type: TensorType(.uint8, ["n", "n"])),
     ].filter { !names.contains($0.name) }
-    let arrays = try InputArrays(path, for: inputs + more, optional: Set(more.map(\.name)), keepsNarrow: true)
+    let arrays = try InputArrays(path, for: inputs + more, optional: Set(more.map(\.name)), silent: silent, keepsNarrow: true)
     var values = arrays.values
     var alphabet = ""
     classes =

@@ -47,7 +47,7 @@ extension Module {
   /// - Throws: `.binding` when the module is not trained, or the arrays do not fit.
   func measured(
     by name: String?, on path: String, batch: Int? = nil, sizes: [String: Int] = [:],
-    threads: Int? = nil
+    threads: Int? = nil, silent: Set<String> = []
   ) throws(DLCError) -> [(name: String, value: Double)] {
     let function = try evaluating(name)
     let missing = states.filter {
@@ -59,7 +59,7 @@ extension Module {
         "the model is not trained: function '\(function.name)' has no values for \(missing.prefix(8).joined(separator: ", "))",
         remedy: "train it ('dlc zoo train', 'dlc train -o MODEL.pb'), or give --params")
     }
-    let arrays = try DataFile(path, for: function.inputs.filter { $0.name != TrainingStep.seedName })
+    let arrays = try DataFile(path, for: function.inputs.filter { $0.name != TrainingStep.seedName }, silent: silent)
     arrays.notes.forEach(Console.note)
     return try DLCError.naming(path) { () throws(DLCError) in
       let evaluator = try Evaluator(

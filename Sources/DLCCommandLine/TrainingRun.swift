@@ -86,10 +86,11 @@ struct TrainingRun {
 
   /// Reads the data and compiles the step.
   /// - Parameters:
+  ///   - silent: arrays of the files that no input needs to take.
   ///   - notes: what is to be said once nothing can be wrong any more.
   init(
     _ given: Module, _ recipe: Recipe, _ flags: RunOptions, data: String, validation: String?,
-    sizes: [String: Int], notes: [String] = []
+    sizes: [String: Int], silent: Set<String> = [], notes: [String] = []
   ) throws {
     var module = given
     var sizes = sizes
@@ -98,7 +99,7 @@ struct TrainingRun {
     let first = try TrainingStep(
       module, phases: recipe.phases, initialization: recipe.initialization)
     try Self.requireNoContradiction(first, recipe, sizes)
-    let arrays = try DataFile(data, for: first.inputs)
+    let arrays = try DataFile(data, for: first.inputs, silent: silent)
     notes += arrays.notes
     try arrays.describe(&recipe, module, first, &sizes)
     if module.recipe != nil { module.recipe = recipe }
@@ -112,7 +113,7 @@ struct TrainingRun {
         recipe.evaluation == nil
         ? step.evaluationFunctions : [try module.evaluating(recipe.evaluation)]
       let inputs = functions.flatMap(\.inputs).filter { $0.name != TrainingStep.seedName }
-      let arrays = try DataFile(path, for: inputs)
+      let arrays = try DataFile(path, for: inputs, silent: silent)
       notes += arrays.notes
       // Checked here so that what is wrong names this file.
       let evaluator = try DLCError.naming(path) { () throws(DLCError) in

@@ -44,7 +44,8 @@ extension ZooCommand {
       let recipe = try recipe.recipe(of: module, function: nil)
       let (train, test) = try model.dataFiles(in: data)
       var run = try TrainingRun(
-        module, recipe, flags, data: train, validation: flags.best == nil ? nil : test, sizes: [:])
+        module, recipe, flags, data: train, validation: flags.best == nil ? nil : test, sizes: [:],
+        silent: ZooModel.dataArrays)
       if output == nil, flags.checkpoint == nil {
         run.add(note: "the model is not kept: -o or --checkpoint says where")
       }
@@ -59,7 +60,7 @@ extension ZooCommand {
       if trained.recipe?.evaluation != nil {
         let start = ContinuousClock.now
         let measured = try trained.measured(
-          by: nil, on: test, batch: recipe.batch, threads: flags.threads)
+          by: nil, on: test, batch: recipe.batch, threads: flags.threads, silent: ZooModel.dataArrays)
         more = measured.map { ("test_\($0.name)", number($0.value)) }
         more.append(
           ("evaluation_seconds", fixed((ContinuousClock.now - start) / .seconds(1), 3)))
@@ -93,6 +94,9 @@ extension ZooCommand {
 }
 
 extension ZooModel {
+  /// What the families' data have: not every family takes all of it.
+  fileprivate static let dataArrays: Set<String> = ["x", "y"]
+
   /// The files that a family is trained and measured on.
   /// - Throws: `.file` when they are not there.
   fileprivate func dataFiles(in directory: String) throws(DLCError) -> (train: String, test: String) {

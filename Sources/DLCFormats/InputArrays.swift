@@ -12,12 +12,13 @@ package struct InputArrays {
   /// Reads an archive: every input takes the array of its name, and other arrays are ignored.
   /// - Parameters:
   ///   - optional: inputs that may be absent.
+  ///   - silent: arrays that may be there without an input, of which nothing is said.
   ///   - keepsNarrow: whether arrays of types whose numbers an input's type has all stay as they are in the
   ///     file, which may be mapped.
   /// - Throws: `.binding` when an input has no array or an element does not fit its type.
   package init(
     _ path: String, for inputs: [(name: String, type: TensorType)], optional: Set<String> = [],
-    keepsNarrow: Bool = false
+    silent: Set<String> = [], keepsNarrow: Bool = false
   ) throws(DLCError) {
     let (arrays, skipped) = try Npz.contents(path)
     let skips = skipped.map { "'\($0.name)' (\($0.reason))" }.joined(separator: ", ")
@@ -42,7 +43,7 @@ package struct InputArrays {
         remedy: "it is \(type); the file has \(has.isEmpty ? "no arrays" : has)"
           + (skips.isEmpty ? "" : ", besides \(skips)"))
     }
-    let extra = arrays.map(\.name).filter { types[$0] == nil }
+    let extra = arrays.map(\.name).filter { types[$0] == nil && !silent.contains($0) }
     if !extra.isEmpty {
       notes.append(
         "\(path): ignored, because no input has the name: "

@@ -15,6 +15,7 @@ package enum StandardPasses {
     FoldConstants(),
     SimplifyAlgebra(),
     MakePaddingExplicit(),
+    SplitDilatedConvolutions(),
     Canonicalize(),
     FoldConstants(),
     EliminateCommonSubexpressions(),
@@ -26,6 +27,7 @@ package enum StandardPasses {
   package static let ruleTables: [(pass: String, rules: [RewriteRule])] = [
     ("canonicalize", Canonicalize.rules), ("simplify-algebra", SimplifyAlgebra.rules),
     ("fold-scales", FoldScales.rules), ("make-padding-explicit", MakePaddingExplicit.rules),
+    ("split-dilated-convolutions", SplitDilatedConvolutions.rules),
   ]
 
   package static func named(_ name: String) -> (any Pass)? { all.first { $0.name == name } }

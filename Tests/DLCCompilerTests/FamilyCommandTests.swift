@@ -104,6 +104,35 @@ import Testing
     }
   }
 
+  /// Each by one line, on a few examples: trained, measured, drawn from.
+  @Test(arguments: [("vae", 784), ("gan", 784), ("ddpm", 64), ("flow", 64), ("lstm", 0)])
+  func familiesByOneLine(_ name: String, _ size: Int) throws {
+    try TrainCommandTests.inFolder { folder in
+      let set = ["vae": "fashion", "gan": "fashion", "lstm": "jargon"][name] ?? "digits"
+      for part in ["train", "test"] {
+        let codes: [Int32] = (0..<16 * 16).map { Int32($0 * 5 % 23) }
+        let pixels: [Float] = (0..<16 * size).map { Float($0 * 7 % 17) / 16 }
+        try Npz.write(
+          size == 0
+            ? [("x", Tensor([16, 16], codes)), ("y", Tensor([16, 16], codes))]
+            : [("x", Tensor([16, size], pixels))], to: "\(folder)/\(set)_\(part).npz")
+      }
+      let isText = size == 0
+      let said = try Self.object(
+        Self.dlc(
+          "zoo", "train", name, "--data", folder, "--epochs", "1", "--batch", "8", "--sample", "2",
+          "-o", "\(folder)/model.pb", "--json"
+        ).out)
+      #expect(said["steps"] as? Int == 2)
+      #expect(name == "gan" || said.keys.contains { $0.hasPrefix("test_") })
+      _ = try Self.dlc(
+        "sample", "\(folder)/model.pb", "--count", "2", "--outputs", "\(folder)/out.npz",
+        isText ? "--dim" : "--seed", isText ? "L=8" : "1")
+      let drawn = try Npz.read("\(folder)/out.npz")[0].value
+      #expect(drawn.shape == [2, isText ? 8 : size])
+    }
+  }
+
   /// A run that is killed goes on to the same bits: two phases, and averages.
   @Test(arguments: [("gan", 784, 4, 40), ("ddpm", 64, 8, 80)])
   func killedFamiliesResume(_ name: String, _ size: Int, _ batch: Int, _ rows: Int) throws {

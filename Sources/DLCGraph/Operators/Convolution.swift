@@ -185,6 +185,13 @@ package struct Convolution: Operator {
       sample(
         [1, 2, 5, 6], [3, 2, 3, 3], strides: [1, 1], low: [2, 2], high: [2, 2],
         inputDilation: [2, 3], kernelDilation: [1, 2]),
+      // Zeros between the elements: whole parts, parts without taps, cut borders.
+      sample(
+        [2, 3, 5, 4], [4, 3, 4, 4], strides: [1, 1], low: [2, 2], high: [2, 2], inputDilation: [2, 2]),
+      sample([1, 4, 7], [2, 2, 2], strides: [1], low: [1], high: [3], inputDilation: [3], groups: 2),
+      sample(
+        [1, 2, 4, 5], [3, 2, 3, 1], strides: [1, 1], low: [-1, 0], high: [2, -1],
+        inputDilation: [2, 3], type: .float64),
       sample(
         [2, 6, 7, 9], [6, 1, 3, 3], strides: [1, 1], low: [1, 1], high: [1, 1], groups: 6),
       sample([2, 3, 17], [4, 3, 5], strides: [2], low: [2], high: [2]),
