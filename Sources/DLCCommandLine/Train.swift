@@ -46,6 +46,7 @@ struct Train: ParsableCommand {
       throw ValidationError(
         "--output-current needs --average: without it -o has these weights")
     }
+    for path in [weights, outputCurrent].compactMap(\.self) { try OutputFile.requirePlace(path) }
     var notes: [String] = []
     if let params {
       module = module.withoutCurrent

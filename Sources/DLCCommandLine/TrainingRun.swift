@@ -102,7 +102,8 @@ struct TrainingRun {
     let arrays = try DataFile(data, for: first.inputs, silent: silent)
     notes += arrays.notes
     try arrays.describe(&recipe, module, first, &sizes)
-    if module.recipe != nil { module.recipe = recipe }
+    // What flags change is of this run; what the data say of characters and classes is of the model.
+    module.recipe?.meanings = recipe.meanings
     let step = try TrainingStep(
       module, phases: recipe.phases, initialization: recipe.initialization)
     var options = flags.options(recipe, sizes)

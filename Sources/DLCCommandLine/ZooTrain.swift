@@ -42,6 +42,8 @@ extension ZooCommand {
       }
       let module = try model.module()
       let recipe = try recipe.recipe(of: module, function: nil)
+      try requireSamples(of: module)
+      for path in [output, picture, samples].compactMap(\.self) { try OutputFile.requirePlace(path) }
       let (train, test) = try model.dataFiles(in: data)
       var run = try TrainingRun(
         module, recipe, flags, data: train, validation: flags.best == nil ? nil : test, sizes: [:],
@@ -78,14 +80,26 @@ extension ZooCommand {
         picturePath: picture, arraysPath: samples, columns: nil, isQuiet: flags.json)
     }
 
-    /// Samples, where the family draws some.
-    private func draw(_ module: Module) throws -> Samples? {
-      guard module.recipe?.sample != nil else {
+    /// Checks before the training what is asked for after it.
+    private func requireSamples(of module: Module) throws {
+      guard let name = module.recipe?.sample, let function = module.function(name) else {
         if sample != nil || picture != nil || samples != nil {
           throw ValidationError("the family '\(family)' draws no samples")
         }
-        return nil
+        return
       }
+      let draws = function.outputs.contains { output in
+        if case .image? = module.recipe?.meanings[output.name] { return true }
+        return false
+      }
+      if picture != nil && !draws {
+        throw ValidationError("the family '\(family)' draws no pictures: leave --picture out")
+      }
+    }
+
+    /// Samples, where the family draws some.
+    private func draw(_ module: Module) throws -> Samples? {
+      guard module.recipe?.sample != nil else { return nil }
       var sampling = Sampling(count: sample, seed: flags.seed)
       sampling.threads = flags.threads
       return Samples(outputs: try sampling.draw(from: module), recipe: module.recipe)

@@ -54,6 +54,13 @@ package final class OutputFile {
     if let replacement { unlink(replacement.temporary) }
   }
 
+  /// Checks that a file can be put at a path, before the work whose result goes there. Nothing is left.
+  /// - Throws: `.file` with the name when it cannot.
+  package static func requirePlace(_ path: String) throws(DLCError) {
+    // What is written to as it comes is not opened twice.
+    if try replaceable(path) != nil { _ = try OutputFile(path) }
+  }
+
   /// The regular file that a path leads to, or that can be made there; nil when something is there that
   /// is written to as it is.
   static func replaceable(_ path: String) throws(DLCError) -> String? {

@@ -222,6 +222,10 @@ import Testing
     (["train", model("vae"), "--data", "x", "--phase", "loss:nope=3"], 64, "loss:nope=3"),
     (["train", model("vae"), "--data", "x", "--phase", "lose"], 1, "no function 'lose'"),
     (["train", model("vae"), "--data", "x", "--patience", "3"], 64, "need --best"),
+    (["zoo", "train", "ffn", "--picture", "x.png"], 64, "the family 'ffn' draws no samples"),
+    (["zoo", "train", "gru", "--picture", "x.png"], 64, "draws no pictures"),
+    (["zoo", "train", "gru", "-o", "/nowhere/x.pb"], 1, "cannot create '/nowhere/x.pb'"),
+    (["train", model("vae"), "--data", "x", "-o", "/nowhere/x"], 1, "cannot create '/nowhere/x'"),
     (["sample", model("vae"), "--temperature", "0"], 64, "--temperature is 0"),
     (["sample", model("vae"), "--set", "temperature"], 64, "temperature"),
   ]
