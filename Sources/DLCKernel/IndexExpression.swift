@@ -85,12 +85,15 @@ package struct IndexExpression: Hashable, Sendable {
     }
   }
 
-  /// c k (e / c) + k (e mod c) = k e.
+  /// c k (e / c) + k (e mod c) = k e. A quotient of a quotient is one, so that e / c is looked for in the
+  /// form that it has.
   private mutating func recombine() {
     for (position, term) in terms.enumerated() {
-      guard case .remainder(let inner, let divisor) = term.atom,
+      guard case .remainder(let inner, let divisor) = term.atom else { continue }
+      let whole = inner.quotient(divisor)
+      guard whole.constant == 0, whole.terms.count == 1, whole.terms[0].coefficient == 1,
         let match = terms.firstIndex(where: {
-          $0.atom == .quotient(inner, divisor) && $0.coefficient == term.coefficient * divisor
+          $0.atom == whole.terms[0].atom && $0.coefficient == term.coefficient * divisor
         })
       else { continue }
       let expanded = inner * term.coefficient

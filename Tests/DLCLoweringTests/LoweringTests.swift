@@ -65,6 +65,11 @@ import Testing
     let flat = IndexExpression(i) * 8 + IndexExpression(j)
     #expect(flat.quotient(8) == IndexExpression(i))
     #expect(flat.remainder(8) == IndexExpression(j))
+    // Taken apart and put together it is what it was, along any number of axes.
+    let position = IndexExpression(LoopVariable(id: 2, extent: 401_408))
+    for sizes in [[64, 32, 14, 14], [2, 7, 14336, 2], [401_408], [32, 12544]] {
+      #expect(linearize(delinearize(position, sizes), sizes) == position)
+    }
     #expect(flat.quotient(4).quotient(2) == IndexExpression(i))
     let k = LoopVariable(id: 2, extent: 48)
     let back = IndexExpression(k).quotient(8) * 8 + IndexExpression(k).remainder(8)
