@@ -3,6 +3,7 @@ import DLCCompiler
 import DLCFormats
 import DLCGraph
 import DLCTensor
+import DLCTraining
 
 struct Check: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Verifies a file and the graphs in it.")
@@ -13,7 +14,17 @@ struct Check: ParsableCommand {
   func run() throws {
     var found: [Violation] = []
     switch try LoadedModel(model) {
-    case .module(let module): found = module.violations()
+    case .module(let module):
+      found = module.violations()
+      if found.isEmpty, module.recipe != nil {
+        // Whether it can be followed.
+        do throws(DLCError) {
+          _ = try TrainingStep(module)
+          if module.recipe?.evaluation != nil { _ = try module.evaluating(nil) }
+        } catch {
+          found.append(Violation(label: "recipe", message: error.message, place: error.location))
+        }
+      }
     case .program(let contents):
       if !contents.module.isEmpty {
         found = try ModuleFile.decode(contents.module, path: model).violations()

@@ -33,6 +33,14 @@ struct DataCommand: ParsableCommand {
       }
     }
 
+    /// Checks that no source is written over.
+    func requireNo(_ sources: String?...) throws(DLCError) {
+      let paths = Dataset.paths(output)
+      for path in [paths.whole, paths.train, paths.test] {
+        try OutputFile.requireDistinct([("-o", path)], inputs: sources.map { ("a source", $0) })
+      }
+    }
+
     func report(_ files: [Dataset.File]) throws(DLCError) {
       guard !json else {
         let list = files.map { file in
@@ -141,6 +149,7 @@ extension DataCommand {
     }
 
     func run() throws {
+      try output.requireNo(images, labels, testImages, testLabels)
       let train = try dataset(images, labels)
       let test = try testImages.map { try dataset($0, testLabels) }
       if let test, test.columns[0].shape != train.columns[0].shape {
@@ -262,6 +271,7 @@ extension DataCommand {
     }
 
     func run() throws {
+      try output.requireNo(file)
       func list(_ text: String) -> [String] {
         text.split(separator: ",", omittingEmptySubsequences: false).map {
           String($0.drop { $0 == " " })
@@ -320,6 +330,7 @@ extension DataCommand {
     }
 
     func run() throws {
+      try output.requireNo(file)
       var options = TextWindows.Options()
       options.window = window
       options.names = (output.xName, output.yName)
@@ -383,6 +394,7 @@ extension DataCommand {
     @OptionGroup var output: Output
 
     func run() throws {
+      try output.requireNo(file)
       let (arrays, skipped) = try Npz.contents(file)
       for (name, reason) in skipped { Console.note("\(file): '\(name)' is left out: \(reason)") }
       let kept = arrays.map(\.name)

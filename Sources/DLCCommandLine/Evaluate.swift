@@ -57,7 +57,8 @@ extension Module {
       throw DLCError(
         .binding,
         "the model is not trained: function '\(function.name)' has no values for \(missing.prefix(8).joined(separator: ", "))",
-        remedy: "train it ('dlc zoo train', 'dlc train -o MODEL.pb'), or give --params")
+        remedy:
+          "train it ('dlc zoo train', 'dlc train -o MODEL.pb'), or give --params; a compiled program has the values of its own function alone")
     }
     let arrays = try DataFile(path, for: function.inputs.filter { $0.name != TrainingStep.seedName }, silent: silent)
     arrays.notes.forEach(Console.note)

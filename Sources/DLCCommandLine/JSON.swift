@@ -7,7 +7,12 @@ indirect enum JSON: CustomStringConvertible {
   /// What is not finite becomes null: JSON has no such numbers.
   case number(Double)
   case list([JSON])
-  case object([(name: String, value: JSON)])
+  case members(names: [String], values: [JSON])
+
+  // Tuples of a type inside of itself lead some orders of compilation in a circle.
+  static func object(_ members: [(name: String, value: JSON)]) -> JSON {
+    .members(names: members.map(\.name), values: members.map(\.value))
+  }
 
   var description: String {
     switch self {
@@ -15,8 +20,8 @@ indirect enum JSON: CustomStringConvertible {
     case .integer(let value): "\(value)"
     case .number(let value): value.isFinite ? "\(value)" : "null"
     case .list(let values): "[\(values.map(\.description).joined(separator: ","))]"
-    case .object(let members):
-      "{\(members.map { "\(json($0.name)):\($0.value)" }.joined(separator: ","))}"
+    case .members(let names, let values):
+      "{\(zip(names, values).map { "\(json($0)):\($1)" }.joined(separator: ","))}"
     }
   }
 }

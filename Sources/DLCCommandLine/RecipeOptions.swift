@@ -12,7 +12,7 @@ struct RecipeOptions: ParsableArguments {
         FUNCTION, or FUNCTION:KEY=VALUE,... with the keys output, maximize, prefix (may be repeated), optimizer, lr, \
         schedule, clip-norm, clip-value, weight-decay, average, accumulate, evaluation. What a phase does not say, the \
         flags of those names say.
-        """))
+        """, valueName: "function"), transform: PhaseOption.init(parsing:))
   var phase: [PhaseOption] = []
   @Option(name: .customLong("output"), help: "The scalar output that is minimised ('loss').")
   var target: String?
@@ -109,12 +109,22 @@ struct RecipeOptions: ParsableArguments {
     }
     for index in recipe.phases.indices {
       var phase = recipe.phases[index]
-      if let target { phase.output = target }
+      if let target, phase.kind.differentiates { phase.output = target }
       if let maximize, phase.kind.differentiates { phase.kind = maximize ? .maximize : .minimize }
       if !prefix.isEmpty { phase.prefixes = prefix }
       settings.apply(to: &phase.rule)
       // What --phase says decides over the flags.
       if self.phase.indices.contains(index) { self.phase[index].settings.apply(to: &phase.rule) }
+      if phase.kind == .replace, settings.isGiven || self.phase.contains(where: \.settings.isGiven) {
+        throw DLCError(
+          .usage, "phase '\(phase.function)' gives next values itself: no optimizer, rate or decay is applied",
+          remedy: "leave those flags out")
+      }
+      if !phase.kind.differentiates, maximize != nil || target != nil {
+        throw DLCError(
+          .usage, "phase '\(phase.function)' differentiates nothing: --output and --maximize are not for it",
+          remedy: "leave them out, or give the phase by --phase \(phase.function):output=...")
+      }
       recipe.phases[index] = phase
     }
     if let batch { recipe.batch = batch }
@@ -128,7 +138,7 @@ struct RecipeOptions: ParsableArguments {
 }
 
 /// `FUNCTION` or `FUNCTION:KEY=VALUE,...`.
-struct PhaseOption: ExpressibleByArgument {
+struct PhaseOption {
   struct Settings {
     var optimizer: String?
     var lr: Double?
@@ -138,6 +148,11 @@ struct PhaseOption: ExpressibleByArgument {
     var weightDecay: Double?
     var average: Double?
     var accumulate: Int?
+
+    var isGiven: Bool {
+      optimizer != nil || schedule != nil || accumulate != nil
+        || [lr, clipNorm, clipValue, weightDecay, average].contains { $0 != nil }
+    }
 
     func apply(to rule: inout UpdateRule) {
       if let optimizer {
@@ -162,46 +177,67 @@ struct PhaseOption: ExpressibleByArgument {
 
   init(function: String) { self.function = function }
 
-  init?(argument: String) {
+  /// - Throws: what is wrong with the text.
+  init(parsing argument: String) throws {
     let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
     function = String(parts[0])
-    guard !function.isEmpty else { return nil }
+    guard !function.isEmpty else { throw ValidationError("a phase has no function: '\(argument)'") }
     guard parts.count == 2 else { return }
+    var seen: Set<String> = []
     for item in parts[1].split(separator: ",") {
       let pair = item.split(separator: "=", maxSplits: 1).map(String.init)
-      if pair == ["maximize"] {
+      let key = pair[0]
+      guard key == "prefix" || seen.insert(key).inserted else {
+        throw ValidationError("phase '\(function)' says '\(key)' twice")
+      }
+      if key == "maximize" {
+        guard pair.count == 1 else {
+          throw ValidationError("phase '\(function)': maximize has no value, as in \(function):maximize")
+        }
         maximizes = true
         continue
       }
-      guard pair.count == 2 else { return nil }
-      /// Sets a number; false when the text is none.
-      func number(_ key: WritableKeyPath<Settings, Double?>) -> Bool {
-        settings[keyPath: key] = Double(pair[1])
-        return settings[keyPath: key] != nil
+      guard Self.keys.contains(key) else {
+        throw ValidationError(
+          "phase '\(function)' has no '\(key)'; \(Spelling.remedy(for: key, among: Self.keys))")
       }
-      var isKnown = true
-      switch pair[0] {
+      guard pair.count == 2, !pair[1].isEmpty else {
+        throw ValidationError("phase '\(function)': '\(key)' has no value, as in \(key)=...")
+      }
+      /// The number that is given.
+      func number() throws -> Double {
+        guard let value = Double(pair[1]), value.isFinite else {
+          throw ValidationError("phase '\(function)': \(key) is '\(pair[1])', which is no number")
+        }
+        return value
+      }
+      switch key {
       case "output": output = pair[1]
       case "prefix": prefixes.append(pair[1])
       case "evaluation": evaluation = pair[1]
       case "optimizer": settings.optimizer = pair[1]
       case "schedule": settings.schedule = pair[1]
-      case "lr": isKnown = number(\.lr)
-      case "clip-norm": isKnown = number(\.clipNorm)
-      case "clip-value": isKnown = number(\.clipValue)
-      case "weight-decay": isKnown = number(\.weightDecay)
-      case "average": isKnown = number(\.average)
-      case "accumulate":
-        settings.accumulate = Int(pair[1])
-        isKnown = (settings.accumulate ?? 0) >= 1
-      default: isKnown = false
+      case "lr": settings.lr = try number()
+      case "clip-norm": settings.clipNorm = try number()
+      case "clip-value": settings.clipValue = try number()
+      case "weight-decay": settings.weightDecay = try number()
+      case "average": settings.average = try number()
+      default:
+        guard let count = Int(pair[1]), count >= 1 else {
+          throw ValidationError("phase '\(function)': \(key) is '\(pair[1])': it must be positive")
+        }
+        settings.accumulate = count
       }
-      if !isKnown { return nil }
     }
   }
 
-  /// The phase. What the function gives says what kind it is: the output that is minimised, or the
-  /// derivatives `d_<parameter>`, or the next values of parameters.
+  private static let keys = [
+    "output", "maximize", "prefix", "evaluation", "optimizer", "schedule", "lr", "clip-norm",
+    "clip-value", "weight-decay", "average", "accumulate",
+  ]
+
+  /// The phase: the recipe's of that function, where it has one. Else what the function gives says what kind
+  /// it is: the derivatives `d_<parameter>`, or the next values of parameters, or the output that is minimised.
   func phase(in module: Module, output given: String? = nil, remedy: String = "")
     throws(DLCError) -> Phase
   {
@@ -211,19 +247,24 @@ struct PhaseOption: ExpressibleByArgument {
         remedy: Spelling.remedy(for: self.function, among: module.functions.map(\.name)) + remedy)
     }
     let output = output ?? given
-    let outputs = Set(function.outputs.map(\.name))
-    let parameters = module.states.filter(\.isParameter).map(\.name)
-    var kind = Phase.Kind.minimize
-    if output == nil, !outputs.contains("loss") {
+    var phase =
+      module.recipe?.phases.first { $0.function == function.name } ?? Phase(function.name)
+    if let output {
+      phase.output = output
+      if !phase.kind.differentiates { phase.kind = .minimize }
+    } else if module.recipe?.phases.contains(where: { $0.function == function.name }) != true {
+      let outputs = Set(function.outputs.map(\.name))
+      let parameters = module.states.filter(\.isParameter).map(\.name)
       if parameters.contains(where: { outputs.contains("d_\($0)") }) {
-        kind = .gradients
+        phase.kind = .gradients
       } else if parameters.contains(where: outputs.contains) {
-        kind = .replace
+        phase.kind = .replace
       }
     }
-    if maximizes { kind = .maximize }
-    return Phase(
-      self.function, kind, output: output ?? "loss", evaluation: evaluation, prefixes: prefixes)
+    if maximizes { phase.kind = .maximize }
+    if let evaluation { phase.evaluation = evaluation }
+    if !prefixes.isEmpty { phase.prefixes = prefixes }
+    return phase
   }
 }
 

@@ -57,7 +57,8 @@ struct Run: ParsableCommand {
       let arrays = try read(for: contents.inputs, module.recipe)
       results =
         canRun(contents, arrays)
-        ? try run(contents, arrays, module) : try run(module, arrays: arrays)
+        ? try run(contents, arrays, module)
+        : try run(module, function: contents.program.function, arrays: arrays)
     case let loaded: results = try run(try loaded.module, arrays: nil)
     }
     if let state { try Safetensors.write(results.state, to: state) }
@@ -80,7 +81,9 @@ struct Run: ParsableCommand {
     throws(DLCError) -> [String: Tensor]
   {
     let defaults = recipe?.defaults(for: inputs) ?? [:]
-    var values = Recipe.seeds(for: inputs, seed: seed)
+    // Where a recipe says that there is a seed, it is 0 unless one is given, as that of initialisers is.
+    let isSeeded = recipe?.meanings[TrainingStep.seedName] == .seed
+    var values = Recipe.seeds(for: inputs, seed: seed ?? (isSeeded ? 0 : nil))
     if let path = self.inputs {
       let arrays = try InputArrays(
         path, for: inputs, optional: Set(values.keys).union(defaults.keys))
@@ -116,9 +119,11 @@ struct Run: ParsableCommand {
     return try execute(executable, arrays)
   }
 
-  private func run(_ loaded: Module, arrays given: [String: Tensor]?) throws -> Results {
+  private func run(
+    _ loaded: Module, function compiled: String? = nil, arrays given: [String: Tensor]?
+  ) throws -> Results {
     var module = loaded
-    let function = try module.selectFunction(model.function)
+    let function = try module.selectFunction(model.function ?? compiled)
     if let params {
       for text in try module.setValues(from: params) { Console.note(text) }
     }

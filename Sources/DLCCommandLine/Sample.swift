@@ -1,6 +1,7 @@
 import ArgumentParser
 import DLCFormats
 import DLCGraph
+import DLCProgram
 import DLCTensor
 import DLCTraining
 
@@ -41,16 +42,14 @@ struct Sample: ParsableCommand {
     if let threads, threads < 1 || threads > 1024 {
       throw ValidationError("--threads must be between 1 and 1024")
     }
-    if let topK, topK < 0 { throw ValidationError("--top-k is \(topK): it must be 0 or more") }
-    if let topP, !(topP > 0 && topP <= 1) {
-      throw ValidationError("--top-p is \(topP): it must be more than 0 and at most 1")
-    }
-    if let temperature, !(temperature > 0 && temperature.isFinite) {
-      throw ValidationError("--temperature is \(temperature): it must be a positive number")
-    }
   }
 
   func run() throws {
+    try requirePicture(picture)
+    try OutputFile.requireDistinct(
+      [("--picture", picture), ("--outputs", outputs)],
+      inputs: [("the model", model.model), ("--params", params), ("--inputs", inputs)])
+    for path in [picture, outputs].compactMap(\.self) { try OutputFile.requirePlace(path) }
     var sampling = Sampling(count: count, seed: seed)
     sampling.settings = set
     for (name, value) in [
@@ -73,6 +72,11 @@ struct Sample: ParsableCommand {
       let module = contents.module.isEmpty ? nil : try LoadedModel.program(contents).module
       return (try sampling.draw(from: contents, module), module?.recipe)
     case let loaded:
+      var sampling = sampling
+      // As many as the program was compiled for, with other weights too.
+      if case .program(let contents) = loaded, let first = contents.program.outputs.first {
+        sampling.count = sampling.count ?? contents.program[first.buffer].shape.first
+      }
       var module = try loaded.module
       if let params {
         module = module.withoutCurrent

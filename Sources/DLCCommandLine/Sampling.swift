@@ -27,7 +27,12 @@ struct Sampling {
     try requireTrained(module, function)
     let inputs = try inputs(of: function.inputs, module.recipe)
     var sizes = sizes
-    if let name = countDimension(function), sizes[name] == nil {
+    if let name = countDimension(function), let count, let size = sizes[name], size != count {
+      throw DLCError(.usage, "--dim \(name)=\(size) contradicts --count \(count)")
+    }
+    if let name = countDimension(function), sizes[name] != nil {
+      // It is given.
+    } else if let name = countDimension(function) {
       sizes[name] = count ?? (isText(function, module.recipe) ? 1 : 64)
     } else if let count {
       throw noCount(count, function)
@@ -125,17 +130,20 @@ struct Sampling {
   {
     var values = Recipe.seeds(for: inputs, seed: seed)
     values.merge(recipe?.defaults(for: inputs) ?? [:], uniquingKeysWith: { given, _ in given })
+    var seen: Set<String> = []
     for setting in settings {
+      guard seen.insert(setting.name).inserted else {
+        throw DLCError(.usage, "the setting '\(setting.name)' is given twice")
+      }
       guard let type = inputs.first(where: { $0.name == setting.name })?.type, type.rank == 0 else {
         let scalars = inputs.filter { $0.type.rank == 0 }.map(\.name)
         throw DLCError(
           .usage, "there is no setting '\(setting.name)'",
           remedy: scalars.isEmpty ? "there are none" : Spelling.remedy(for: setting.name, among: scalars))
       }
-      guard type.dataType.isFloat || setting.value == setting.value.rounded() else {
-        throw DLCError(.usage, "the setting '\(setting.name)' is a whole number, not \(setting.value)")
-      }
-      values[setting.name] = Tensor(splat: setting.value, type.dataType, [])
+      try setting.validate()
+      values[setting.name] = try Tensor([], [setting.value]).fitted(
+        to: type.dataType, name: setting.name)
     }
     if let arrays {
       let given = try InputArrays(arrays, for: inputs, optional: Set(values.keys))
@@ -143,6 +151,16 @@ struct Sampling {
       values.merge(given.values, uniquingKeysWith: { $1 })
     }
     return values
+  }
+}
+
+/// Checks the name of a picture.
+/// - Throws: `.usage` for one of another format.
+func requirePicture(_ path: String?) throws(DLCError) {
+  guard let path else { return }
+  let other = [".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".npz"]
+  if let suffix = other.first(where: { path.lowercased().hasSuffix($0) }) {
+    throw DLCError(.usage, "a picture is written as PNG, not as \(suffix)", at: path)
   }
 }
 

@@ -8,6 +8,18 @@ struct Setting: ExpressibleByArgument {
   var name: String
   var value: Double
 
+  /// The settings of dlc's own samplers have ranges.
+  func validate() throws(DLCError) {
+    let range: (holds: Bool, text: String) =
+      switch name {
+      case "temperature": (value >= 0, "0 (the likeliest) or more")
+      case "top_k": (value >= 0, "0 (all) or more")
+      case "top_p": (value > 0 && value <= 1, "more than 0 and at most 1")
+      default: (true, "")
+      }
+    if !range.holds { throw DLCError(.usage, "\(name) is \(value): it must be \(range.text)") }
+  }
+
   init(_ name: String, _ value: Double) { (self.name, self.value) = (name, value) }
 
   init?(argument: String) {

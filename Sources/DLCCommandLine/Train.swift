@@ -46,6 +46,10 @@ struct Train: ParsableCommand {
       throw ValidationError(
         "--output-current needs --average: without it -o has these weights")
     }
+    try OutputFile.requireDistinct(
+      [("-o", weights), ("--output-current", outputCurrent), ("--log", flags.log)],
+      inputs: [("--data", data), ("--validation", validation)])
+    try OutputFile.requireDistinct([("--log", flags.log)], inputs: [("the model", model.model)])
     for path in [weights, outputCurrent].compactMap(\.self) { try OutputFile.requirePlace(path) }
     var notes: [String] = []
     if let params {

@@ -81,6 +81,8 @@ struct TrainingRun {
   let step: TrainingStep
   let trainer: Trainer
   private let log: String?
+  private final class Complaint { var isMade = false }
+  private let complaint = Complaint()
   private let resumeText: String
   private var notes: [String]
 
@@ -131,6 +133,9 @@ struct TrainingRun {
       try Trainer(step, data: arrays.values, options: options)
     }
     try Self.requireNoInterruption()
+    if let watch = options.watch, watch.goal == .least {
+      notes.append("kept is the epoch with the least \(watch.metric); --greatest says otherwise")
+    }
     if flags.resume, try !trainer.resume() {
       notes.append("there is nothing to resume in \(flags.checkpoint ?? ""): the run begins anew")
     } else if flags.resume {
@@ -167,13 +172,17 @@ struct TrainingRun {
       try trainer.run { (p) throws(DLCError) in
         let record = p.metrics + p.validation.map { ("validation_\($0.name)", $0.value) }
         last = record
-        try write(p, record)
+        write(p, record)
         bar.show(p, record)
         return true
       }
     }
-    if trainer.isStalled, let best = trainer.best {
-      Console.note("nothing better came after epoch \(best.epoch): the run ends")
+    if let best = trainer.best, let watch = trainer.options.watch {
+      if trainer.isStalled {
+        Console.note("nothing better came after epoch \(best.epoch): the run ends")
+      }
+      Console.note(
+        "the weights are those of epoch \(best.epoch), with the \(watch.goal) \(watch.metric), \(fixed(best.value, 6))")
     }
     return (
       last, (ContinuousClock.now - start) / .seconds(1),
@@ -207,14 +216,18 @@ struct TrainingRun {
     }
   }
 
-  private func write(_ p: Trainer.Progress, _ metrics: [(name: String, value: Double)])
-    throws(DLCError)
-  {
+  private func write(_ p: Trainer.Progress, _ metrics: [(name: String, value: Double)]) {
     guard let log else { return }
     var fields = ["\"epoch\": \(p.epoch)", "\"step\": \(p.step)"]
     fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
     fields.append("\"examples_per_second\": \(fixed(p.examplesPerSecond, 1))")
-    try OutputFile.append(Array("{\(fields.joined(separator: ", "))}\n".utf8), to: log)
+    do throws(DLCError) {
+      try OutputFile.append(Array("{\(fields.joined(separator: ", "))}\n".utf8), to: log)
+    } catch {
+      // What is learnt is worth more than its record.
+      if !complaint.isMade { Console.note("the log is incomplete: \(error.uncalled)") }
+      complaint.isMade = true
+    }
   }
 
   /// A size for the batch's dimension must be the batch's.

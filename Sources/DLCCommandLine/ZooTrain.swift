@@ -43,8 +43,17 @@ extension ZooCommand {
       let module = try model.module()
       let recipe = try recipe.recipe(of: module, function: nil)
       try requireSamples(of: module)
+      try requirePicture(picture)
+      if let output, [".safetensors", ".dlc", ".npz"].contains(where: output.hasSuffix) {
+        throw DLCError(
+          .usage, "a trained family is written as a model file", at: output,
+          remedy: "give it a name that ends in .pb")
+      }
       for path in [output, picture, samples].compactMap(\.self) { try OutputFile.requirePlace(path) }
       let (train, test) = try model.dataFiles(in: data)
+      try OutputFile.requireDistinct(
+        [("-o", output), ("--picture", picture), ("--samples", samples), ("--log", flags.log)],
+        inputs: [("the training data", train), ("the test data", test)])
       var run = try TrainingRun(
         module, recipe, flags, data: train, validation: flags.best == nil ? nil : test, sizes: [:],
         silent: ZooModel.dataArrays)

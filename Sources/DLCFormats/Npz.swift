@@ -18,6 +18,15 @@ public enum Npz {
     }
   }
 
+  /// The same by name, as a trainer or an executable takes them.
+  public static func arrays(
+    _ path: String, file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> [String: Tensor] {
+    Dictionary(
+      try read(path, file: file, line: line).map { ($0.name, $0.value) },
+      uniquingKeysWith: { first, _ in first })
+  }
+
   /// Reads every array of an archive, and says what in it is none, and why.
   /// - Throws: as `read`.
   public static func contents(

@@ -61,6 +61,40 @@ package final class OutputFile {
     if try replaceable(path) != nil { _ = try OutputFile(path) }
   }
 
+  /// Checks that no two outputs are one file, and that none is a file that is read: whatever is written last
+  /// would be all that is left.
+  /// - Parameters:
+  ///   - outputs: paths and what they are called, as `-o`; nil for those that are not given.
+  ///   - inputs: the same of files that are read.
+  /// - Throws: `.usage`, naming both.
+  package static func requireDistinct(
+    _ outputs: [(what: String, path: String?)], inputs: [(what: String, path: String?)]
+  ) throws(DLCError) {
+    var seen: [(what: String, identity: String)] = []
+    for (what, path) in inputs {
+      if let path, let identity = try identity(path) { seen.append((what, identity)) }
+    }
+    for (what, path) in outputs {
+      guard let path, let identity = try identity(path) else { continue }
+      if let other = seen.first(where: { $0.identity == identity }) {
+        throw DLCError(
+          .usage, "\(what) is the same file as \(other.what)", at: path,
+          remedy: "write to another file")
+      }
+      seen.append((what, identity))
+    }
+  }
+
+  /// Tells a regular file, or one that is not there yet, from every other; nil for anything else.
+  private static func identity(_ path: String) throws(DLCError) -> String? {
+    guard let target = try replaceable(path) else { return nil }
+    var information = stat()
+    if stat(target, &information) == 0 { return "\(information.st_dev) \(information.st_ino)" }
+    guard stat(directory(target), &information) == 0 else { return target }
+    let name = target.split(separator: "/").last ?? ""
+    return "\(information.st_dev) \(information.st_ino) \(name)"
+  }
+
   /// The regular file that a path leads to, or that can be made there; nil when something is there that
   /// is written to as it is.
   static func replaceable(_ path: String) throws(DLCError) -> String? {

@@ -552,12 +552,14 @@ public final class FunctionBuilder: @unchecked Sendable {
 
 extension Module {
   /// Adds a function that `body` builds.
+  /// - Parameter training: what its `isTraining` is: false for a function that is used and not trained, so
+  ///   that dropout does nothing and batch norm uses its running statistics.
   /// - Throws: the mistakes that the builder calls in `body` made, each with its source line; the
   ///   module is then as it was.
   public mutating func function(
-    _ name: String, file: StaticString = #fileID, line: UInt = #line,
+    _ name: String, training: Bool = true, file: StaticString = #fileID, line: UInt = #line,
     _ body: (FunctionBuilder) -> Void
-  ) throws(DLCError) { try function(name, isTraining: true, "\(file):\(line)", body) }
+  ) throws(DLCError) { try function(name, isTraining: training, "\(file):\(line)", body) }
 
   /// Adds a function that is trained and the one that measures it, from one definition: `name`, and
   /// `name_evaluation`, for which `body` runs again with `isTraining` false, so that dropout does

@@ -6,6 +6,12 @@ package struct Violation: Hashable, Sendable, CustomStringConvertible {
   package var message: String
   package var place: String
   package var description: String { "\(message) (\(label)) [\(place)]" }
+
+  package init(label: String, message: String, place: String) {
+    self.label = label
+    self.message = message
+    self.place = place
+  }
 }
 
 extension Graph {

@@ -36,7 +36,8 @@ struct DataSet {
     var arrays: [String: Tensor] = [:]
     for (name, type) in inputs {
       let array = given[name]!
-      guard array.shape.count == type.rank, array.shape.first == count else {
+      let fits = zip(type.shape, array.shape).dropFirst().allSatisfy { $0.constant ?? $1 == $1 }
+      guard array.shape.count == type.rank, array.shape.first == count, fits else {
         throw DLCError(
           .binding,
           "array '\(name)' is \(array.type): \(type) is wanted, with \(count) examples as '\(first.name)' has"

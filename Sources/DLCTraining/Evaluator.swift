@@ -19,6 +19,8 @@ public final class Evaluator {
   }
 
   private let measures: [Measure]
+  /// The names of what is measured.
+  public var metrics: [String] { measures.flatMap { $0.names.map(\.metric) } }
   private let data: DataSet
   private let batch: Int
   /// What keeps the numbers from being what they seem: phases that are measured as they are trained.

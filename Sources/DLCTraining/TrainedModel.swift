@@ -54,11 +54,13 @@ extension Trainer {
       step, data: data, batch: options.batch, dimensions: options.dimensions)
   }
 
-  /// The state that the module is used with: `averagedState`, and what no step reads as it begins.
+  /// The state that the module is used with: `averagedState`, and what no step reads as it begins. Parameters
+  /// that nothing trains have the value that the module stores, or none.
   var completeState: [String: Tensor] {
     get throws(DLCError) {
       var all = averagedState
       for state in step.module.states where all[state.name] == nil {
+        if state.isParameter && state.value == nil { continue }
         all[state.name] = try state.initial(options.dimensions, in: step.module, seed: options.seed)
       }
       return all
@@ -71,7 +73,8 @@ extension Trainer {
   public func module(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) -> Module {
     do throws(DLCError) {
       var module = step.module.withoutCurrent
-      for (name, size) in options.dimensions { module.dimension(name, default: size) }
+      let batch = try step.batchDimension()
+      for (name, size) in sizes where name != batch { module.dimension(name, default: size) }
       var values = try completeState
       if let best { values.merge(best.state, uniquingKeysWith: { $1 }) }
       for (name, value) in values where module.state(name) != nil {
@@ -95,12 +98,23 @@ extension Trainer {
 
   /// A function of the trained module, compiled, with the state in it.
   /// - Parameter dimensions: sizes of named dimensions, the batch among them.
+  /// - Throws: `.binding` when it reads parameters that no phase trains and the module stores no values for.
   public func model(
     _ function: String? = nil, dimensions: [String: Int] = [:], file: StaticString = #fileID,
     line: UInt = #line
   ) throws(DLCError) -> Executable {
     do throws(DLCError) {
       let module = try module()
+      let read = Set(try module.selectFunction(function).stateNames)
+      let untrained = module.states.filter {
+        $0.isParameter && $0.value == nil && read.contains($0.name)
+      }.map(\.name)
+      guard untrained.isEmpty else {
+        throw DLCError(
+          .binding,
+          "the function reads parameters that no phase trains: \(untrained.prefix(8).joined(separator: ", "))",
+          remedy: "parameters are shared by their names: give those of the trained function the same ones")
+      }
       let executable = try Compiler().load(
         module, function: function, dimensions: dimensions, cache: .standard
       ).executable

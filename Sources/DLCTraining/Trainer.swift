@@ -30,12 +30,14 @@ public final class Trainer {
   }
 
   /// The best epoch by the metric that the run watches.
-  public struct Best: Sendable {
+  public struct Best: Sendable, CustomStringConvertible {
     /// Counts from 1.
     public var epoch: Int
     public var value: Double
     /// As `averagedState` then.
     public var state: [String: Tensor]
+
+    public var description: String { "epoch \(epoch): \(value)" }
   }
 
   public let options: Options
@@ -53,7 +55,8 @@ public final class Trainer {
   private let validator: Evaluator?
   private let loop: TrainingLoop
   private let data: DataSet
-  private let sizes: [String: Int]
+  /// Of the named dimensions, the batch among them.
+  let sizes: [String: Int]
   /// For whole batches, and for the last smaller one; each when there is one.
   private let whole: Executable?
   private let rest: Executable?
@@ -131,6 +134,11 @@ public final class Trainer {
       shuffle = try Self.compileOrder(of: set.count, options)
       stepsPerEpoch = perEpoch
       validator = try Self.validator(step, options)
+      if let watch = options.watch, let names = validator?.metrics, !names.contains(watch.metric) {
+        throw DLCError(
+          .usage, "the validation has no metric '\(watch.metric)' to watch",
+          remedy: Spelling.remedy(for: watch.metric, among: names))
+      }
       self.loop = loop
       self.data = set
       description = RunDescription(
@@ -355,8 +363,11 @@ public final class Trainer {
       let newest = CheckpointDirectory.checkpoints(in: path).last
     else { return }
     throw DLCError(
-      .file, "the directory of checkpoints is in use: it holds a run, up to step \(newest.step)",
-      at: path, remedy: "resume that run, overwrite it, or choose another directory")
+      .file, "the directory of checkpoints holds another run already, up to step \(newest.step)",
+      at: path,
+      remedy:
+        "go on with that (--resume, Trainer.resume), remove it (--overwrite, overwritesCheckpoints), or choose another directory"
+    )
   }
 
   private func save(_ directory: CheckpointDirectory?) throws(DLCError) {
@@ -449,11 +460,8 @@ public final class Trainer {
     guard let validator else { return [] }
     let results = try validator.run(completeState, threads: options.threads)
     guard let watch = options.watch else { return results }
-    guard let value = results.first(where: { $0.name == watch.metric })?.value else {
-      throw DLCError(
-        .usage, "the validation has no metric '\(watch.metric)' to watch",
-        remedy: Spelling.remedy(for: watch.metric, among: results.map(\.name)))
-    }
+    guard let value = results.first(where: { $0.name == watch.metric })?.value, value.isFinite
+    else { return results }
     if best.map({ watch.isBetter(value, than: $0.value) }) ?? true {
       best = Best(epoch: position.epoch, value: value, state: averagedState)
     }

@@ -381,7 +381,8 @@ public struct TrainingStep {
     }
     let graph = module.function(phase.function)!.graph
     var point = values
-    for name in moved {
+    // A phase that gives next values has no rule that could keep anything.
+    for name in moved where phase.kind != .replace {
       let slots = slotValues(phase, name, values)
       let scaled = rate * group(phase, name).rateFactor
       if let probe = phase.rule.optimizer.probe(values[name]!, slots, lr: scaled) {

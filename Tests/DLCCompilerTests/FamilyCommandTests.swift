@@ -133,6 +133,48 @@ import Testing
     }
   }
 
+  /// Models with sizes that data bind, next values under any rule, and a log that cannot be kept.
+  @Test func whatTrainingLeaves() throws {
+    try TrainCommandTests.inFolder { folder in
+      let pixels: [Float] = (0..<64 * 64).map { Float($0 * 7 % 17) / 16 }
+      try Npz.write([("x", Tensor([64, 64], pixels))], to: "\(folder)/x.npz")
+      let equations = "\(DigitsTests.folder)/equations/generative"
+      _ = try Self.dlc(
+        "train", "\(equations)/vae.pb", "--data", "\(folder)/x.npz", "--epochs", "1", "--batch", "16",
+        "--log", "/dev/full", "-o", "\(folder)/vae.pb")
+      let sample = try Module(contentsOf: "\(folder)/vae.pb").recipe?.sample
+      #expect(sample != nil)
+      _ = try Self.dlc(
+        "sample", "\(folder)/vae.pb", "--count", "3", "--outputs", "\(folder)/out.npz")
+      // The kind of a phase is the recipe's, and a rule that keeps state is none for next values.
+      _ = try Self.dlc(
+        "train", Self.model("gmm"), "--data", "\(folder)/x.npz", "--epochs", "1", "--batch", "64",
+        "--phase", "em", "-o", "\(folder)/gmm.pb")
+      var module = try Module(contentsOf: Self.model("gmm"))
+      module.recipe!.phases[0].rule = UpdateRule(.adam())
+      try module.save("\(folder)/adam.pb")
+      _ = try Self.dlc(
+        "train", "\(folder)/adam.pb", "--data", "\(folder)/x.npz", "--epochs", "1", "--batch", "64",
+        "-o", "\(folder)/same.pb")
+      let (a, b) = (
+        try Module(contentsOf: "\(folder)/gmm.pb"), try Module(contentsOf: "\(folder)/same.pb")
+      )
+      #expect(a.states == b.states)
+      // What a recipe can't do is found by check.
+      module.recipe!.phases[0].kind = .gradients
+      try module.save("\(folder)/broken.pb")
+      let found = try Self.dlc("check", "\(folder)/broken.pb", status: 2)
+      #expect(found.error.contains("gives no 'd_"))
+      // A metric that is not there is known before the first step.
+      let wrong = try Self.dlc(
+        "train", Self.model("gmm"), "--data", "\(folder)/x.npz", "--validation", "\(folder)/x.npz",
+        "--batch", "64", "--best", "nl", status: 64)
+      #expect(wrong.error.contains("no metric 'nl' to watch; did you mean 'nll'?"))
+      _ = try Self.dlc(
+        "data", "npz", "\(folder)/x.npz", "--test", "0", "-o", "\(folder)/x", status: 64)
+    }
+  }
+
   /// A run that is killed goes on to the same bits: two phases, and averages.
   @Test(arguments: [("gan", 784, 4, 40), ("ddpm", 64, 8, 80)])
   func killedFamiliesResume(_ name: String, _ size: Int, _ batch: Int, _ rows: Int) throws {
@@ -226,7 +268,18 @@ import Testing
     (["zoo", "train", "gru", "--picture", "x.png"], 64, "draws no pictures"),
     (["zoo", "train", "gru", "-o", "/nowhere/x.pb"], 1, "cannot create '/nowhere/x.pb'"),
     (["train", model("vae"), "--data", "x", "-o", "/nowhere/x"], 1, "cannot create '/nowhere/x'"),
-    (["sample", model("vae"), "--temperature", "0"], 64, "--temperature is 0"),
+    (["train", model("gmm"), "--data", "x", "--optimizer", "adam"], 64, "gives next values itself"),
+    (["train", model("rbm"), "--data", "x", "--maximize"], 64, "differentiates nothing"),
+    (["train", model("gan"), "--data", "x", "--phase", "generator:maximize=true"], 64,
+      "maximize has no value"),
+    (["train", model("gan"), "--data", "x", "--phase", "generator:lrr=1"], 64, "did you mean 'lr'?"),
+    (["train", model("gan"), "--data", "x", "--phase", "generator:lr=abc"], 64, "lr is 'abc'"),
+    (["train", model("vae"), "--data", "x", "-o", "x"], 64, "-o is the same file as --data"),
+    (["train", model("vae"), "--data", "x", "-o", "y", "--log", "y"], 64, "--log is the same file as -o"),
+    (["train", model("vae"), "--data", "x", "--log", model("vae")], 64, "the same file as the model"),
+    (["sample", model("vae"), "--outputs", model("vae")], 64, "--outputs is the same file as the model"),
+    (["sample", model("vae"), "--picture", "a.jpg"], 64, "is written as PNG, not as .jpg"),
+    (["zoo", "train", "vae", "-o", "a.safetensors"], 64, "a name that ends in .pb"),
     (["sample", model("vae"), "--set", "temperature"], 64, "temperature"),
   ]
 

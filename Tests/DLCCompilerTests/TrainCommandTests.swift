@@ -112,7 +112,7 @@ import Testing
       let directory = ["--checkpoint", "\(folder)/c"]
       #expect(try Run(directory + ["--epochs", "1"]).finish().status == 0)
       let refused = try Run(directory + ["--epochs", "1"]).finish()
-      #expect(refused.status == 1 && refused.error.contains("in use: it holds a run, up to step 27"))
+      #expect(refused.status == 1 && refused.error.contains("holds another run already, up to step 27"))
       let other = try Run(directory + ["--resume", "--epochs", "2", "--optimizer", "lion"]).finish()
       #expect(other.status == 1 && other.error.contains("belongs to another run"))
       let more = try Run(directory + ["--resume", "--epochs", "2", "--lr", "0.01"]).finish()

@@ -14,13 +14,15 @@ extension Module {
     }
     for (what, number) in [("batch", recipe.batch), ("epochs", recipe.epochs)]
     where number < 1 || number > Int32.max {
-      throw DLCError(.usage, "\(what) is \(number): it must be positive", at: place)
+      throw DLCError(.graph, "\(what) is \(number): it must be from 1 to \(Int32.max)", at: place)
     }
     for name in [recipe.initialization, recipe.evaluation, recipe.sample] { try require(name) }
     for phase in recipe.phases {
       try require(phase.function)
       try require(phase.evaluation)
-      try phase.rule.schedule.validate(place)
+      do throws(DLCError) { try phase.rule.schedule.validate("\(place): phase \(phase.function)") } catch {
+        throw DLCError(.graph, error.message, at: error.location, remedy: error.remedy)
+      }
       if phase.kind.differentiates {
         let outputs = function(phase.function)!.outputs
         guard
@@ -46,29 +48,49 @@ extension Module {
           at: place, remedy: Spelling.remedy(for: name, among: ports.sorted()))
       }
       try meaning.validate("\(place): '\(name)'")
+      for function in functions {
+        for (port, type) in function.inputs + function.outputs where port == name {
+          try meaning.validate(type, "\(place): '\(name)' of function \(function.name)")
+        }
+      }
     }
   }
 }
 
 extension Meaning {
+  /// Checks that an array of a type can mean this.
+  fileprivate func validate(_ type: TensorType, _ place: String) throws(DLCError) {
+    guard case .image(let height, let width, let channels) = self else { return }
+    var count = 1
+    for size in type.shape.dropFirst() {
+      guard let size = size.constant else { return }
+      count *= size
+    }
+    guard type.rank >= 1, count == height * width * channels else {
+      throw DLCError(
+        .graph, "\(type) holds no pictures of \(height) x \(width) with \(channels) channels",
+        at: place)
+    }
+  }
+
   fileprivate func validate(_ place: String) throws(DLCError) {
     switch self {
     case .image(let height, let width, let channels):
       guard height >= 1, width >= 1, [1, 3].contains(channels), height <= 1 << 20, width <= 1 << 20
       else {
         throw DLCError(
-          .usage, "a picture is not \(height) x \(width) with \(channels) channels", at: place,
+          .graph, "a picture is not \(height) x \(width) with \(channels) channels", at: place,
           remedy: "pictures have 1 channel or 3")
       }
     case .setting(let value):
       guard value.isFinite else {
-        throw DLCError(.usage, "a setting is \(value)", at: place, remedy: "give it a number")
+        throw DLCError(.graph, "a setting is \(value)", at: place, remedy: "give it a number")
       }
     case .token(let alphabet):
       let scalars = Array(alphabet.unicodeScalars)
       guard Set(scalars).count == scalars.count, !scalars.contains("\0") else {
         throw DLCError(
-          .usage, "an alphabet has a character twice, or one that ends texts (U+0000)", at: place)
+          .graph, "an alphabet has a character twice, or one that ends texts (U+0000)", at: place)
       }
     case .label, .seed: break
     }
