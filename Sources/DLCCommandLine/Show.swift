@@ -2,6 +2,7 @@ import ArgumentParser
 import DLCCompiler
 import DLCFormats
 import DLCGraph
+import DLCProgram
 import DLCTensor
 
 struct Show: ParsableCommand {
@@ -15,13 +16,16 @@ struct Show: ParsableCommand {
   @Flag(help: "The signatures as JSON.") var json = false
 
   func run() throws {
-    let module = try LoadedModel(model.model).module
-    let result: String
+    let loaded = try LoadedModel(model.model)
+    let module = try loaded.module
+    var result: String
     if json {
       result = signatures(module)
     } else {
       switch format {
-      case .table: result = try overview(module)
+      case .table:
+        result = try overview(module)
+        if case .program(let contents) = loaded { result = compiled(contents.program) + result }
       case .text: result = module.text
       case .dot: result = try GraphDrawing(module.selectFunction(model.function)).dot
       case .svg: result = try GraphDrawing(module.selectFunction(model.function)).svg
@@ -32,6 +36,15 @@ struct Show: ParsableCommand {
     } else {
       try Console.result(result)
     }
+  }
+
+  /// What a program was compiled for; the graph that it carries follows.
+  private func compiled(_ program: Program) -> String {
+    let ports = (program.inputs + program.outputs).map {
+      "\($0.name) \(TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape))"
+    }
+    return
+      "program of function \(program.function) for \(program.cpu): \(ports.joined(separator: ", "))\nmade from\n\n"
   }
 
   private func signatures(_ module: Module) -> String {

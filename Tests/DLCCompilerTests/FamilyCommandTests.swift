@@ -56,6 +56,8 @@ import Testing
         "compile", "\(folder)/rbm.pb", "--function", "sample", "--dim", "n=12", "-o",
         "\(folder)/rbm.dlc")
       try FileManager.default.removeItem(atPath: "\(folder)/rbm.pb")
+      #expect(
+        try Self.dlc("show", "\(folder)/rbm.dlc").out.hasPrefix("program of function sample for "))
       for threads in ["1", "2", "4"] {
         _ = try Self.dlc(
           "sample", "\(folder)/rbm.dlc", "--threads", threads, "--outputs", "\(folder)/again.npz")
