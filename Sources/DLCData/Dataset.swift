@@ -37,7 +37,6 @@ package struct Dataset {
         }
         return
       }
-      let width = array.dataType.byteCount
       self.init(name, .float32, shape) { (row, target) throws(DLCError) in
         if array.dataType == .uint8 {
           array.withUnsafeBytes { source in
@@ -49,14 +48,7 @@ package struct Dataset {
           }
           return
         }
-        let bytes = UnsafeRawBufferPointer(array.storage.bytes)
-        let slice = Tensor(
-          dataType: array.dataType, shape: [count],
-          storage: TensorStorage(
-            borrowing: UnsafeRawBufferPointer(
-              rebasing: bytes[row * count * width..<(row + 1) * count * width]),
-            owner: array.storage))
-        for (index, value) in slice.doubles.enumerated() {
+        for (index, value) in array.slice(row * count, count).doubles.enumerated() {
           target.storeBytes(
             of: Float(value) / divisor, toByteOffset: 4 * index, as: Float.self)
         }

@@ -17,11 +17,8 @@ package struct StateValues {
     let tensors = try Safetensors.read(path)
     let strange = tensors.map(\.name).filter { types[$0] == nil }
     guard strange.isEmpty else {
-      let names =
-        strange.prefix(8).map { "'\($0.prefix(64))'" }.joined(separator: ", ")
-        + (strange.count > 8 ? " and \(strange.count - 8) more" : "")
       throw DLCError(
-        .binding, "the values belong to another model: \(owner) has no state \(names)", at: path,
+        .binding, "the values belong to another model: \(owner) has no state \(Spelling.list(strange))", at: path,
         remedy: states.isEmpty
           ? "it has none" : "it has \(states.prefix(12).map(\.name).joined(separator: ", "))")
     }

@@ -13,10 +13,9 @@ extension Tensor {
       let piece = slice(start, size)
       let converted = piece.approximated(in: type)
       if let bad = piece.firstUnlike(converted) {
-        let place = coordinate(start + bad.index).map(String.init).joined(separator: ", ")
         throw DLCError(
           .binding,
-          "element [\(place)] of '\(name)' is \(bad.value), which "
+          "element \(coordinate(start + bad.index)) of '\(name)' is \(bad.value), which "
             + (bad.isWhole ? "\(type) does not hold" : "is not a whole number for \(type)"))
       }
       result.withUnsafeMutableBytes { target in
@@ -39,12 +38,14 @@ extension Tensor {
           rebasing: storage.bytes[start * width..<(start + size) * width]), owner: storage))
   }
 
-  private func coordinate(_ position: Int) -> [Int] {
+  /// Where an element is, in words: [1, 0, 3].
+  package func coordinate(_ position: Int) -> String {
     var rest = position
-    return shape.reversed().map { size in
+    let places = shape.reversed().map { size in
       defer { rest /= size }
       return rest % size
     }.reversed()
+    return "[\(places.map(String.init).joined(separator: ", "))]"
   }
 
   /// The nearest numbers in another type, whatever becomes of them.

@@ -24,6 +24,12 @@ package enum Spelling {
     return "there is \(names.prefix(12).joined(separator: ", "))\(more)"
   }
 
+  /// The first few of many names: 'a', 'b' and 3 more.
+  package static func list(_ names: [String]) -> String {
+    names.prefix(8).map { "'\($0.prefix(64))'" }.joined(separator: ", ")
+      + (names.count > 8 ? " and \(names.count - 8) more" : "")
+  }
+
   /// How many insertions, deletions, replacements and swaps of neighbours lead from one to the other.
   private static func distance(_ a: [Character], _ b: [Character]) -> Int {
     var beforeLast: [Int] = []

@@ -29,7 +29,9 @@ extension Array: NestedScalars where Element: NestedScalars {
     return shape[depth] == count && allSatisfy { $0.measure(depth + 1, &shape) }
   }
 
-  public func append(to elements: inout [Scalar]) { for part in self { part.append(to: &elements) } }
+  public func append(to elements: inout [Scalar]) {
+    for part in self { part.append(to: &elements) }
+  }
 }
 
 extension TensorScalar where Self: BinaryFloatingPoint {
@@ -84,7 +86,8 @@ extension Tensor {
         type ?? Element.Scalar.dataType,
         DLCError(
           .type, "the arrays inside of one another have different lengths",
-          remedy: "give every row as many numbers").within("\(file):\(line)"))
+          remedy: "give every row as many numbers"
+        ).within("\(file):\(line)"))
       return
     }
     var elements: [Element.Scalar] = []
@@ -146,7 +149,8 @@ extension Tensor {
     let length = part.byteCount
     withUnsafeBytes { source in
       part.withUnsafeMutableBytes {
-        $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[start * length..<(start + 1) * length]))
+        $0.copyMemory(
+          from: UnsafeRawBufferPointer(rebasing: source[start * length..<(start + 1) * length]))
       }
     }
     return part

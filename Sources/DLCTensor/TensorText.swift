@@ -1,18 +1,13 @@
 extension Tensor {
   /// One element as text that reads back exactly.
   package func element(_ index: Int) -> String {
+    let one = slice(index, 1)
     if dataType.isFloat {
-      let size = dataType.byteCount
-      let one = withUnsafeBytes { bytes -> Double in
-        let part = UnsafeRawBufferPointer(rebasing: bytes[index * size..<(index + 1) * size])
-        var scalar = Tensor(uninitialized: dataType, [])
-        scalar.withUnsafeMutableBytes { $0.copyMemory(from: part) }
-        return scalar.doubles[0]
-      }
-      if one.isNaN { return "nan" }
-      return dataType == .float64 ? "\(one)" : "\(Float(one))"
+      let value = one.doubles[0]
+      if value.isNaN { return "nan" }
+      return dataType == .float64 ? "\(value)" : "\(Float(value))"
     }
-    let value = integers[index]
+    let value = one.integers[0]
     return dataType == .uint64 ? "\(UInt64(bitPattern: value))" : "\(value)"
   }
 }

@@ -135,16 +135,6 @@ extension Tensor {
     return dataType == .uint64 ? "\(UInt64(bitPattern: value))" : "\(value)"
   }
 
-  /// Where an element is.
-  fileprivate func coordinate(_ index: Int) -> String {
-    var (rest, places) = (index, [Int]())
-    for size in shape.reversed() {
-      places.insert(rest % max(size, 1), at: 0)
-      rest /= max(size, 1)
-    }
-    return "[\(places.map(String.init).joined(separator: ", "))]"
-  }
-
   /// The rows of the first axis with these numbers.
   func rows(_ numbers: [Int]) -> Tensor {
     let inner = shape.dropFirst().reduce(1, *) * dataType.byteCount
