@@ -17,7 +17,7 @@ struct Bench: ParsableCommand {
 
   @OptionGroup var model: ModelOptions
   @Option(help: "Arrays for the inputs (.npz); random ones without it.") var inputs: String?
-  @Option(help: "Worker threads.") var threads: Int?
+  @OptionGroup var workers: WorkerOptions
   @Option(help: "Runs before the measurement.") var warmup = 3
   @Option(help: "Measured runs; by default as many as take half a second, at least 20.") var runs:
     Int?
@@ -26,9 +26,6 @@ struct Bench: ParsableCommand {
   func validate() throws {
     if warmup < 0 { throw ValidationError("--warmup cannot be negative") }
     if let runs, runs < 1 { throw ValidationError("--runs must be positive") }
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads must be between 1 and 1024")
-    }
   }
 
   func run() throws {
@@ -68,7 +65,7 @@ struct Bench: ParsableCommand {
       }
     }
     try executable.requireMemory(
-      threads: threads,
+      threads: workers.threads,
       besides: executable.inputs.reduce(0) {
         $0 + (arrays[$1.name] == nil ? $1.type.byteCount : 0)
       })
@@ -83,14 +80,14 @@ struct Bench: ParsableCommand {
         try Tensor(
           reserving: port.type.dataType, port.type.sizes, for: "the result '\(port.name)'"))
     }
-    for _ in 0..<warmup { try executable.run(inputs, into: &results, threads: threads) }
+    for _ in 0..<warmup { try executable.run(inputs, into: &results, threads: workers.threads) }
     var times: [Double] = []
     let begin = clock.now
     while runs.map({ times.count < $0 })
       ?? (times.count < 20 || milliseconds(clock.now - begin) < 500)
     {
       let before = clock.now
-      try executable.run(inputs, into: &results, threads: threads)
+      try executable.run(inputs, into: &results, threads: workers.threads)
       times.append(milliseconds(clock.now - before))
       if runs == nil, times.count >= 5, milliseconds(clock.now - begin) > 10_000 { break }
     }

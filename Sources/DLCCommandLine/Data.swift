@@ -36,9 +36,9 @@ struct DataCommand: ParsableCommand {
     /// Checks that no source is written over.
     func requireNo(_ sources: String?...) throws(DLCError) {
       let paths = Dataset.paths(output)
-      for path in [paths.whole, paths.train, paths.test] {
-        try OutputFile.requireDistinct([("-o", path)], inputs: sources.map { ("a source", $0) })
-      }
+      try OutputFile.requireDistinct(
+        [paths.whole, paths.train, paths.test].map { ("-o", $0) },
+        inputs: sources.map { ("a source", $0) })
     }
 
     func report(_ files: [Dataset.File]) throws(DLCError) {

@@ -26,13 +26,15 @@ struct DataFile {
       (name: Self.alphabetName, type: TensorType(.int32, ["n"])),
       (name: Self.classesName, type: TensorType(.uint8, ["n", "n"])),
     ].filter { !names.contains($0.name) }
-    let arrays = try InputArrays(path, for: inputs + more, optional: Set(more.map(\.name)), silent: silent, keepsNarrow: true)
+    let arrays = try InputArrays(
+      path, for: inputs + more, optional: Set(more.map(\.name)), silent: silent, keepsNarrow: true)
     var values = arrays.values
     var alphabet = ""
     classes =
       names.contains(Self.classesName)
       ? [] : try Self.names(values.removeValue(forKey: Self.classesName), path)
-    if !names.contains(Self.alphabetName), let codes = values.removeValue(forKey: Self.alphabetName) {
+    if !names.contains(Self.alphabetName), let codes = values.removeValue(forKey: Self.alphabetName)
+    {
       for code in codes.integers {
         guard let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init), code != 0 else {
           throw DLCError(
@@ -52,19 +54,20 @@ struct DataFile {
     do throws(DLCError) { return try ClassNames.names(array) } catch { throw error.within(path) }
   }
 
-  /// Puts the alphabet and the names of classes into the recipe, and its size where the model has a dimension for it.
+  /// Puts the alphabet and the names of classes into what arrays mean, and the alphabet's size where the
+  /// model has a dimension for it.
   func describe(
-    _ recipe: inout Recipe, _ module: Module, _ step: TrainingStep, _ sizes: inout [String: Int]
+    _ meanings: inout [String: Meaning], _ step: TrainingStep, _ sizes: inout [String: Int]
   ) throws(DLCError) {
     let count = alphabet.unicodeScalars.count
-    for (name, meaning) in recipe.meanings {
+    for (name, meaning) in meanings {
       if case .label(let known) = meaning, known.isEmpty, !classes.isEmpty {
-        recipe.meanings[name] = .label(classes)
+        meanings[name] = .label(classes)
       }
       guard case .token = meaning, !alphabet.isEmpty else { continue }
-      recipe.meanings[name] = .token(alphabet)
+      meanings[name] = .token(alphabet)
       for phase in step.phases {
-        let dimension = module.function(phase.function)?.alphabetDimension(of: name)
+        let dimension = step.module.function(phase.function)?.alphabetDimension(of: name)
         if let dimension, sizes[dimension] == nil { sizes[dimension] = count }
       }
     }

@@ -17,15 +17,12 @@ struct Evaluate: ParsableCommand {
   @Option(help: "Weights (.safetensors), in the place of the model's own.") var params: String?
   @Option(help: "How many rows are measured in one run; the recipe's batch by default.")
   var batch: Int?
-  @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
+  @OptionGroup var workers: WorkerOptions
   @Flag(help: "Print the result as JSON.") var json = false
 
   func validate() throws {
     if let batch, batch < 1 {
       throw ValidationError("--batch is \(batch): it must be positive")
-    }
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads must be between 1 and 1024")
     }
   }
 
@@ -33,7 +30,7 @@ struct Evaluate: ParsableCommand {
     var module = try LoadedModel(model.model).module
     if let params { try module.setValues(from: params).forEach(Console.note) }
     let metrics = try module.measured(
-      by: model.function, on: data, batch: batch, sizes: try model.sizes, threads: threads)
+      by: model.function, on: data, batch: batch, sizes: try model.sizes, threads: workers.threads)
     if json {
       return try Console.result(
         "\(JSON.object(metrics.map { (name: $0.name, value: JSON.number($0.value)) }))")
@@ -53,14 +50,9 @@ extension Module {
     let missing = states.filter {
       $0.value == nil && function.stateNames.contains($0.name)
     }.map(\.name)
-    guard missing.isEmpty else {
-      throw DLCError(
-        .binding,
-        "the model is not trained: function '\(function.name)' has no values for \(missing.prefix(8).joined(separator: ", "))",
-        remedy:
-          "train it ('dlc zoo train', 'dlc train -o MODEL.pb'), or give --params; a compiled program has the values of its own function alone")
-    }
-    let arrays = try DataFile(path, for: function.inputs.filter { $0.name != TrainingStep.seedName }, silent: silent)
+    try DLCError.requireTrained(missing, function.name)
+    let arrays = try DataFile(
+      path, for: function.inputs.filter { $0.name != TrainingStep.seedName }, silent: silent)
     arrays.notes.forEach(Console.note)
     return try DLCError.naming(path) { () throws(DLCError) in
       let evaluator = try Evaluator(

@@ -38,6 +38,17 @@ struct ByteCount: ExpressibleByArgument {
   }
 }
 
+/// How many threads a command computes with.
+struct WorkerOptions: ParsableArguments {
+  @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
+
+  func validate() throws {
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads must be between 1 and 1024")
+    }
+  }
+}
+
 /// What names a function of a model and its sizes.
 struct ModelOptions: ParsableArguments {
   @ArgumentParser.Argument(
@@ -117,11 +128,14 @@ extension Module {
 
 extension DLCError {
   /// What is wrong with arrays names the file that they are from.
+  /// - Parameter other: another file, which the error may name already.
   static func naming<R>(
-    _ path: String?, _ body: () throws(DLCError) -> R
+    _ path: String?, unless other: String? = nil, _ body: () throws(DLCError) -> R
   ) throws(DLCError) -> R {
     do throws(DLCError) { return try body() } catch {
-      guard let path, error.code == .binding, !error.location.contains(path) else { throw error }
+      guard let path, error.code == .binding,
+        ![path, other].compactMap(\.self).contains(where: error.location.contains)
+      else { throw error }
       throw error.within(path)
     }
   }

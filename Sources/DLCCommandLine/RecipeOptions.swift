@@ -50,7 +50,8 @@ struct RecipeOptions: ParsableArguments {
     for phase in phase { try validate(phase.settings) }
     if phase.count > 1, target != nil || maximize != nil || !prefix.isEmpty {
       throw ValidationError(
-        "--output, --maximize and --prefix belong to one phase: say them in --phase, as F:prefix=g.,output=loss")
+        "--output, --maximize and --prefix belong to one phase: say them in --phase, as F:prefix=g.,output=loss"
+      )
     }
   }
 
@@ -115,14 +116,17 @@ struct RecipeOptions: ParsableArguments {
       settings.apply(to: &phase.rule)
       // What --phase says decides over the flags.
       if self.phase.indices.contains(index) { self.phase[index].settings.apply(to: &phase.rule) }
-      if phase.kind == .replace, settings.isGiven || self.phase.contains(where: \.settings.isGiven) {
+      if phase.kind == .replace, settings.isGiven || self.phase.contains(where: \.settings.isGiven)
+      {
         throw DLCError(
-          .usage, "phase '\(phase.function)' gives next values itself: no optimizer, rate or decay is applied",
+          .usage,
+          "phase '\(phase.function)' gives next values itself: no optimizer, rate or decay is applied",
           remedy: "leave those flags out")
       }
       if !phase.kind.differentiates, maximize != nil || target != nil {
         throw DLCError(
-          .usage, "phase '\(phase.function)' differentiates nothing: --output and --maximize are not for it",
+          .usage,
+          "phase '\(phase.function)' differentiates nothing: --output and --maximize are not for it",
           remedy: "leave them out, or give the phase by --phase \(phase.function):output=...")
       }
       recipe.phases[index] = phase
@@ -192,7 +196,8 @@ struct PhaseOption {
       }
       if key == "maximize" {
         guard pair.count == 1 else {
-          throw ValidationError("phase '\(function)': maximize has no value, as in \(function):maximize")
+          throw ValidationError(
+            "phase '\(function)': maximize has no value, as in \(function):maximize")
         }
         maximizes = true
         continue

@@ -28,16 +28,13 @@ struct Run: ParsableCommand {
     help: "Where the results go (.npz, - for standard output); without it they are summarised.")
   var outputs: String?
   @Option(help: "Where the state after the run goes (.safetensors).") var state: String?
-  @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
+  @OptionGroup var workers: WorkerOptions
   @Option(help: "The seed of initialisers, and of an input 'seed' that no array gives.") var seed:
     UInt64?
   @Flag(help: "Use the naive interpreter.") var reference = false
   @Flag(help: "The summary as JSON.") var json = false
 
   func validate() throws {
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads must be between 1 and 1024")
-    }
     if outputs == "-" && (state == "-" || json) {
       throw ValidationError("only one thing can go to standard output")
     }
@@ -155,9 +152,7 @@ struct Run: ParsableCommand {
   /// - Throws: `.binding`, naming them, where it is not.
   private func admit(_ missing: [String]) throws(DLCError) {
     guard !missing.isEmpty, untrained == nil else { return }
-    let names =
-      missing.prefix(8).map { "'\($0)'" }.joined(separator: ", ")
-      + (missing.count > 8 ? " and \(missing.count - 8) more" : "")
+    let names = Spelling.list(missing)
     if let params {
       throw DLCError(
         .binding, "there are no values for the parameters \(names)", at: params,
@@ -172,9 +167,9 @@ struct Run: ParsableCommand {
     let missing = Set(executable.missingState)
     try admit(
       executable.program.states.filter { $0.isParameter && missing.contains($0.name) }.map(\.name))
-    try executable.requireMemory(threads: threads, besides: 0)
+    try executable.requireMemory(threads: workers.threads, besides: 0)
     try executable.initializeState(seed: untrained ?? seed ?? 0)
-    let results = try executable.run(arrays, threads: threads)
+    let results = try executable.run(arrays, threads: workers.threads)
     return (results, executable.state.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
   }
 

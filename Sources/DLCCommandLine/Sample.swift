@@ -21,7 +21,8 @@ struct Sample: ParsableCommand {
   @Option(help: "Where the pictures go, in one (.png).") var picture: String?
   @Option(help: "Pictures in a row.") var columns: Int?
   @Option(help: "Where the arrays go (.npz).") var outputs: String?
-  @Option(help: "A number for an input, as temperature=0.8; may be repeated.") var set: [Setting] = []
+  @Option(help: "A number for an input, as temperature=0.8; may be repeated.") var set: [Setting] =
+    []
   @Option(help: "The same as --set temperature=T: how bold the choice of tokens is.")
   var temperature: Double?
   @Option(help: "The same as --set top_k=K: only the K likeliest tokens are chosen; 0 for all.")
@@ -30,17 +31,15 @@ struct Sample: ParsableCommand {
   var topP: Double?
   @Option(help: "Arrays for other inputs, by name (.npz).") var inputs: String?
   @Option(help: "Weights (.safetensors), in the place of the model's own.") var params: String?
-  @Option(help: "Worker threads; samples do not depend on it.") var threads: Int?
+  @OptionGroup var workers: WorkerOptions
   @Flag(help: "Print what was drawn as JSON.") var json = false
 
   func validate() throws {
     for (name, value) in [("count", count), ("columns", columns)] {
       if let value, value < 1 || value > 1 << 24 {
-        throw ValidationError("--\(name) is \(value): it must be positive, and no more than 16,777,216")
+        throw ValidationError(
+          "--\(name) is \(value): it must be positive, and no more than 16,777,216")
       }
-    }
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads must be between 1 and 1024")
     }
   }
 
@@ -60,10 +59,12 @@ struct Sample: ParsableCommand {
     sampling.arrays = inputs
     sampling.sizes = try model.sizes
     sampling.function = model.function
-    sampling.threads = threads
+    sampling.threads = workers.threads
     let (outputs, recipe) = try draw(sampling)
-    try Samples(outputs: outputs, recipe: recipe).show(
-      picturePath: picture, arraysPath: self.outputs, columns: columns, json: json)
+    let samples = Samples(outputs: outputs, recipe: recipe)
+    try samples.write(picture: picture, arrays: self.outputs, columns: columns)
+    if json { return try Console.result("\(samples.json)") }
+    try samples.show(columns: columns, isWritten: picture != nil || self.outputs != nil)
   }
 
   private func draw(_ sampling: Sampling) throws -> (Sampling.Outputs, Recipe?) {

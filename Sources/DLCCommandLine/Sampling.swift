@@ -24,18 +24,18 @@ struct Sampling {
   /// Draws from a module that stores values for its parameters.
   func draw(from module: Module) throws(DLCError) -> Outputs {
     let function = try function(of: module)
-    try requireTrained(module, function)
+    try DLCError.requireTrained(module.untrained(by: function), function.name)
     let inputs = try inputs(of: function.inputs, module.recipe)
     var sizes = sizes
-    if let name = countDimension(function), let count, let size = sizes[name], size != count {
-      throw DLCError(.usage, "--dim \(name)=\(size) contradicts --count \(count)")
-    }
-    if let name = countDimension(function), sizes[name] != nil {
-      // It is given.
-    } else if let name = countDimension(function) {
-      sizes[name] = count ?? (isText(function, module.recipe) ? 1 : 64)
+    if let name = countDimension(function) {
+      let size = sizes[name] ?? count ?? (isText(function, module.recipe) ? 1 : 64)
+      guard count ?? size == size else {
+        throw DLCError(.usage, "--dim \(name)=\(size) contradicts --count \(count!)")
+      }
+      sizes[name] = size
     } else if let count {
-      throw noCount(count, function)
+      throw DLCError(
+        .usage, "function '\(function.name)' does not draw --count \(count): its number is fixed")
     }
     let shapes = function.inputs.compactMap { input in
       inputs[input.name].map { (name: input.name, declared: input.type, shape: $0.shape) }
@@ -67,15 +67,15 @@ struct Sampling {
         at: program.file.path)
     }
     let executable = try Executable(program)
-    if let missing = executable.program.states.first(where: {
-      $0.isParameter && executable.missingState.contains($0.name)
-    })?.name {
-      throw Self.untrained([missing], executable.program.function)
-    }
+    let missing = Set(executable.missingState)
+    try DLCError.requireTrained(
+      executable.program.states.filter { $0.isParameter && missing.contains($0.name) }.map(\.name),
+      executable.program.function)
     return try run(executable, try inputs(of: program.inputs, module?.recipe))
   }
 
-  private func run(_ executable: Executable, _ inputs: [String: Tensor]) throws(DLCError) -> Outputs {
+  private func run(_ executable: Executable, _ inputs: [String: Tensor]) throws(DLCError) -> Outputs
+  {
     try executable.requireMemory(threads: threads, besides: 0)
     try executable.initializeState(seed: seed)
     return try executable.run(inputs, threads: threads)
@@ -91,22 +91,6 @@ struct Sampling {
     return try module.existing(name)
   }
 
-  private func requireTrained(_ module: Module, _ function: Function) throws(DLCError) {
-    let missing = module.states.filter {
-      $0.isParameter && $0.value == nil && function.stateNames.contains($0.name)
-    }.map(\.name)
-    if !missing.isEmpty { throw Self.untrained(missing, function.name) }
-  }
-
-  private static func untrained(_ names: [String], _ function: String) -> DLCError {
-    let list = names.prefix(8).joined(separator: ", ")
-    return DLCError(
-      .binding,
-      "the model is not trained: function '\(function)' has no values for \(list)"
-        + (names.count > 8 ? " and \(names.count - 8) more" : ""),
-      remedy: "train it ('dlc zoo train', 'dlc train -o MODEL.pb'), or give --params")
-  }
-
   /// The dimension that says how many are drawn: the first axis of the first output.
   private func countDimension(_ function: Function) -> String? {
     function.outputs.first?.type.shape.first?.name
@@ -117,11 +101,6 @@ struct Sampling {
       if case .token? = recipe?.meanings[output.name] { return true }
       return false
     }
-  }
-
-  private func noCount(_ count: Int, _ function: Function) -> DLCError {
-    DLCError(
-      .usage, "function '\(function.name)' does not draw --count \(count): its number is fixed")
   }
 
   /// Values for all inputs.
@@ -139,7 +118,8 @@ struct Sampling {
         let scalars = inputs.filter { $0.type.rank == 0 }.map(\.name)
         throw DLCError(
           .usage, "there is no setting '\(setting.name)'",
-          remedy: scalars.isEmpty ? "there are none" : Spelling.remedy(for: setting.name, among: scalars))
+          remedy: scalars.isEmpty
+            ? "there are none" : Spelling.remedy(for: setting.name, among: scalars))
       }
       try setting.validate()
       values[setting.name] = try Tensor([], [setting.value]).fitted(
@@ -151,6 +131,19 @@ struct Sampling {
       values.merge(given.values, uniquingKeysWith: { $1 })
     }
     return values
+  }
+}
+
+extension DLCError {
+  /// - Parameter missing: the state without values that a function reads.
+  static func requireTrained(_ missing: [String], _ function: String) throws(DLCError) {
+    guard !missing.isEmpty else { return }
+    throw DLCError(
+      .binding,
+      "the model is not trained: function '\(function)' has no values for \(Spelling.list(missing))",
+      remedy:
+        "train it ('dlc zoo train', 'dlc train -o MODEL.pb'), or give --params; a compiled program has the values of its own function alone"
+    )
   }
 }
 
@@ -200,35 +193,36 @@ struct Samples {
     return nil
   }
 
-  /// Writes the picture and the arrays where they are asked for, and shows texts, or on a terminal the
-  /// picture, on standard output.
-  func show(picturePath: String?, arraysPath: String?, columns: Int?, json: Bool = false, isQuiet: Bool = false)
+  /// Writes the picture and the arrays where they are asked for.
+  func write(picture path: String?, arrays arraysPath: String?, columns: Int? = nil)
     throws(DLCError)
   {
-    if let picturePath {
+    if let path {
       guard let picture else {
         throw DLCError(
-          .usage, "nothing that is drawn is a picture", at: picturePath,
+          .usage, "nothing that is drawn is a picture", at: path,
           remedy: "the outputs are \(outputs.map(\.name).joined(separator: ", "))")
       }
       let side = max(picture.height, picture.width)
       try Picture(
         picture.value, height: picture.height, width: picture.width, columns: columns,
         zoom: side <= 16 ? 6 : side <= 64 ? 2 : 1
-      ).write(picturePath)
+      ).write(path)
     }
     if let arraysPath { try Npz.write(outputs, to: arraysPath) }
-    if isQuiet { return }
-    if json {
-      var fields: [(String, JSON)] = [
-        (
-          "outputs",
-          .list(outputs.map { .object([("name", .text($0.name)), ("type", .text("\($0.value.type)"))]) })
-        )
-      ]
-      if let texts { fields.append(("texts", .list(texts.map { .text($0) }))) }
-      return try Console.result("\(JSON.object(fields))")
+  }
+
+  var json: JSON {
+    let list = outputs.map {
+      JSON.object([("name", .text($0.name)), ("type", .text("\($0.value.type)"))])
     }
+    var fields: [(String, JSON)] = [("outputs", .list(list))]
+    if let texts { fields.append(("texts", .list(texts.map { .text($0) }))) }
+    return .object(fields)
+  }
+
+  /// Shows texts on standard output, or on a terminal the picture; else, where nothing was written, a summary.
+  func show(columns: Int? = nil, isWritten: Bool) throws(DLCError) {
     if let texts {
       return try Console.result(texts.joined(separator: "\n----------------\n"))
     }
@@ -239,8 +233,6 @@ struct Samples {
         columns: columns ?? Picture.columns(ofWidth: picture.width, within: width))
       return try Console.result(drawn.text(within: width), terminator: "")
     }
-    if picturePath == nil && arraysPath == nil {
-      try Console.result(Summary.table(outputs.map { Summary($0.name, $0.value) }))
-    }
+    if !isWritten { try Console.result(Summary.table(outputs.map { Summary($0.name, $0.value) })) }
   }
 }

@@ -27,9 +27,11 @@ struct RunOptions: ParsableArguments {
   @Flag(inversion: .prefixedNo, help: "Another order of the examples in every epoch.")
   var shuffle = true
   @Option(
-    help: "Shuffle blocks of so many examples, and those of eight blocks in turn: for data larger than memory.")
+    help:
+      "Shuffle blocks of so many examples, and those of eight blocks in turn: for data larger than memory."
+  )
   var shuffleBlock: Int?
-  @Option(help: "Worker threads; results do not depend on it.") var threads: Int?
+  @OptionGroup var workers: WorkerOptions
   @Flag(help: "Print the result as JSON.") var json = false
 
   func validate() throws {
@@ -41,9 +43,6 @@ struct RunOptions: ParsableArguments {
     }
     if let patience, patience < 1 {
       throw ValidationError("--patience is \(patience): it must be positive")
-    }
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads must be between 1 and 1024")
     }
     if Trainer.LastBatch(rawValue: lastBatch) == nil {
       throw ValidationError("--last-batch is drop or use, not '\(lastBatch)'")
@@ -58,7 +57,7 @@ struct RunOptions: ParsableArguments {
 
   func options(_ recipe: Recipe, _ sizes: [String: Int]) -> Trainer.Options {
     var options = Trainer.Options(batch: recipe.batch, epochs: recipe.epochs, seed: seed)
-    options.threads = threads
+    options.threads = workers.threads
     options.shuffles = shuffle
     options.shuffleBlock = shuffleBlock
     options.lastBatch = Trainer.LastBatch(rawValue: lastBatch)!
@@ -77,8 +76,6 @@ struct RunOptions: ParsableArguments {
 
 /// One training run of the command line: data from files, progress on standard error, metrics to a log.
 struct TrainingRun {
-  var module: Module
-  let step: TrainingStep
   let trainer: Trainer
   private let log: String?
   private final class Complaint { var isMade = false }
@@ -91,23 +88,20 @@ struct TrainingRun {
   ///   - silent: arrays of the files that no input needs to take.
   ///   - notes: what is to be said once nothing can be wrong any more.
   init(
-    _ given: Module, _ recipe: Recipe, _ flags: RunOptions, data: String, validation: String?,
+    _ module: Module, _ recipe: Recipe, _ flags: RunOptions, data: String, validation: String?,
     sizes: [String: Int], silent: Set<String> = [], notes: [String] = []
   ) throws {
-    var module = given
     var sizes = sizes
     var notes = notes
-    var recipe = recipe
-    let first = try TrainingStep(
+    var step = try TrainingStep(
       module, phases: recipe.phases, initialization: recipe.initialization)
-    try Self.requireNoContradiction(first, recipe, sizes)
-    let arrays = try DataFile(data, for: first.inputs, silent: silent)
+    try Self.requireNoContradiction(step, recipe, sizes)
+    let arrays = try DataFile(data, for: step.inputs, silent: silent)
     notes += arrays.notes
-    try arrays.describe(&recipe, module, first, &sizes)
+    var meanings = recipe.meanings
+    try arrays.describe(&meanings, step, &sizes)
     // What flags change is of this run; what the data say of characters and classes is of the model.
-    module.recipe?.meanings = recipe.meanings
-    let step = try TrainingStep(
-      module, phases: recipe.phases, initialization: recipe.initialization)
+    step.module.recipe?.meanings = meanings
     var options = flags.options(recipe, sizes)
     if !flags.resume { try Trainer.requireFree(options) }
     try Self.requireNoInterruption()
@@ -118,20 +112,12 @@ struct TrainingRun {
       let inputs = functions.flatMap(\.inputs).filter { $0.name != TrainingStep.seedName }
       let arrays = try DataFile(path, for: inputs, silent: silent)
       notes += arrays.notes
-      // Checked here so that what is wrong names this file.
-      let evaluator = try DLCError.naming(path) { () throws(DLCError) in
-        guard let name = recipe.evaluation else {
-          return try Evaluator(step, data: arrays.values, batch: recipe.batch, dimensions: sizes)
-        }
-        return try Evaluator(
-          module, function: name, data: arrays.values, batch: recipe.batch, dimensions: sizes)
-      }
-      notes += evaluator.notes
-      options.validation = arrays.values
+      (options.validation, options.validationPlace) = (arrays.values, path)
     }
-    let trainer = try DLCError.naming(data) { () throws(DLCError) in
+    let trainer = try DLCError.naming(data, unless: validation) { () throws(DLCError) in
       try Trainer(step, data: arrays.values, options: options)
     }
+    notes += trainer.notes
     try Self.requireNoInterruption()
     if let watch = options.watch, watch.goal == .least {
       notes.append("kept is the epoch with the least \(watch.metric); --greatest says otherwise")
@@ -142,8 +128,6 @@ struct TrainingRun {
       notes.append("resumed at step \(trainer.position.step)")
       notes += trainer.changes.map { "since then: \($0)" }
     }
-    self.module = module
-    self.step = step
     self.trainer = trainer
     self.notes = notes
     log = flags.log
@@ -182,7 +166,8 @@ struct TrainingRun {
         Console.note("nothing better came after epoch \(best.epoch): the run ends")
       }
       Console.note(
-        "the weights are those of epoch \(best.epoch), with the \(watch.goal) \(watch.metric), \(fixed(best.value, 6))")
+        "the weights are those of epoch \(best.epoch), with the \(watch.goal) \(watch.metric), \(fixed(best.value, 6))"
+      )
     }
     return (
       last, (ContinuousClock.now - start) / .seconds(1),

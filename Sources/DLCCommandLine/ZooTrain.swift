@@ -49,7 +49,9 @@ extension ZooCommand {
           .usage, "a trained family is written as a model file", at: output,
           remedy: "give it a name that ends in .pb")
       }
-      for path in [output, picture, samples].compactMap(\.self) { try OutputFile.requirePlace(path) }
+      for path in [output, picture, samples].compactMap(\.self) {
+        try OutputFile.requirePlace(path)
+      }
       let (train, test) = try model.dataFiles(in: data)
       try OutputFile.requireDistinct(
         [("-o", output), ("--picture", picture), ("--samples", samples), ("--log", flags.log)],
@@ -71,7 +73,8 @@ extension ZooCommand {
       if trained.recipe?.evaluation != nil {
         let start = ContinuousClock.now
         let measured = try trained.measured(
-          by: nil, on: test, batch: recipe.batch, threads: flags.threads, silent: ZooModel.dataArrays)
+          by: nil, on: test, batch: recipe.batch, threads: flags.workers.threads,
+          silent: ZooModel.dataArrays)
         more = measured.map { ("test_\($0.name)", number($0.value)) }
         more.append(
           ("evaluation_seconds", fixed((ContinuousClock.now - start) / .seconds(1), 3)))
@@ -82,11 +85,10 @@ extension ZooCommand {
         more.append(("sampling_seconds", fixed((ContinuousClock.now - start) / .seconds(1), 3)))
       }
       try run.report(metrics, seconds, nil, json: flags.json, more: more)
-      if !flags.json {
-        for (name, text) in more { try Console.result("\(name) \(text)") }
-      }
-      try drawn?.show(
-        picturePath: picture, arraysPath: samples, columns: nil, isQuiet: flags.json)
+      try drawn?.write(picture: picture, arrays: samples)
+      if flags.json { return }
+      for (name, text) in more { try Console.result("\(name) \(text)") }
+      try drawn?.show(isWritten: picture != nil || samples != nil)
     }
 
     /// Checks before the training what is asked for after it.
@@ -110,7 +112,7 @@ extension ZooCommand {
     private func draw(_ module: Module) throws -> Samples? {
       guard module.recipe?.sample != nil else { return nil }
       var sampling = Sampling(count: sample, seed: flags.seed)
-      sampling.threads = flags.threads
+      sampling.threads = flags.workers.threads
       return Samples(outputs: try sampling.draw(from: module), recipe: module.recipe)
     }
   }
@@ -122,7 +124,8 @@ extension ZooModel {
 
   /// The files that a family is trained and measured on.
   /// - Throws: `.file` when they are not there.
-  fileprivate func dataFiles(in directory: String) throws(DLCError) -> (train: String, test: String) {
+  fileprivate func dataFiles(in directory: String) throws(DLCError) -> (train: String, test: String)
+  {
     let files = ["train", "test"].map { "\(directory)/\(dataSet ?? "")_\($0).npz" }
     for file in files where !MappedFile.exists(file) {
       throw DLCError(

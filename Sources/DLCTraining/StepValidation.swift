@@ -10,33 +10,6 @@ extension Function {
 }
 
 extension Module {
-  /// The function of that name.
-  /// - Throws: `.graph` when there is none.
-  package func existing(_ name: String) throws(DLCError) -> Function {
-    if let function = function(name) { return function }
-    throw DLCError(
-      .graph, "module '\(self.name)' has no function '\(name)'",
-      remedy: functions.isEmpty
-        ? "it has none" : Spelling.remedy(for: name, among: functions.map(\.name)))
-  }
-
-  /// A phase's function.
-  /// - Throws: `.graph` when there is none of that name, or it lacks the scalar that is to be minimised
-  ///   or maximised.
-  package func function(of phase: Phase) throws(DLCError) -> Function {
-    let function = try existing(phase.function)
-    guard phase.kind.differentiates else { return function }
-    guard let output = function.outputs.first(where: { $0.name == phase.output }),
-      output.type.rank == 0, output.type.dataType.isFloat
-    else {
-      throw DLCError(
-        .graph, "function '\(phase.function)' has no floating-point scalar output '\(phase.output)'",
-        remedy: "its outputs are "
-          + function.outputs.map { "\($0.name) \($0.type)" }.joined(separator: ", "))
-    }
-    return function
-  }
-
   /// The function that measures a trained module: that of the name, or the recipe's.
   package func evaluating(_ name: String?) throws(DLCError) -> Function {
     guard let name = name ?? recipe?.evaluation else {

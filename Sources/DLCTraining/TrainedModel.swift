@@ -1,5 +1,5 @@
-public import DLCGraph
 import DLCCompiler
+public import DLCGraph
 public import DLCRuntime
 public import DLCTensor
 
@@ -45,13 +45,18 @@ extension Trainer {
 
   static func validator(_ step: TrainingStep, _ options: Options) throws(DLCError) -> Evaluator? {
     guard let data = options.validation else { return nil }
-    if let name = step.module.recipe?.evaluation {
+    do throws(DLCError) {
+      if let name = step.module.recipe?.evaluation {
+        return try Evaluator(
+          step.module, function: name, data: data, batch: options.batch,
+          dimensions: options.dimensions)
+      }
       return try Evaluator(
-        step.module, function: name, data: data, batch: options.batch,
-        dimensions: options.dimensions)
+        step, data: data, batch: options.batch, dimensions: options.dimensions)
+    } catch {
+      guard error.code == .binding, let place = options.validationPlace else { throw error }
+      throw error.within(place)
     }
-    return try Evaluator(
-      step, data: data, batch: options.batch, dimensions: options.dimensions)
   }
 
   /// The state that the module is used with: `averagedState`, and what no step reads as it begins. Parameters
@@ -105,15 +110,14 @@ extension Trainer {
   ) throws(DLCError) -> Executable {
     do throws(DLCError) {
       let module = try module()
-      let read = Set(try module.selectFunction(function).stateNames)
-      let untrained = module.states.filter {
-        $0.isParameter && $0.value == nil && read.contains($0.name)
-      }.map(\.name)
+      let untrained = module.untrained(by: try module.selectFunction(function))
       guard untrained.isEmpty else {
         throw DLCError(
           .binding,
-          "the function reads parameters that no phase trains: \(untrained.prefix(8).joined(separator: ", "))",
-          remedy: "parameters are shared by their names: give those of the trained function the same ones")
+          "the function reads parameters that no phase trains: \(Spelling.list(untrained))",
+          remedy:
+            "parameters are shared by their names: give those of the trained function the same ones"
+        )
       }
       let executable = try Compiler().load(
         module, function: function, dimensions: dimensions, cache: .standard
@@ -127,6 +131,12 @@ extension Trainer {
 }
 
 extension Module {
+  /// The parameters that a function reads and the module stores no values for.
+  package func untrained(by function: Function) -> [String] {
+    let read = Set(function.stateNames)
+    return states.filter { $0.isParameter && $0.value == nil && read.contains($0.name) }.map(\.name)
+  }
+
   /// Without what `Trainer.module` adds.
   package var withoutCurrent: Module {
     var result = self

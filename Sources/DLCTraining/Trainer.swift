@@ -51,6 +51,9 @@ public final class Trainer {
   /// The best epoch so far, when the options say what to watch.
   public private(set) var best: Best?
 
+  /// What keeps the validation's numbers from being what they seem (see `Evaluator.notes`).
+  public var notes: [String] { validator?.notes ?? [] }
+
   let step: TrainingStep
   private let validator: Evaluator?
   private let loop: TrainingLoop

@@ -31,6 +31,8 @@ extension Trainer {
     public var stepsPerCall = 50
     /// Arrays to measure on after every epoch; see `Trainer.evaluate`.
     public var validation: [String: Tensor]?
+    /// Where they are from, for what is wrong with them.
+    package var validationPlace: String?
     /// The metric of the validation by which the best epoch is kept (`Trainer.best`), and after how many
     /// epochs without a better one the run ends.
     public var watch: Watch?

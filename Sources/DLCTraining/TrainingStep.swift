@@ -4,7 +4,7 @@ public import DLCTensor
 
 /// A training step of a module: forward, backward, optimizer, schedule and state updates as one graph.
 public struct TrainingStep {
-  public let module: Module
+  public package(set) var module: Module
   public private(set) var phases: [Phase]
   /// The function that sets state from the data before the first step, if there is one.
   public let initialization: String?

@@ -142,7 +142,8 @@ import Testing
       try Npz.write([("x", Tensor([64, 64], pixels))], to: "\(folder)/x.npz")
       let equations = "\(DigitsTests.folder)/equations/generative"
       _ = try Self.dlc(
-        "train", "\(equations)/vae.pb", "--data", "\(folder)/x.npz", "--epochs", "1", "--batch", "16",
+        "train", "\(equations)/vae.pb", "--data", "\(folder)/x.npz", "--epochs", "1", "--batch",
+        "16",
         "--log", "/dev/full", "-o", "\(folder)/vae.pb")
       let sample = try Module(contentsOf: "\(folder)/vae.pb").recipe?.sample
       #expect(sample != nil)
@@ -203,12 +204,7 @@ import Testing
       finish(try start(["-o", "\(folder)/whole.pb"]))
       let kept = ["--checkpoint", "\(folder)/c", "--checkpoint-every", "7"]
       let killed = try start(kept)
-      for _ in 0..<60000 {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/c")) ?? []
-        if names.contains(where: { $0.hasPrefix("step-") }) { break }
-        usleep(1000)
-      }
-      kill(killed.processIdentifier, SIGKILL)
+      KilledTrainingTests.kill(killed, SIGKILL, afterCheckpointIn: "\(folder)/c")
       killed.waitUntilExit()
       finish(try start(kept + ["--resume", "-o", "\(folder)/resumed.pb"]))
       let whole = try Module(contentsOf: "\(folder)/whole.pb")
@@ -270,16 +266,31 @@ import Testing
     (["zoo", "train", "gru", "--picture", "x.png"], 64, "draws no pictures"),
     (["zoo", "train", "gru", "-o", "/nowhere/x.pb"], 1, "cannot create '/nowhere/x.pb'"),
     (["train", model("vae"), "--data", "x", "-o", "/nowhere/x"], 1, "cannot create '/nowhere/x'"),
-    (["train", model("gmm"), "--data", "x", "--optimizer", "adam"], 64, "gives next values itself"),
+    (
+      ["train", model("gmm"), "--data", "x", "--optimizer", "adam"], 64, "gives next values itself"
+    ),
     (["train", model("rbm"), "--data", "x", "--maximize"], 64, "differentiates nothing"),
-    (["train", model("gan"), "--data", "x", "--phase", "generator:maximize=true"], 64,
-      "maximize has no value"),
-    (["train", model("gan"), "--data", "x", "--phase", "generator:lrr=1"], 64, "did you mean 'lr'?"),
+    (
+      ["train", model("gan"), "--data", "x", "--phase", "generator:maximize=true"], 64,
+      "maximize has no value"
+    ),
+    (
+      ["train", model("gan"), "--data", "x", "--phase", "generator:lrr=1"], 64, "did you mean 'lr'?"
+    ),
     (["train", model("gan"), "--data", "x", "--phase", "generator:lr=abc"], 64, "lr is 'abc'"),
     (["train", model("vae"), "--data", "x", "-o", "x"], 64, "-o is the same file as --data"),
-    (["train", model("vae"), "--data", "x", "-o", "y", "--log", "y"], 64, "--log is the same file as -o"),
-    (["train", model("vae"), "--data", "x", "--log", model("vae")], 64, "the same file as the model"),
-    (["sample", model("vae"), "--outputs", model("vae")], 64, "--outputs is the same file as the model"),
+    (
+      ["train", model("vae"), "--data", "x", "-o", "y", "--log", "y"], 64,
+      "--log is the same file as -o"
+    ),
+    (
+      ["train", model("vae"), "--data", "x", "--log", model("vae")], 64,
+      "the same file as the model"
+    ),
+    (
+      ["sample", model("vae"), "--outputs", model("vae")], 64,
+      "--outputs is the same file as the model"
+    ),
     (["sample", model("vae"), "--picture", "a.jpg"], 64, "is written as PNG, not as .jpg"),
     (["zoo", "train", "vae", "-o", "a.safetensors"], 64, "a name that ends in .pb"),
     (["sample", model("vae"), "--set", "temperature"], 64, "temperature"),

@@ -4,6 +4,16 @@ import Foundation
 import Testing
 
 @Suite struct KilledTrainingTests {
+  /// Sends a signal as soon as there is a checkpoint, somewhere in the work after it.
+  static func kill(_ process: Process, _ signal: Int32, afterCheckpointIn folder: String) {
+    for _ in 0..<60000 {
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+      if names.contains(where: { $0.hasPrefix("step-") }) { break }
+      usleep(1000)
+    }
+    Foundation.kill(process.processIdentifier, signal)
+  }
+
   /// A training run that is killed without warning goes on from its checkpoint to the same bits.
   @Test func killedTrainingResumesBitExactly() throws {
     let folder = ProgramTests.temporary()
@@ -28,13 +38,7 @@ import Testing
     let checkpoints = ["--checkpoint", "\(folder)/c", "--checkpoint-every", "9"]
     let killed = train("killed", checkpoints)
     try killed.run()
-    // As soon as there is a checkpoint, somewhere in the work after it.
-    for _ in 0..<20000 {
-      let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/c")) ?? []
-      if names.contains(where: { $0.hasPrefix("step-") }) { break }
-      usleep(1000)
-    }
-    kill(killed.processIdentifier, SIGKILL)
+    Self.kill(killed, SIGKILL, afterCheckpointIn: "\(folder)/c")
     killed.waitUntilExit()
     let resumed = train("resumed", checkpoints + ["--resume"])
     try resumed.run()

@@ -55,12 +55,7 @@ import Testing
     try Self.inFolder { folder in
       let checkpoints = ["--checkpoint", "\(folder)/c", "--checkpoint-every", "9", "--epochs", "40"]
       let run = try Run(checkpoints + ["-o", "\(folder)/w", "--json"])
-      for _ in 0..<20000 {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/c")) ?? []
-        if names.contains(where: { $0.hasPrefix("step-") }) { break }
-        usleep(1000)
-      }
-      kill(run.process.processIdentifier, signal)
+      KilledTrainingTests.kill(run.process, signal, afterCheckpointIn: "\(folder)/c")
       let (got, out, error) = run.finish()
       #expect(got == status && error.contains("stopped by \(name) after step"))
       #expect(error.contains("--resume"))

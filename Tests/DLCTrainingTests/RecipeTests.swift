@@ -116,7 +116,10 @@ import Testing
     ("no function 'nope'", { $0.initialization = "nope" }),
     ("batch is 0", { $0.batch = 0 }), ("epochs is -1", { $0.epochs = -1 }),
     ("no floating-point scalar output 'los'", { $0.phases[0].output = "los" }),
-    ("the total of the schedule is 2.0 of the run", { $0.phases[0].rule.schedule = .cosine(total: .run(2)) }),
+    (
+      "the total of the schedule is 2.0 of the run",
+      { $0.phases[0].rule.schedule = .cosine(total: .run(2)) }
+    ),
     ("'nothing', which is to mean something", { $0.meanings["nothing"] = .seed }),
     ("not 2 x 2 with 2 channels", { $0.meanings["x"] = .image(height: 2, width: 2, channels: 2) }),
     ("a character twice", { $0.meanings["x"] = .token("aa") }),

@@ -62,7 +62,9 @@ import Testing
       return progress.step < 3
     }
     #expect(losses.values.allSatisfy { $0.count == 3 && $0.allSatisfy(\.isFinite) })
-    if ProcessInfo.processInfo.environment["DLC_RECORD"] != nil { return try Self.record(name, losses) }
+    if ProcessInfo.processInfo.environment["DLC_RECORD"] != nil {
+      return try Self.record(name, losses)
+    }
     let wantedLosses = try #require(Self.recorded[name])
     #expect(Set(losses.keys) == Set(wantedLosses.keys))
     for (metric, values) in losses {

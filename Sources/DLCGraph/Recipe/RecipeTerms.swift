@@ -22,7 +22,8 @@ package struct RecipeTerm: Hashable, Sendable {
   fileprivate func take(_ count: Int) throws(DLCError) -> [Double] {
     guard numbers.count == count, texts.isEmpty else {
       throw DLCError(
-        .format, "'\(name.prefix(32))' has \(count) numbers, not \(numbers.count)"
+        .format,
+        "'\(name.prefix(32))' has \(count) numbers, not \(numbers.count)"
           + (texts.isEmpty ? "" : " and \(texts.count) texts"))
     }
     return numbers
@@ -153,7 +154,8 @@ extension Schedule {
       case "epochs": return .epochs(number)
       case "run": return .run(number)
       default:
-        throw DLCError(.format, "a schedule counts steps, epochs or run, not '\(term.unit.prefix(32))'")
+        throw DLCError(
+          .format, "a schedule counts steps, epochs or run, not '\(term.unit.prefix(32))'")
       }
     }
     switch term.name {

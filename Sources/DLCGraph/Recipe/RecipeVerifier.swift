@@ -1,16 +1,42 @@
 package import DLCTensor
 
 extension Module {
+  /// The function of that name.
+  /// - Throws: `.graph` when there is none.
+  package func existing(_ name: String) throws(DLCError) -> Function {
+    if let function = function(name) { return function }
+    throw DLCError(
+      .graph, "module '\(self.name)' has no function '\(name.prefix(64))'",
+      remedy: functions.isEmpty
+        ? "it has none" : Spelling.remedy(for: name, among: functions.map(\.name)))
+  }
+
+  /// A phase's function.
+  /// - Throws: `.graph` when there is none of that name, or it lacks the scalar that is to be minimised
+  ///   or maximised.
+  package func function(of phase: Phase) throws(DLCError) -> Function {
+    let function = try existing(phase.function)
+    guard phase.kind.differentiates else { return function }
+    guard let output = function.outputs.first(where: { $0.name == phase.output }),
+      output.type.rank == 0, output.type.dataType.isFloat
+    else {
+      throw DLCError(
+        .graph,
+        "function '\(phase.function)' has no floating-point scalar output '\(phase.output.prefix(64))'",
+        remedy: "its outputs are "
+          + function.outputs.map { "\($0.name) \($0.type)" }.joined(separator: ", "))
+    }
+    return function
+  }
+
   /// Checks that the recipe speaks of what the module has.
-  /// - Throws: `.graph` for what is not there, `.usage` for a number that cannot be.
+  /// - Throws: `.graph` for what is not there, or a number that cannot be.
   package func verifyRecipe() throws(DLCError) {
     guard let recipe else { return }
     let place = "the recipe of module '\(name)'"
     func require(_ name: String?) throws(DLCError) {
-      guard let name, function(name) == nil else { return }
-      throw DLCError(
-        .graph, "there is no function '\(name.prefix(64))'", at: place,
-        remedy: Spelling.remedy(for: name, among: functions.map(\.name)))
+      guard let name else { return }
+      do throws(DLCError) { _ = try existing(name) } catch { throw error.within(place) }
     }
     for (what, number) in [("batch", recipe.batch), ("epochs", recipe.epochs)]
     where number < 1 || number > Int32.max {
@@ -18,22 +44,12 @@ extension Module {
     }
     for name in [recipe.initialization, recipe.evaluation, recipe.sample] { try require(name) }
     for phase in recipe.phases {
-      try require(phase.function)
+      do throws(DLCError) { _ = try function(of: phase) } catch { throw error.within(place) }
       try require(phase.evaluation)
-      do throws(DLCError) { try phase.rule.schedule.validate("\(place): phase \(phase.function)") } catch {
+      do throws(DLCError) {
+        try phase.rule.schedule.validate("\(place): phase \(phase.function)")
+      } catch {
         throw DLCError(.graph, error.message, at: error.location, remedy: error.remedy)
-      }
-      if phase.kind.differentiates {
-        let outputs = function(phase.function)!.outputs
-        guard
-          let output = outputs.first(where: { $0.name == phase.output }),
-          output.type.rank == 0, output.type.dataType.isFloat
-        else {
-          throw DLCError(
-            .graph,
-            "function '\(phase.function)' has no floating-point scalar output '\(phase.output.prefix(64))'",
-            at: place, remedy: Spelling.remedy(for: phase.output, among: outputs.map(\.name)))
-        }
       }
     }
     var ports: Set<String> = []
@@ -44,7 +60,8 @@ extension Module {
     for (name, meaning) in recipe.meanings.sorted(by: { $0.key < $1.key }) {
       guard ports.contains(name) else {
         throw DLCError(
-          .graph, "no function has an input or output '\(name.prefix(64))', which is to mean something",
+          .graph,
+          "no function has an input or output '\(name.prefix(64))', which is to mean something",
           at: place, remedy: Spelling.remedy(for: name, among: ports.sorted()))
       }
       try meaning.validate("\(place): '\(name)'")
