@@ -40,11 +40,21 @@ struct Run: ParsableCommand {
     }
   }
 
+  /// Where results go must not be where they come from, but for a state that is carried on.
+  private func requireDistinctFiles() throws {
+    let read = [("the model", model.model), ("--inputs", inputs)]
+    try OutputFile.requireDistinct(
+      [("--outputs", outputs), ("--state", state)], inputs: read)
+    try OutputFile.requireDistinct([("--outputs", outputs)], inputs: [("--params", params)])
+    for path in [outputs, state].compactMap(\.self) { try OutputFile.requirePlace(path) }
+  }
+
   private typealias Results = (
     outputs: [(name: String, value: Tensor)], state: [(name: String, value: Tensor)]
   )
 
   func run() throws {
+    try requireDistinctFiles()
     let results: Results
     switch try LoadedModel(model.model) {
     case .program(let contents) where !reference && contents.module.isEmpty:

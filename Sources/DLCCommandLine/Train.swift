@@ -13,7 +13,8 @@ struct Train: ParsableCommand {
       gives the scalar 'loss' (or --output); its other scalar outputs are metrics. An int64 input 'seed' gets a seed \
       of its own in every step. Validation measures the recipe's function that evaluates, else 'loss_evaluation', if \
       the model has it, over every row.
-      Ctrl-C and SIGTERM end the run after the step in progress, with a checkpoint and exit status 130 or 143.
+      Ctrl-C and SIGTERM end the run after the step in progress, with exit status 130 or 143 and a checkpoint, or \
+      without --checkpoint with what was learnt so far in -o.
       """)
 
   @OptionGroup var model: ModelOptions
@@ -63,9 +64,9 @@ struct Train: ParsableCommand {
       run.add(note: "the weights are not kept: -o or --checkpoint says where")
     }
     let (metrics, seconds, stop) = try run.run()
-    if stop == nil { try save(run.trainer) }
+    if run.isWritten(stop) { try save(run.trainer) }
     try run.report(metrics, seconds, stop?.name, json: flags.json)
-    if let stop { try run.leave(stop) }
+    if let stop { try run.leave(stop, weights ?? outputCurrent) }
   }
 
   private func save(_ trainer: Trainer) throws {

@@ -80,7 +80,6 @@ struct TrainingRun {
   private let log: String?
   private final class Complaint { var isMade = false }
   private let complaint = Complaint()
-  private let resumeText: String
   private var notes: [String]
 
   /// Reads the data and compiles the step.
@@ -131,10 +130,6 @@ struct TrainingRun {
     self.trainer = trainer
     self.notes = notes
     log = flags.log
-    resumeText =
-      flags.checkpoint == nil
-      ? "nothing is kept without --checkpoint"
-      : "to continue, give the same command with --resume"
   }
 
   mutating func add(note: String) { notes.append(note) }
@@ -175,9 +170,20 @@ struct TrainingRun {
     )
   }
 
-  /// Says how a stopped run goes on, and ends the command.
-  func leave(_ stop: Interruption.Stop) throws -> Never {
-    Console.note("stopped by \(stop.name) after step \(trainer.position.step); \(resumeText)")
+  /// Whether the result is written where the run ended: not when a checkpoint has it and the run can go on.
+  func isWritten(_ stop: Interruption.Stop?) -> Bool {
+    stop == nil || trainer.options.checkpoints == nil
+  }
+
+  /// Says what a stopped run leaves, and ends the command.
+  /// - Parameter path: where the result was written.
+  func leave(_ stop: Interruption.Stop, _ path: String?) throws -> Never {
+    let left =
+      trainer.options.checkpoints != nil
+      ? "to continue, give the same command with --resume"
+      : path.map { "what was learnt so far is in \($0)" }
+        ?? "nothing is kept without -o or --checkpoint"
+    Console.note("stopped by \(stop.name) after step \(trainer.position.step); \(left)")
     throw ExitCode(stop.status)
   }
 

@@ -63,12 +63,12 @@ extension ZooCommand {
         run.add(note: "the model is not kept: -o or --checkpoint says where")
       }
       let (metrics, seconds, stop) = try run.run()
+      let trained = try run.trainer.module()
+      if let output, run.isWritten(stop) { try ModuleFile.writeWhole(trained, to: output) }
       if let stop {
         try run.report(metrics, seconds, stop.name, json: flags.json)
-        try run.leave(stop)
+        try run.leave(stop, output)
       }
-      let trained = try run.trainer.module()
-      if let output { try ModuleFile.writeWhole(trained, to: output) }
       var more: [(name: String, text: String)] = []
       if trained.recipe?.evaluation != nil {
         let start = ContinuousClock.now

@@ -298,6 +298,11 @@ package enum CSVTable {
           .format, kind == .number ? "a number is missing" : "the name of a class is missing")
       }
       guard kind == .number else {
+        if kind == .label, Int32(field) == nil, Int64(field) != nil {
+          throw DLCError(
+            .format, "the class \(field) is no int32",
+            remedy: "number the classes from 0, or make names of them")
+        }
         if let code = known[field] {
           codes.append(code)
         } else {

@@ -60,10 +60,15 @@ package final class InputBytes {
       produced += made
       if let target, produced > target.count { return produced }
       if status == Z_STREAM_END {
-        // Another member may follow; anything else behind the last one is left out, as gzip does.
+        // Another member may follow, or zeros that fill a block of a tape; anything else is damage.
+        if file.bytes[consumed...].allSatisfy({ $0 == 0 }) { return produced }
         guard consumed + 2 < file.bytes.count, file.bytes[consumed] == 0x1f,
           file.bytes[consumed + 1] == 0x8b
-        else { return produced }
+        else {
+          throw DLCError(
+            .format, "what follows the compressed data at byte \(consumed) is not gzip",
+            at: file.path)
+        }
         guard inflateReset(&stream) == Z_OK else { break }
       } else if status != Z_OK || taken == 0 && made == 0 {
         break

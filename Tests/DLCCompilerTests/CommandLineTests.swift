@@ -111,6 +111,10 @@ import Testing
     (["compile", "GRAPH", "--disable", "nope"], 64, "dlc: error: there is no pass 'nope'"),
     (["compile", "GRAPH", "--memory-limit", "1MiB"], 1, "dlc: error: the arena needs "),
     (["compile", "GRAPH", "--memory-limit", "1XB"], 64, "dlc: error: "),
+    (
+      ["run", "GRAPH", "--outputs", "GRAPH"], 64,
+      "dlc: error: --outputs is the same file as the model"
+    ),
     (["frobnicate"], 64, "dlc: error: "), (["check", "/etc/hostname"], 1, "dlc: error: "),
     (["zoo", "build", "nope"], 64, "dlc: error: there is no model 'nope'"),
   ]) func errorsSayWhatAndWhere(_ arguments: [String], _ status: Int32, _ start: String) throws {

@@ -5,10 +5,13 @@ import Testing
 
 @Suite struct KilledTrainingTests {
   /// Sends a signal as soon as there is a checkpoint, somewhere in the work after it.
-  static func kill(_ process: Process, _ signal: Int32, afterCheckpointIn folder: String) {
+  static func kill(
+    _ process: Process, _ signal: Int32, afterCheckpointIn folder: String,
+    named prefix: String = "step-"
+  ) {
     for _ in 0..<60000 {
       let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-      if names.contains(where: { $0.hasPrefix("step-") }) { break }
+      if names.contains(where: { $0.hasPrefix(prefix) }) { break }
       usleep(1000)
     }
     Foundation.kill(process.processIdentifier, signal)

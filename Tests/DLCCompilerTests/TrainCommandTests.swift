@@ -23,7 +23,8 @@ import Testing
     init(_ arguments: [String], _ graph: String = TrainCommandTests.graph) throws {
       process.executableURL = CommandLineTests.command
       process.arguments =
-        ["train", graph, "--data", TrainCommandTests.data, "--batch", "20", "--seed", "4"] + arguments
+        ["train", graph, "--data", TrainCommandTests.data, "--batch", "20", "--seed", "4"]
+        + arguments
       process.standardOutput = out
       process.standardError = error
       try process.run()
@@ -53,7 +54,9 @@ import Testing
   @Test(arguments: [(SIGINT, Int32(130), "SIGINT"), (SIGTERM, 143, "SIGTERM")])
   func signalsEndARunInGoodOrder(_ signal: Int32, _ status: Int32, _ name: String) throws {
     try Self.inFolder { folder in
-      let checkpoints = ["--checkpoint", "\(folder)/c", "--checkpoint-every", "9", "--epochs", "40"]
+      let checkpoints = [
+        "--checkpoint", "\(folder)/c", "--checkpoint-every", "9", "--epochs", "40",
+      ]
       let run = try Run(checkpoints + ["-o", "\(folder)/w", "--json"])
       KilledTrainingTests.kill(run.process, signal, afterCheckpointIn: "\(folder)/c")
       let (got, out, error) = run.finish()
@@ -75,6 +78,19 @@ import Testing
       #expect(
         FormatTestsSupport.equal(
           try Safetensors.read("\(folder)/whole"), try Safetensors.read("\(folder)/w")))
+    }
+  }
+
+  /// Without checkpoints what was learnt is in the file that the end of the run would have been in.
+  @Test func aStoppedRunWithoutCheckpointsKeepsWhatItLearnt() throws {
+    try Self.inFolder { folder in
+      let run = try Run(["--epochs", "4000", "--log", "\(folder)/log", "-o", "\(folder)/w.pb"])
+      KilledTrainingTests.kill(run.process, SIGTERM, afterCheckpointIn: folder, named: "log")
+      let (status, _, error) = run.finish()
+      #expect(
+        status == 143 && error.contains("what was learnt so far is in \(folder)/w.pb"), "\(error)")
+      let more = try Self.Run(["--epochs", "1"], "\(folder)/w.pb").finish()
+      #expect(more.status == 0, "\(more.error)")
     }
   }
 
@@ -107,7 +123,8 @@ import Testing
       let directory = ["--checkpoint", "\(folder)/c"]
       #expect(try Run(directory + ["--epochs", "1"]).finish().status == 0)
       let refused = try Run(directory + ["--epochs", "1"]).finish()
-      #expect(refused.status == 1 && refused.error.contains("holds another run already, up to step 27"))
+      #expect(
+        refused.status == 1 && refused.error.contains("holds another run already, up to step 27"))
       let other = try Run(directory + ["--resume", "--epochs", "2", "--optimizer", "lion"]).finish()
       #expect(other.status == 1 && other.error.contains("belongs to another run"))
       let more = try Run(directory + ["--resume", "--epochs", "2", "--lr", "0.01"]).finish()
@@ -176,11 +193,14 @@ import Testing
     (["--clip-norm", "0"], 64, "--clip-norm is 0.0"),
     (["--weight-decay", "-1"], 64, "--weight-decay is -1.0"),
     (["--dim", "n=7"], 64, "--dim n=7 contradicts --batch 20"),
-    (["--dim", "m=7"], 1, "no dimension 'm'"), (["--last-batch", "keep"], 64, "--last-batch is drop"),
+    (["--dim", "m=7"], 1, "no dimension 'm'"),
+    (["--last-batch", "keep"], 64, "--last-batch is drop"),
     (["--resume"], 64, "--resume needs --checkpoint"),
     (["--overwrite"], 64, "--overwrite needs --checkpoint"),
     (["--output-current", "x"], 64, "--output-current needs --average"),
-    (["--function", "forward"], 1, "function 'forward' has no floating-point scalar output 'loss'"),
+    (
+      ["--function", "forward"], 1, "function 'forward' has no floating-point scalar output 'loss'"
+    ),
   ]) func wrongValuesAreNamed(_ arguments: [String], _ status: Int32, _ text: String) throws {
     let got = try Run(arguments).finish()
     #expect(got.status == status && got.error.hasPrefix("dlc: error: "), "\(got)")

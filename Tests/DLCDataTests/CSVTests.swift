@@ -106,6 +106,9 @@ import Testing
           $0.dropped = ["b"]
         }
       }.contains("no column is left"))
+    #expect(
+      problem { _ = try read("a,b\n1,2\n3000000000,1") { $0.label = "a" } }.contains(
+        "the class 3000000000 is no int32"))
     let broken = try folder.put("b.csv", Array("a\n".utf8) + [0xff, 10])
     #expect(problem { _ = try CSVTable.dataset(broken, .init()) }.contains("b.csv, line 2"))
   }

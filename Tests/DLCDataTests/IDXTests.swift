@@ -27,6 +27,9 @@ import Testing
     let bytes = idx(8, [2, 2], [1, 2, 3, 4])
     let path = try folder.put("a", gzip(Array(bytes[..<7])) + gzip(Array(bytes[7...])))
     #expect(try IDX.read(path).integers == [1, 2, 3, 4])
+    // Zeros that fill a block are no data.
+    let padded = try folder.put("b", gzip(bytes) + [UInt8](repeating: 0, count: 512))
+    #expect(try IDX.read(padded).integers == [1, 2, 3, 4])
   }
 
   @Test func whatIsWrongIsSaid() throws {
@@ -40,6 +43,7 @@ import Testing
       (idx(14, [0xffff_ffff, 0xffff_ffff, 0xffff_ffff], []), "sizes beyond any file"),
       (Array(squeezed.dropLast(5)), "cut short"), (Array(squeezed.prefix(12)), "cut short"),
       (squeezed.enumerated().map { $0.offset == 14 ? ~$0.element : $0.element }, "damaged"),
+      (squeezed + Array("more".utf8), "is not gzip"), (squeezed + [0x1f], "is not gzip"),
     ]
     for (bytes, message) in cases {
       let path = try folder.put("a", bytes)
