@@ -18,9 +18,12 @@ package enum Gradient {
   ) throws(DLCError) {
     let (source, g) = try opened(module, function)
     guard let result = source.graph.results.first(where: { $0.name == output }) else {
+      let others = module.functions.filter { $0.outputs.contains { $0.name == output } }
+        .map(\.name)
       throw DLCError(
         .graph, "function '\(function)' has no output '\(output)'",
-        remedy: "it has \(source.outputs.map(\.name).joined(separator: ", "))")
+        remedy: "it has \(source.outputs.map(\.name).joined(separator: ", "))"
+          + (others.isEmpty ? "" : "; function \(Spelling.list(others)) has '\(output)'"))
     }
     let graph = source.graph
     let type = graph.type(result.value)

@@ -42,7 +42,7 @@ package enum ReverseMode {
         // What is added stands where the node stands that it is the derivative of.
         parts = try g.located(at: node.location) { () throws(DLCError) in
           if case .rule(let rule) = node.operation.definition.derivative { return rule(pull) }
-          return try ControlFlow.pullback(
+          return try ControlPullback.pullback(
             node.operation, pull, active: node.operands.map { active.contains($0) })
         }
         try g.requireSuccess(since: before)

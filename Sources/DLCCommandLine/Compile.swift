@@ -80,6 +80,8 @@ struct Compile: ParsableCommand {
     let path =
       output ?? (model.model.hasSuffix(".pb") ? String(model.model.dropLast(3)) : model.model)
       + ".dlc"
+    try OutputFile.requireDistinct(
+      [("-o", path)], inputs: [("the model", model.model), ("--params", params)])
     try build.write(to: path, module: module)
     if path == "-" { return }
     try summarize(build, path, milliseconds(ContinuousClock.now - start))
@@ -87,7 +89,7 @@ struct Compile: ParsableCommand {
 
   private func summarize(_ build: Build, _ path: String, _ total: Double) throws {
     let program = build.program
-    let fused = build.regions.reduce(0) { $0 + max($1.members.count - 1, 0) }
+    let fused = build.plan.fusedNodes
     if json {
       let stages = build.stages.map { "\"\($0.name)\":\(fixed($0.milliseconds, 3))" }.joined(
         separator: ",")
@@ -96,7 +98,8 @@ struct Compile: ParsableCommand {
       )
       return
     }
-    try Console.result("\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))")
+    try Console.result(
+      "\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))")
     try Console.result(
       table([
         [
@@ -135,10 +138,7 @@ struct Compile: ParsableCommand {
     let program = build.program
     switch stage {
     case .graph: try Console.result(build.graph.text(), terminator: "")
-    case .regions:
-      for (number, region) in build.regions.enumerated() {
-        try Console.result(region.text(build.legalGraph, number: number), terminator: "")
-      }
+    case .regions: try Console.result(build.plan.text(), terminator: "")
     case .nests: for kernel in build.kernels { try Console.result(kernel.text) }
     case .kernels:
       try Console.result(
@@ -168,7 +168,8 @@ struct Compile: ParsableCommand {
             "b\(index) \(slot.byteCount) bytes at \(offset), steps \(users.first ?? 0)...\(users.last ?? 0)"
           )
         } else if stage == .program {
-          try Console.result("b\(index) = \(slot.place.text) : \(TensorType(slot.type, sizes: slot.shape))")
+          try Console.result(
+            "b\(index) = \(slot.place.text) : \(TensorType(slot.type, sizes: slot.shape))")
         }
       }
       if stage == .program {

@@ -8,7 +8,8 @@ struct Evaluate: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measures a trained model on arrays.",
     discussion: """
-      By the function that its recipe names, or --function: what it gives are means over all rows.
+      By the function that its recipe names, or --function, else by the recipe's phases as training validates \
+      them: what they give are means over all rows.
       """)
 
   @OptionGroup var model: ModelOptions
@@ -39,6 +40,19 @@ struct Evaluate: ParsableCommand {
   }
 }
 
+extension [Function] {
+  /// What they take from data: every input once, but for seeds.
+  var dataInputs: [(name: String, type: TensorType)] {
+    var result: [(name: String, type: TensorType)] = []
+    for input in flatMap(\.inputs)
+    where input.name != TrainingStep.seedName && !result.contains(where: { $0.name == input.name })
+    {
+      result.append(input)
+    }
+    return result
+  }
+}
+
 extension Module {
   /// What a function gives on the arrays of a file: the named one, or the recipe's.
   /// - Throws: `.binding` when the module is not trained, or the arrays do not fit.
@@ -46,21 +60,28 @@ extension Module {
     by name: String?, on path: String, batch: Int? = nil, sizes: [String: Int] = [:],
     threads: Int? = nil, silent: Set<String> = []
   ) throws(DLCError) -> [(name: String, value: Double)] {
-    let function = try evaluating(name)
-    let missing = states.filter {
-      $0.value == nil && function.stateNames.contains($0.name)
-    }.map(\.name)
-    try DLCError.requireTrained(missing, function.name)
-    let arrays = try DataFile(
-      path, for: function.inputs.filter { $0.name != TrainingStep.seedName }, silent: silent)
+    // Without a function that evaluates, the phases of the recipe are measured.
+    let step =
+      name == nil && recipe != nil && recipe?.evaluation == nil ? try TrainingStep(self) : nil
+    let functions: [Function]
+    if let step { functions = step.evaluationFunctions } else { functions = [try evaluating(name)] }
+    let read = Set(functions.flatMap(\.stateNames))
+    let missing = states.filter { $0.value == nil && read.contains($0.name) }.map(\.name)
+    try DLCError.requireTrained(missing, functions.map(\.name).joined(separator: ", "))
+    let arrays = try DataFile(path, for: functions.dataInputs, silent: silent)
     arrays.notes.forEach(Console.note)
+    try arrays.require(recipe?.meanings ?? [:])
     return try DLCError.naming(path) { () throws(DLCError) in
-      let evaluator = try Evaluator(
-        self, function: function.name, data: arrays.values, batch: batch, dimensions: sizes)
-      let values = Dictionary(
-        states.compactMap { state in state.value.map { (state.name, $0) } },
-        uniquingKeysWith: { a, _ in a })
-      return try evaluator.run(values, threads: threads)
+      let evaluator: Evaluator
+      if let step {
+        evaluator = try Evaluator(
+          step, data: arrays.values, batch: batch ?? recipe?.batch ?? 64, dimensions: sizes)
+      } else {
+        evaluator = try Evaluator(
+          self, function: functions[0].name, data: arrays.values, batch: batch, dimensions: sizes)
+      }
+      evaluator.notes.forEach(Console.note)
+      return try evaluator.run(threads: threads)
     }
   }
 }

@@ -21,9 +21,11 @@ struct Root: ParsableCommand {
     Console.claimDescriptors()
     let arguments = Arguments.joined(Array(CommandLine.arguments.dropFirst()))
     let asJSON = arguments.contains("--json")
+    var running: any ParsableCommand.Type = Root.self
     do {
       try Arguments.checkVerbs(arguments, of: Root.self)
       var command = try Root.parseAsRoot(arguments)
+      running = type(of: command)
       try command.run()
     } catch let error as DLCError {
       fail(error.uncalled, error.code == .usage ? 64 : error.code == .check ? 2 : 1, asJSON: asJSON)
@@ -31,8 +33,8 @@ struct Root: ParsableCommand {
       // The command has said why.
       exit(code.rawValue)
     } catch {
-      let code = Root.exitCode(for: error)
-      let text = Root.fullMessage(for: error)
+      let code = running.exitCode(for: error)
+      let text = running.fullMessage(for: error)
       if code == .success || code.rawValue < 64 && text.isEmpty {
         do { if !text.isEmpty { try Console.result(text) } } catch {
           complain("dlc: error: \(error)")

@@ -31,9 +31,9 @@ struct Plot: ParsableCommand {
   func run() throws {
     var runs: [MetricsLog] = []
     for path in logs {
-      let log = try MetricsLog(path)
-      log.notes.forEach(Console.note)
-      runs.append(log)
+      let found = try MetricsLog.runs(path)
+      found.flatMap(\.notes).forEach(Console.note)
+      runs += found
     }
     let metrics = metric.map {
       $0.split(separator: ",").map { String($0.drop { $0 == " " }) }

@@ -166,7 +166,11 @@ struct PhaseOption {
       if let schedule { rule.schedule = Schedule.named.first { $0.name == schedule }!.schedule }
       if let clipNorm { rule.clipNorm = clipNorm }
       if let clipValue { rule.clipValue = clipValue }
-      if let weightDecay { rule.decoupledDecay = weightDecay }
+      if let weightDecay {
+        // In the place of a decay that the optimizer has of its own.
+        rule.optimizer = rule.optimizer.withoutDecay
+        rule.decoupledDecay = weightDecay
+      }
       if let average { rule.averaging = average }
       if let accumulate { rule.accumulation = accumulate }
     }

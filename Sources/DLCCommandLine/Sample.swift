@@ -17,7 +17,7 @@ struct Sample: ParsableCommand {
   @OptionGroup var model: ModelOptions
   @Option(help: "How many are drawn (64 pictures, 1 text; of a program what it was compiled for).")
   var count: Int?
-  @Option(help: "The seed of the random numbers.") var seed: UInt64 = 0
+  @Option(help: "The seed of the random numbers (default: 0).") var seed: UInt64?
   @Option(help: "Where the pictures go, in one (.png).") var picture: String?
   @Option(help: "Pictures in a row.") var columns: Int?
   @Option(help: "Where the arrays go (.npz).") var outputs: String?
@@ -49,7 +49,10 @@ struct Sample: ParsableCommand {
       [("--picture", picture), ("--outputs", outputs)],
       inputs: [("the model", model.model), ("--params", params), ("--inputs", inputs)])
     for path in [picture, outputs].compactMap(\.self) { try OutputFile.requirePlace(path) }
-    var sampling = Sampling(count: count, seed: seed)
+    if seed != nil, set.contains(where: { $0.name == TrainingStep.seedName }) {
+      throw ValidationError("--seed and --set seed=... are the same: give one of them")
+    }
+    var sampling = Sampling(count: count, seed: seed ?? 0)
     sampling.settings = set
     for (name, value) in [
       ("temperature", temperature), ("top_k", topK.map { Double($0) }), ("top_p", topP),

@@ -37,6 +37,17 @@ struct Train: ParsableCommand {
     if flags.best != nil && validation == nil {
       throw ValidationError("--best needs --validation")
     }
+    if flags.resume && params != nil {
+      throw ValidationError("--resume goes on with the checkpoint's weights: leave --params out")
+    }
+    if flags.json && [weights, outputCurrent].contains("-") {
+      throw ValidationError("only one thing can go to standard output")
+    }
+    for path in [weights, outputCurrent].compactMap(\.self)
+    where [".dlc", ".npz"].contains(where: path.hasSuffix) {
+      throw ValidationError(
+        "weights are written as .safetensors, or as .pb with their graph, not as '\(path)'")
+    }
   }
 
   func run() throws {

@@ -108,8 +108,8 @@ struct TrainingRun {
       let functions =
         recipe.evaluation == nil
         ? step.evaluationFunctions : [try module.evaluating(recipe.evaluation)]
-      let inputs = functions.flatMap(\.inputs).filter { $0.name != TrainingStep.seedName }
-      let arrays = try DataFile(path, for: inputs, silent: silent)
+      let arrays = try DataFile(path, for: functions.dataInputs, silent: silent)
+      try arrays.require(meanings)
       notes += arrays.notes
       (options.validation, options.validationPlace) = (arrays.values, path)
     }
@@ -135,7 +135,7 @@ struct TrainingRun {
   mutating func add(note: String) { notes.append(note) }
 
   /// Trains to the end, or until a signal.
-  /// - Returns: the last metrics, the seconds, and the signal that ended it.
+  /// - Returns: means over the last epoch, the seconds, and the signal that ended it.
   func run() throws -> (
     metrics: [(name: String, value: Double)], seconds: Double, stop: Interruption.Stop?
   ) {
@@ -149,14 +149,18 @@ struct TrainingRun {
         "nothing is left to do: the run has \(trainer.position.epoch) of \(trainer.epochs) epochs")
     } else {
       try trainer.run { (p) throws(DLCError) in
-        let record = p.metrics + p.validation.map { ("validation_\($0.name)", $0.value) }
-        last = record
-        write(p, record)
-        bar.show(p, record)
+        let validation = p.validation.map { (name: "validation_\($0.name)", value: $0.value) }
+        last = p.epochMetrics + validation
+        write(p, p.metrics + validation)
+        bar.show(p, last)
         return true
       }
     }
-    if let best = trainer.best, let watch = trainer.options.watch {
+    if let watch = trainer.options.watch, trainer.best == nil, trainer.position.epoch > 0 {
+      Console.note(
+        "no epoch had a finite \(watch.metric)\(trainer.isStalled ? ": the run ends" : ""); the weights are the last ones"
+      )
+    } else if let best = trainer.best, let watch = trainer.options.watch {
       if trainer.isStalled {
         Console.note("nothing better came after epoch \(best.epoch): the run ends")
       }

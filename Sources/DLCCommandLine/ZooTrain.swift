@@ -31,6 +31,9 @@ extension ZooCommand {
       if let sample, sample < 1 {
         throw ValidationError("--sample is \(sample): it must be positive")
       }
+      if flags.json && output == "-" {
+        throw ValidationError("only one thing can go to standard output")
+      }
     }
 
     func run() throws {

@@ -63,7 +63,7 @@ public struct Compiler: Sendable {
     }
     return Build(
       executable: executable, target: target, boundGraph: bound, graph: graph,
-      legalGraph: plan.graph, regions: plan.regions, lowered: plan.lowered,
+      plan: plan.tree,
       kernels: assembled.kernels, program: assembled.program,
       constants: assembled.constants,
       code: code.bytes, passReports: reports, stages: log.stages)
@@ -114,16 +114,12 @@ extension Program {
 
 /// A graph partitioned, lowered and assembled: everything but machine code.
 struct Plan {
-  var graph: Graph
-  var regions: [Region]
-  var lowered: [(Region, LoweredRegion)]
+  var tree: GraphPlan
   var assembled: AssembledProgram
 
   init(_ graph: Graph, _ states: [StatePort], _ target: Target) {
-    self.graph = graph
-    regions = Partition.run(graph, target)
-    lowered = regions.map { ($0, Lowering.lower($0, graph, target)) }
-    assembled = ProgramAssembly.assemble(graph, lowered, states: states, target)
+    tree = GraphPlan(graph, target)
+    assembled = ProgramAssembly.assemble(tree, states: states, target)
   }
 }
 
@@ -133,9 +129,8 @@ package struct Build: Sendable {
   package var target: Target
   package var boundGraph: Graph
   package var graph: Graph
-  package var legalGraph: Graph
-  package var regions: [Region]
-  package var lowered: [(Region, LoweredRegion)]
+  /// The legal form of the graph in regions, with the graphs inside of it.
+  package var plan: GraphPlan
   package var kernels: [Kernel]
   package var program: Program
   package var constants: [UInt8]

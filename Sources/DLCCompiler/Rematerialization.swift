@@ -20,7 +20,7 @@ struct Rematerialization {
     var refused: Set<Choice> = []
     for _ in 0..<attempts where best.assembled.program.arenaBytes > limit {
       guard let choice = candidate(best, refused) else { break }
-      let next = try recomputed(best.graph, choice)
+      let next = try recomputed(best.tree.graph, choice)
       let trial = plan(next)
       if trial.assembled.program.arenaBytes < best.assembled.program.arenaBytes {
         best = trial
@@ -52,8 +52,9 @@ struct Rematerialization {
   }
 
   private func candidate(_ plan: Plan, _ refused: Set<Choice>) -> Choice? {
-    let graph = plan.graph
-    let stored = Set(plan.regions.flatMap(\.outputs).filter { $0.port == nil }.map(\.value))
+    let graph = plan.tree.graph
+    let stored = Set(
+      plan.tree.regions.flatMap(\.region.outputs).filter { $0.port == nil }.map(\.value))
     let uses = uses(graph)
     // Live bytes at each node; the place where they are most.
     var change = [Int](repeating: 0, count: graph.nodes.count + 2)

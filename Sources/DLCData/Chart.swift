@@ -84,8 +84,9 @@ package struct Chart: Sendable {
   private static func labels(_ paths: [String]) -> [String] {
     let short = paths.map { path in
       let name = path.split(separator: "/").last.map(String.init) ?? path
-      return name.lastIndex(of: ".").map { $0 > name.startIndex ? String(name[..<$0]) : name }
-        ?? name
+      guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
+      // The number of a run stays.
+      return String(name[..<dot] + name[dot...].drop { $0 != " " })
     }
     return Set(short).count == short.count ? short : paths
   }

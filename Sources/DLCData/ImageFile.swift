@@ -78,14 +78,21 @@ package struct ImageFile {
       guard png_image_begin_read_from_memory(&image, bytes.baseAddress, bytes.count) != 0 else {
         throw Self.damaged(path, Self.message(image))
       }
-      image.format = channels == 3 ? 2 : 0
+      // As stored: libpng would compute greys and transparency in linear light, which JPEG files and every
+      // other reader do not.
+      image.format = 3  // red, green, blue, alpha
       // 16-bit pixels without a profile are sRGB too.
       image.flags |= png_uint_32(PNG_IMAGE_FLAG_16BIT_sRGB)
-      var black = png_color(red: 0, green: 0, blue: 0)
+      let (wide, tooMuch) = (size / channels).multipliedReportingOverflow(by: 4)
+      guard !tooMuch, width <= Int(Int32.max) / 4 else {
+        throw DLCError(.unsupported, "the picture is too large, \(height) x \(width)", at: path)
+      }
+      let full = try TensorStorage(reserving: wide, for: "the picture '\(path)'")
       guard
         Int(image.height) == height, Int(image.width) == width,
-        png_image_finish_read(&image, &black, storage.bytes.baseAddress, Int32(row), nil) != 0
+        png_image_finish_read(&image, nil, full.bytes.baseAddress, Int32(width * 4), nil) != 0
       else { throw Self.damaged(path, Self.message(image)) }
+      Self.compose(full.bytes, into: storage.bytes, channels: channels)
     case .jpeg:
       guard let decoder = tjInitDecompress() else {
         throw DLCError(.memory, "TurboJPEG cannot start", at: path)
@@ -107,6 +114,25 @@ package struct ImageFile {
       }
     }
     return storage
+  }
+
+  /// Pixels of red, green, blue and alpha over black; greys are the luma of ITU-R BT.601, as in JPEG files.
+  private static func compose(
+    _ pixels: UnsafeMutableRawBufferPointer, into target: UnsafeMutableRawBufferPointer,
+    channels: Int
+  ) {
+    for index in 0..<pixels.count / 4 {
+      let alpha = Int(pixels[4 * index + 3])
+      func channel(_ number: Int) -> Int { (Int(pixels[4 * index + number]) * alpha + 127) / 255 }
+      let (red, green, blue) = (channel(0), channel(1), channel(2))
+      if channels == 1 {
+        target[index] = UInt8((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16)
+      } else {
+        target[3 * index] = UInt8(red)
+        target[3 * index + 1] = UInt8(green)
+        target[3 * index + 2] = UInt8(blue)
+      }
+    }
   }
 
   private static let signature: [UInt8] = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]

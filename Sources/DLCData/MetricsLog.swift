@@ -11,7 +11,8 @@ package struct MetricsLog: Sendable {
     package var points: [(step: Double, value: Double?)] = []
   }
 
-  package let path: String
+  /// The file, and which run of several in it.
+  package private(set) var path: String
   /// In the order in which the metrics first occur.
   package private(set) var series: [Series] = []
   /// What is to be said of the file.
@@ -21,14 +22,17 @@ package struct MetricsLog: Sendable {
   /// What stands in a line and is no metric.
   private static let bookkeeping: Set<String> = ["epoch", "step"]
 
-  /// Reads a log. A half line at the end, as a run leaves that was killed, is skipped. Steps that a resumed
-  /// run computed again take the place of what was there.
+  private init(of path: String) { self.path = path }
+
+  /// Reads the runs of a log. A half line at the end, as a run leaves that was killed, is skipped. Steps that
+  /// a resumed run computed again take the place of what was there; where the steps begin anew another run
+  /// begins.
   /// - Throws: `.file` when it cannot be read; `.format`, with the line's number, for a line that is no
   ///   such object, and when there is none at all.
-  package init(_ path: String) throws(DLCError) {
-    self.path = path
+  package static func runs(_ path: String) throws(DLCError) -> [MetricsLog] {
     let file = try MappedFile(path)
-    var last = -Double.infinity
+    var (runs, log) = ([MetricsLog](), MetricsLog(of: path))
+    var (first, last) = (Double?.none, -Double.infinity)
     var start = 0
     var line = 0
     while start < file.bytes.count {
@@ -42,7 +46,7 @@ package struct MetricsLog: Sendable {
         members = try MetricsParser.object(bytes)
       } catch {
         if end == file.bytes.count {
-          notes.append("\(path): the last line, \(line), is not whole and is skipped")
+          log.notes.append("\(path): the last line, \(line), is not whole and is skipped")
           break
         }
         throw error.within("\(path), line \(line)")
@@ -52,19 +56,29 @@ package struct MetricsLog: Sendable {
           .format, "the line has no number 'step'", at: "\(path), line \(line)",
           remedy: "the file is one that dlc train --log writes")
       }
-      if step <= last { forget(from: step) }
+      if let begin = first, step <= begin, last > begin {
+        runs.append(log)
+        (log, first) = (MetricsLog(of: path), nil)
+      } else if step <= last {
+        log.forget(from: step)
+      }
+      first = first ?? step
       last = step
-      for (name, value) in members where !Self.bookkeeping.contains(name) {
+      for (name, value) in members where !bookkeeping.contains(name) {
         switch value {
-        case .number(let number): append(name, step, number)
-        case .null: append(name, step, nil)
+        case .number(let number): log.append(name, step, number)
+        case .null: log.append(name, step, nil)
         case .other: break
         }
       }
     }
-    guard series.contains(where: { $0.points.contains { $0.value != nil } }) else {
-      throw DLCError(.format, "there is no metric in the file", at: path)
+    runs.append(log)
+    guard runs.contains(where: { $0.series.contains { $0.points.contains { $0.value != nil } } })
+    else { throw DLCError(.format, "there is no metric in the file", at: path) }
+    if runs.count > 1 {
+      for index in runs.indices { runs[index].path += " (run \(index + 1))" }
     }
+    return runs
   }
 
   private mutating func append(_ name: String, _ step: Double, _ value: Double?) {

@@ -290,7 +290,11 @@ package struct UTF8Scanner {
   /// Whether the last one stands for bytes that are no UTF-8.
   package private(set) var isBroken = false
 
-  package init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+  /// A byte order mark at the beginning is no part of the text.
+  package init(_ bytes: UnsafeRawBufferPointer) {
+    self.bytes = bytes
+    if bytes.starts(with: [0xef, 0xbb, 0xbf]) { position = 3 }
+  }
 
   package mutating func next() -> UInt32? {
     guard position < bytes.count else { return nil }

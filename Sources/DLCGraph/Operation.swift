@@ -83,59 +83,113 @@ package enum Operation: Hashable, Sendable {
   private typealias Decoder =
     @Sendable (String, inout AttributeReader) throws(DLCError) -> Operation
 
-  private static func decoder<O: Operator>(_: O.Type, _ wrap: @escaping @Sendable (O) -> Operation)
-    -> [(String, Decoder)]
-  {
-    O.mnemonics.map { mnemonic in
-      (
-        mnemonic,
-        { (name: String, reader: inout AttributeReader) throws(DLCError) -> Operation in
-          wrap(try O(mnemonic: name, &reader))
-        }
-      )
+  private static func entry<O: Operator>(
+    _: O.Type, _ wrap: @escaping @Sendable (O) -> Operation
+  ) -> (type: any Operator.Type, decoders: [(String, Decoder)]) {
+    let decoder: Decoder = { (name, reader) throws(DLCError) in
+      wrap(try O(mnemonic: name, &reader))
+    }
+    return (O.self, O.mnemonics.map { ($0, decoder) })
+  }
+
+  /// The operators by themselves. A new case of `Operation` needs one here, and that one a decoder.
+  private enum Kind: CaseIterable {
+    case constant, dimension, iota, randomBits, unary, binary, compare, select, clamp,
+      convert, reshape, transpose, broadcast, slice, pad, concatenate, reverse, reduce,
+      argReduce, dotGeneral, convolution, reduceWindow, gather, scatter, dynamicSlice,
+      dynamicUpdate, cumulative, argWindow, sort, cholesky, triangularSolve, lu, cond,
+      whileLoop, scan, call
+  }
+
+  private var kind: Kind {
+    switch self {
+    case .constant: .constant
+    case .dimension: .dimension
+    case .iota: .iota
+    case .randomBits: .randomBits
+    case .unary: .unary
+    case .binary: .binary
+    case .compare: .compare
+    case .select: .select
+    case .clamp: .clamp
+    case .convert: .convert
+    case .reshape: .reshape
+    case .transpose: .transpose
+    case .broadcast: .broadcast
+    case .slice: .slice
+    case .pad: .pad
+    case .concatenate: .concatenate
+    case .reverse: .reverse
+    case .reduce: .reduce
+    case .argReduce: .argReduce
+    case .dotGeneral: .dotGeneral
+    case .convolution: .convolution
+    case .reduceWindow: .reduceWindow
+    case .gather: .gather
+    case .scatter: .scatter
+    case .dynamicSlice: .dynamicSlice
+    case .dynamicUpdate: .dynamicUpdate
+    case .cumulative: .cumulative
+    case .argWindow: .argWindow
+    case .sort: .sort
+    case .cholesky: .cholesky
+    case .triangularSolve: .triangularSolve
+    case .lu: .lu
+    case .cond: .cond
+    case .whileLoop: .whileLoop
+    case .scan: .scan
+    case .call: .call
+    }
+  }
+
+  private static func entry(_ kind: Kind) -> (
+    type: any Operator.Type, decoders: [(String, Decoder)]
+  ) {
+    switch kind {
+    case .constant: entry(Constant.self) { .constant($0) }
+    case .dimension: entry(DimensionSize.self) { .dimension($0) }
+    case .iota: entry(Iota.self) { .iota($0) }
+    case .randomBits: entry(RandomBits.self) { .randomBits($0) }
+    case .unary: entry(Unary.self) { .unary($0) }
+    case .binary: entry(Binary.self) { .binary($0) }
+    case .compare: entry(Compare.self) { .compare($0) }
+    case .select: entry(Select.self) { .select($0) }
+    case .clamp: entry(Clamp.self) { .clamp($0) }
+    case .convert: entry(Convert.self) { .convert($0) }
+    case .reshape: entry(Reshape.self) { .reshape($0) }
+    case .transpose: entry(Transpose.self) { .transpose($0) }
+    case .broadcast: entry(Broadcast.self) { .broadcast($0) }
+    case .slice: entry(Slice.self) { .slice($0) }
+    case .pad: entry(Pad.self) { .pad($0) }
+    case .concatenate: entry(Concatenate.self) { .concatenate($0) }
+    case .reverse: entry(Reverse.self) { .reverse($0) }
+    case .reduce: entry(Reduce.self) { .reduce($0) }
+    case .argReduce: entry(ArgReduce.self) { .argReduce($0) }
+    case .dotGeneral: entry(DotGeneral.self) { .dotGeneral($0) }
+    case .convolution: entry(Convolution.self) { .convolution($0) }
+    case .reduceWindow: entry(ReduceWindow.self) { .reduceWindow($0) }
+    case .gather: entry(Gather.self) { .gather($0) }
+    case .scatter: entry(Scatter.self) { .scatter($0) }
+    case .dynamicSlice: entry(DynamicSlice.self) { .dynamicSlice($0) }
+    case .dynamicUpdate: entry(DynamicUpdateSlice.self) { .dynamicUpdate($0) }
+    case .cumulative: entry(Cumulative.self) { .cumulative($0) }
+    case .argWindow: entry(ArgWindow.self) { .argWindow($0) }
+    case .sort: entry(Sort.self) { .sort($0) }
+    case .cholesky: entry(Cholesky.self) { .cholesky($0) }
+    case .triangularSolve: entry(TriangularSolve.self) { .triangularSolve($0) }
+    case .lu: entry(LU.self) { .lu($0) }
+    case .cond: entry(Cond.self) { .cond($0) }
+    case .whileLoop: entry(While.self) { .whileLoop($0) }
+    case .scan: entry(Scan.self) { .scan($0) }
+    case .call: entry(Call.self) { .call($0) }
     }
   }
 
   private static let decoders: [String: Decoder] = Dictionary(
-    uniqueKeysWithValues: [
-      decoder(Constant.self) { .constant($0) }, decoder(DimensionSize.self) { .dimension($0) },
-      decoder(Iota.self) { .iota($0) }, decoder(RandomBits.self) { .randomBits($0) },
-      decoder(Unary.self) { .unary($0) }, decoder(Binary.self) { .binary($0) },
-      decoder(Compare.self) { .compare($0) }, decoder(Select.self) { .select($0) },
-      decoder(Clamp.self) { .clamp($0) }, decoder(Convert.self) { .convert($0) },
-      decoder(Reshape.self) { .reshape($0) }, decoder(Transpose.self) { .transpose($0) },
-      decoder(Broadcast.self) { .broadcast($0) }, decoder(Slice.self) { .slice($0) },
-      decoder(Pad.self) { .pad($0) }, decoder(Concatenate.self) { .concatenate($0) },
-      decoder(Reverse.self) { .reverse($0) }, decoder(Reduce.self) { .reduce($0) },
-      decoder(ArgReduce.self) { .argReduce($0) }, decoder(DotGeneral.self) { .dotGeneral($0) },
-      decoder(Convolution.self) { .convolution($0) },
-      decoder(ReduceWindow.self) { .reduceWindow($0) },
-      decoder(Gather.self) { .gather($0) },
-      decoder(Scatter.self) { .scatter($0) },
-      decoder(DynamicSlice.self) { .dynamicSlice($0) },
-      decoder(DynamicUpdateSlice.self) { .dynamicUpdate($0) },
-      decoder(Cumulative.self) { .cumulative($0) },
-      decoder(ArgWindow.self) { .argWindow($0) },
-      decoder(Sort.self) { .sort($0) },
-      decoder(Cholesky.self) { .cholesky($0) },
-      decoder(TriangularSolve.self) { .triangularSolve($0) },
-      decoder(LU.self) { .lu($0) },
-      decoder(Cond.self) { .cond($0) },
-      decoder(While.self) { .whileLoop($0) },
-      decoder(Scan.self) { .scan($0) },
-      decoder(Call.self) { .call($0) },
-    ].flatMap { $0 })
+    uniqueKeysWithValues: Kind.allCases.flatMap { entry($0).decoders })
 
   /// The operator types, for tests that walk all of them.
-  package static let operators: [any Operator.Type] = [
-    Constant.self, DimensionSize.self, Iota.self, RandomBits.self, Unary.self, Binary.self,
-    Compare.self, Select.self, Clamp.self, Convert.self, Reshape.self, Transpose.self,
-    Broadcast.self, Slice.self, Pad.self, Concatenate.self, Reverse.self, Reduce.self,
-    ArgReduce.self, DotGeneral.self, Convolution.self, ReduceWindow.self,
-    Gather.self, Scatter.self, DynamicSlice.self, DynamicUpdateSlice.self, Cumulative.self,
-    ArgWindow.self, Sort.self, Cholesky.self, TriangularSolve.self, LU.self, Cond.self, While.self,
-    Scan.self, Call.self,
-  ]
+  package static let operators: [any Operator.Type] = Kind.allCases.map { entry($0).type }
 
   package var mnemonic: String { definition.mnemonic }
   package var attributes: [Attribute] { definition.attributes }
@@ -148,13 +202,18 @@ package enum Operation: Hashable, Sendable {
   }
 
   /// The graphs that the operation holds.
-  package var regions: [Graph] {
+  package var regions: [Graph] { flow?.arms.map(\.graph) ?? [] }
+
+  /// How it runs them; nil when it holds none.
+  package var flow: ControlFlow? { control?.flow }
+
+  package var control: (any ControlOperator)? {
     switch self {
-    case .cond(let o): [o.then, o.otherwise]
-    case .whileLoop(let o): [o.condition, o.body]
-    case .scan(let o): [o.body]
-    case .call(let o): [o.body]
-    default: []
+    case .cond(let o): o
+    case .whileLoop(let o): o
+    case .scan(let o): o
+    case .call(let o): o
+    default: nil
     }
   }
 

@@ -104,7 +104,7 @@ package enum IterationStructure: Sendable {
   /// An algorithm of its own.
   case routine(Routine)
   /// The operation runs the graphs that it holds.
-  case control
+  case control(ControlFlow)
 }
 
 /// Which slices of an operand an array of index vectors names, with sizes that are bound.

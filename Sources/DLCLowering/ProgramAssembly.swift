@@ -45,10 +45,10 @@ package struct ProgramAssembly {
 
   /// - Parameter states: the states that the graph reads or updates.
   package static func assemble(
-    _ graph: Graph, _ lowered: [(Region, LoweredRegion)], states: [StatePort], _ target: Target
+    _ plan: GraphPlan, states: [StatePort], _ target: Target
   ) -> AssembledProgram {
     var assembly = ProgramAssembly(target: target)
-    return assembly.run(graph, lowered, states)
+    return assembly.run(plan, states)
   }
 
   private init(target: Target) { self.target = target }
@@ -60,9 +60,8 @@ package struct ProgramAssembly {
     return BufferID(program.buffers.count - 1)
   }
 
-  private mutating func run(
-    _ graph: Graph, _ lowered: [(Region, LoweredRegion)], _ states: [StatePort]
-  ) -> AssembledProgram {
+  private mutating func run(_ plan: GraphPlan, _ states: [StatePort]) -> AssembledProgram {
+    let graph = plan.graph
     var scope = Scope(graph: graph)
     program.states = states
     let position = Dictionary(
@@ -92,7 +91,7 @@ package struct ProgramAssembly {
       scope.bufferOf[.port(.update(index))] = buffer(
         type.dataType, type.sizes, .nextState(position[update.name]!))
     }
-    addRegions(lowered, &scope)
+    addRegions(plan, &scope)
     prepare(&scope.instructions)
     updateInPlace(scope.instructions)
     linearize(scope.instructions)
@@ -139,8 +138,9 @@ package struct ProgramAssembly {
     return id
   }
 
-  private mutating func addRegions(_ lowered: [(Region, LoweredRegion)], _ scope: inout Scope) {
-    for (number, (region, kernels)) in lowered.enumerated() {
+  private mutating func addRegions(_ plan: GraphPlan, _ scope: inout Scope) {
+    for (number, part) in plan.regions.enumerated() {
+      let region = part.region
       for output in region.outputs {
         // A value that leaves through a port is read from there too.
         if let port = output.port,
@@ -150,9 +150,9 @@ package struct ProgramAssembly {
         }
       }
       if case .control(let id) = region.kind {
-        addControl(scope.graph[id], &scope)
+        addControl(scope.graph[id], part.arms.map(\.plan), &scope)
       } else {
-        addSteps(region, kernels, number, &scope)
+        addSteps(region, part.lowered, number, &scope)
       }
     }
     mergeLast(&scope)
@@ -257,60 +257,34 @@ package struct ProgramAssembly {
 
   // MARK: Control flow
 
-  private mutating func addControl(_ node: Node, _ scope: inout Scope) {
+  private mutating func addControl(_ node: Node, _ plans: [GraphPlan], _ scope: inout Scope) {
+    guard let flow = node.operation.flow else {
+      preconditionFailure("\(node.operation.mnemonic) is not control flow")
+    }
     let operands = node.operands.map { buffer(for: $0, &scope) }
     let results = node.results.map { buffer(for: $0, &scope) }
-    switch node.operation {
-    case .cond(let cond):
-      let split = 1 + cond.then.arguments.count
-      let then = assemble(cond.then, Array(operands[1..<split]), results)
-      let otherwise = assemble(cond.otherwise, Array(operands[split...]), results)
-      scope.instructions.append(.branch(operands[0], then: then, otherwise: otherwise))
-    case .whileLoop(let loop):
-      let carried = Array(operands[..<loop.carried])
-      let tested = operands[loop.carried..<loop.condition.arguments.count]
-      let captured = operands[loop.condition.arguments.count...]
-      let bound = loop.bound.constant.flatMap { $0 == 0 ? nil : $0 }
-      addLoop(node, loop.carried, carried, results, count: bound, reverse: false, &scope) {
-        a, now, next in
-        let predicate = a.buffer(.bool, [], .arena(0))
-        let condition = a.assemble(loop.condition, now + tested, [predicate])
-        return (predicate, condition, a.assemble(loop.body, now + captured, next), Array(captured))
-      }
-    case .scan(let scan):
-      let carried = Array(operands[..<scan.carried])
-      let stacks = operands[scan.carried..<scan.carried + scan.stacked]
-      let captured = operands[(scan.carried + scan.stacked)...]
-      let count = scan.length.constant!
-      addLoop(
-        node, scan.carried, carried, results, count: count, reverse: scan.reverse, &scope
-      ) { a, now, next in
-        let id = a.program.loopCount - 1
-        func slice(_ base: BufferID) -> BufferID {
-          let slot = a.program[base]
-          return a.buffer(slot.type, Array(slot.shape.dropFirst()), .slice(base, loop: id))
-        }
-        let slices = stacks.map(slice)
-        let outputs = results[scan.carried...].map(slice)
-        let body = a.assemble(scan.body, now + slices + captured, next + outputs)
-        return (nil, [], body, Array(captured))
-      }
-    default: preconditionFailure("\(node.operation.mnemonic) is not control flow")
+    switch flow {
+    case .call(let arm):
+      scope.instructions += assemble(plans[0], Array(operands[arm.operands]), results)
+    case .branch(let predicate, let then, let otherwise):
+      scope.instructions.append(
+        .branch(
+          operands[predicate], then: assemble(plans[0], Array(operands[then.operands]), results),
+          otherwise: assemble(plans[1], Array(operands[otherwise.operands]), results)))
+    case .loop(let loop): addLoop(loop, plans, operands, results, &scope)
     }
   }
 
   private mutating func addLoop(
-    _ node: Node, _ carriedCount: Int, _ initial: [BufferID], _ results: [BufferID], count: Int?,
-    reverse: Bool, _ scope: inout Scope,
-    _ fill: (inout ProgramAssembly, _ now: [BufferID], _ next: [BufferID]) -> (
-      predicate: BufferID?, condition: [Instruction], body: [Instruction], captured: [BufferID]
-    )
+    _ loop: ControlLoop, _ plans: [GraphPlan], _ operands: [BufferID], _ results: [BufferID],
+    _ scope: inout Scope
   ) {
     let id = program.loopCount
     program.loopCount += 1
+    let count = loop.count?.constant
     var carried: [LoopInstruction.Carried] = []
     var (now, next) = ([BufferID](), [BufferID]())
-    for (index, source) in initial.enumerated() {
+    for (index, source) in operands[..<loop.carried].enumerated() {
       let slot = program[source]
       let other = buffer(slot.type, slot.shape, .arena(0))
       // The turns are set so that the last one writes the result, where the count is known.
@@ -318,28 +292,41 @@ package struct ProgramAssembly {
       let (even, odd) = swapped ? (other, results[index]) : (results[index], other)
       carried.append(
         LoopInstruction.Carried(initial: source, even: even, odd: odd, result: results[index]))
-      now.append(
-        buffer(slot.type, slot.shape, .alternating(even, odd, loop: id, next: false)))
+      now.append(buffer(slot.type, slot.shape, .alternating(even, odd, loop: id, next: false)))
       next.append(buffer(slot.type, slot.shape, .alternating(even, odd, loop: id, next: true)))
     }
-    let (predicate, condition, body, captured) = fill(&self, now, next)
-    var loop = LoopInstruction(
-      id: id, count: count, reverse: reverse, predicate: predicate, condition: condition,
+    var (predicate, condition) = (BufferID?.none, [Instruction]())
+    if let test = loop.condition {
+      let flag = buffer(.bool, [], .arena(0))
+      condition = assemble(plans[0], now + operands[test.operands], [flag])
+      predicate = flag
+    }
+    func slice(_ a: inout ProgramAssembly, _ base: BufferID) -> BufferID {
+      let slot = a.program[base]
+      return a.buffer(slot.type, Array(slot.shape.dropFirst()), .slice(base, loop: id))
+    }
+    let slices = operands[loop.stacks].map { slice(&self, $0) }
+    let outputs = results[loop.carried...].map { slice(&self, $0) }
+    let captured = operands[loop.body.operands]
+    let body = assemble(plans.last!, now + slices + captured, next + outputs)
+    var instruction = LoopInstruction(
+      id: id, count: count, reverse: loop.reverse, predicate: predicate, condition: condition,
       carried: carried, body: body)
     // What depends on captured values alone is computed before the loop.
-    scope.instructions += hoist(&loop, steady: Set(captured))
-    scope.instructions.append(.loop(loop))
+    scope.instructions += hoist(&instruction, steady: Set(captured))
+    scope.instructions.append(.loop(instruction))
   }
 
   /// The steps of a graph whose arguments and results have the given buffers.
-  private mutating func assemble(_ graph: Graph, _ arguments: [BufferID], _ results: [BufferID])
-    -> [Instruction]
-  {
-    var scope = Scope(graph: graph)
-    for (value, id) in zip(graph.argumentValues, arguments) { scope.bufferOf[.value(value)] = id }
+  private mutating func assemble(
+    _ plan: GraphPlan, _ arguments: [BufferID], _ results: [BufferID]
+  ) -> [Instruction] {
+    var scope = Scope(graph: plan.graph)
+    for (value, id) in zip(plan.graph.argumentValues, arguments) {
+      scope.bufferOf[.value(value)] = id
+    }
     for (index, id) in results.enumerated() { scope.bufferOf[.port(.result(index))] = id }
-    let regions = Partition.run(graph, target)
-    addRegions(regions.map { ($0, Lowering.lower($0, graph, target)) }, &scope)
+    addRegions(plan, &scope)
     return scope.instructions
   }
 }

@@ -81,50 +81,48 @@ public struct Interpreter: Sendable {
   private func evaluate(
     _ operation: Operation, _ operands: [ReferenceArray], _ types: [TensorType]
   ) -> [ReferenceArray] {
-    func apply(_ graph: Graph, _ arguments: some Collection<ReferenceArray>) -> [ReferenceArray] {
+    func apply(_ graph: Graph, _ arguments: some Sequence<ReferenceArray>) -> [ReferenceArray] {
       let values = run(graph, Array(arguments))
       return graph.results.map { values[$0.value]! }
     }
-    switch operation {
-    case .call(let call): return apply(call.body, operands)
-    case .cond(let cond):
-      let count = cond.then.arguments.count
-      return operands[0].integers[0] != 0
-        ? apply(cond.then, operands[1..<1 + count])
-        : apply(cond.otherwise, operands[(1 + count)...])
-    case .whileLoop(let loop):
-      var carried = Array(operands[..<loop.carried])
-      // A bound of 0 is none.
-      var left = loop.bound.constant.flatMap { $0 == 0 ? nil : $0 } ?? Int.max
-      let tested = operands[loop.carried..<loop.condition.arguments.count]
-      let captured = operands[loop.condition.arguments.count...]
-      while left > 0, apply(loop.condition, carried + tested)[0].integers[0] != 0 {
-        carried = apply(loop.body, carried + captured)
-        left -= 1
-      }
-      return carried
-    case .scan(let scan):
-      var carried = Array(operands[..<scan.carried])
-      let stacks = operands[scan.carried..<scan.carried + scan.stacked]
-      let captured = operands[(scan.carried + scan.stacked)...]
-      var outputs = types[scan.carried...].map { ReferenceArray($0.dataType, $0.sizes) }
-      let length = scan.length.constant!
-      for step in 0..<length {
-        let index = scan.reverse ? length - 1 - step : step
-        let slices = stacks.map { stack in
-          var slice = ReferenceArray(stack.type, Array(stack.shape.dropFirst()))
-          for i in 0..<slice.count { slice[i] = stack[index * slice.count + i] }
-          return slice
-        }
-        let results = apply(scan.body, carried + slices + captured)
-        carried = Array(results[..<scan.carried])
-        for (number, result) in results[scan.carried...].enumerated() {
-          for i in 0..<result.count { outputs[number][index * result.count + i] = result[i] }
-        }
-      }
-      return carried + outputs
-    default: return operation.definition.evaluate(operands, types)
+    switch operation.flow {
+    case .call(let arm)?: return apply(arm.graph, operands[arm.operands])
+    case .branch(let predicate, let then, let otherwise)?:
+      let arm = operands[predicate].integers[0] != 0 ? then : otherwise
+      return apply(arm.graph, operands[arm.operands])
+    case .loop(let loop)?: return run(loop, operands, types, apply)
+    case nil: return operation.definition.evaluate(operands, types)
     }
+  }
+
+  private func run(
+    _ loop: ControlLoop, _ operands: [ReferenceArray], _ types: [TensorType],
+    _ apply: (Graph, [ReferenceArray]) -> [ReferenceArray]
+  ) -> [ReferenceArray] {
+    var carried = Array(operands[..<loop.carried])
+    var outputs = types[loop.carried...].map { ReferenceArray($0.dataType, $0.sizes) }
+    let limit = loop.count?.constant ?? Int.max
+    var step = 0
+    while step < limit {
+      if let condition = loop.condition,
+        apply(condition.graph, carried + operands[condition.operands])[0].integers[0] == 0
+      {
+        break
+      }
+      let index = loop.reverse ? limit - 1 - step : step
+      let slices = operands[loop.stacks].map { stack in
+        var slice = ReferenceArray(stack.type, Array(stack.shape.dropFirst()))
+        for i in 0..<slice.count { slice[i] = stack[index * slice.count + i] }
+        return slice
+      }
+      let results = apply(loop.body.graph, carried + slices + operands[loop.body.operands])
+      carried = Array(results[..<loop.carried])
+      for (number, result) in results[loop.carried...].enumerated() {
+        for i in 0..<result.count { outputs[number][index * result.count + i] = result[i] }
+      }
+      step += 1
+    }
+    return carried + outputs
   }
 
   /// Runs a function of a module on arrays.

@@ -273,8 +273,9 @@ public final class Executable: Sendable {
       guard tensor.dataType == slot.type, tensor.shape == slot.shape else {
         throw DLCError(
           .binding,
-          "input '\(port.name)' is \(tensor.type), the program takes \(TensorType(slot.type, sizes: slot.shape))"
-        )
+          "input '\(port.name)' is \(tensor.type), the program takes \(TensorType(slot.type, sizes: slot.shape))",
+          remedy: tensor.dataType == slot.type && tensor.shape.count == slot.shape.count
+            ? "a program has fixed sizes: compile one for these" : "")
       }
       sources.append(tensor.storage.bytes.baseAddress)
     }

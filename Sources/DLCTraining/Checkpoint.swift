@@ -177,6 +177,7 @@ extension Checkpoint {
   )? {
     var (failure, run): (DLCError?, String?)
     for (_, path) in CheckpointDirectory.checkpoints(in: directory).reversed() {
+      // A damaged record does not say whose checkpoint it is: nothing is passed over for it.
       let header = try Header(contentsOf: path)
       if let run, run != header.run { break }
       run = header.run

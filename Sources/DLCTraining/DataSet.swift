@@ -10,9 +10,11 @@ struct DataSet {
   private let types: [String: DataType]
   /// How many examples there are.
   let count: Int
+  /// What is to be said of the arrays.
+  let notes: [String]
 
   /// - Parameter what: what the arrays are called in messages.
-  /// - Throws: `.binding` when an array is missing, belongs to no input, or does not fit its input.
+  /// - Throws: `.binding` when an array is missing, or does not fit its input.
   init(
     _ given: [String: Tensor], for inputs: [(name: String, type: TensorType)], _ what: String
   ) throws(DLCError) {
@@ -24,11 +26,10 @@ struct DataSet {
           ? "the inputs are \(names)" : "it has \(given.keys.sorted().joined(separator: ", "))")
     }
     let known = Set(inputs.map(\.name))
-    if let extra = given.keys.filter({ !known.contains($0) }).min() {
-      throw DLCError(
-        .binding, "\(what) has an array '\(extra)', which belongs to no input",
-        remedy: "the inputs are \(names)")
-    }
+    let extra = given.keys.filter { !known.contains($0) }.sorted()
+    notes =
+      extra.isEmpty
+      ? [] : ["\(what): ignored, because no input has the name: \(Spelling.list(extra))"]
     for (name, _) in inputs { try given[name]!.check() }
     guard let first = inputs.first, let count = given[first.name]?.shape.first, count > 0 else {
       throw DLCError(.binding, "\(what) has no examples")
@@ -40,7 +41,8 @@ struct DataSet {
       guard array.shape.count == type.rank, array.shape.first == count, fits else {
         throw DLCError(
           .binding,
-          "array '\(name)' is \(array.type): \(type) is wanted, with \(count) examples as '\(first.name)' has"
+          "array '\(name)' is \(array.type): \(type) is wanted"
+            + (name == first.name ? "" : ", with \(count) examples as '\(first.name)' has")
         )
       }
       arrays[name] =

@@ -22,6 +22,8 @@ public final class Evaluator {
   /// The names of what is measured.
   public var metrics: [String] { measures.flatMap { $0.names.map(\.metric) } }
   private let data: DataSet
+  /// The values that the module stores.
+  private let stored: [String: Tensor]
   private let batch: Int
   /// What keeps the numbers from being what they seem: phases that are measured as they are trained.
   public let notes: [String]
@@ -81,9 +83,15 @@ public final class Evaluator {
         && !inputs.contains(where: { $0.name == input.name })
       { inputs.append(input) }
     }
+    guard !inputs.isEmpty else {
+      throw DLCError(
+        .graph,
+        "\(Spelling.list(functions.map(\.function.name))) takes no arrays: it measures nothing of the data",
+        remedy: "name a function with inputs")
+    }
     let set = try DataSet(data, for: inputs, "the validation data")
     let size = min(batch, set.count)
-    var (measures, notes) = ([Measure](), [String]())
+    var (measures, notes) = ([Measure](), set.notes)
     for (function, names, isSeparate) in functions {
       let own = function.inputs.filter { $0.name != TrainingStep.seedName }
       func sizes(_ rows: Int) throws(DLCError) -> [String: Int] {
@@ -110,20 +118,27 @@ public final class Evaluator {
           rest: set.count % size > 0 ? try compiled(set.count % size) : nil))
     }
     self.measures = measures
+    stored = module.storedValues
     self.notes = notes
     self.data = set
     self.batch = size
   }
 
+  /// A digest of the arrays.
+  var digest: String { data.digest }
+
   /// The metrics of the phases under a state: means over the rows.
-  /// - Parameter state: values of the module's state; names that no phase reads are ignored.
+  /// - Parameter state: values of the module's state, those that it stores by default; names that no phase
+  ///   reads are ignored.
   /// - Throws: `.binding` when a value is missing or does not fit.
   public func run(
-    _ state: [String: Tensor], threads: Int? = nil, file: StaticString = #fileID, line: UInt = #line
+    _ state: [String: Tensor]? = nil, threads: Int? = nil, file: StaticString = #fileID,
+    line: UInt = #line
   ) throws(DLCError) -> [(
     name: String, value: Double
   )] {
     do throws(DLCError) {
+      let state = state ?? stored
       var metrics: [(name: String, value: Double)] = []
       for measure in measures {
         var sums = measure.names.map { (name: $0.metric, value: 0.0) }

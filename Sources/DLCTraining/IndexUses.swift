@@ -99,31 +99,8 @@ struct IndexUses {
         for (axis, size) in slice.sizes.enumerated() {
           add(given[1 + axis], [types[0].shape[axis] - size + 1], node)
         }
-      case .call(let call): results = walk(call.body, given)
-      case .cond(let cond):
-        let split = 1 + cond.then.arguments.count
-        let (a, b) = (
-          walk(cond.then, Array(given[1..<split])), walk(cond.otherwise, Array(given[split...]))
-        )
-        results = zip(a, b).map { $0 + $1 }
-      case .whileLoop(let loop):
-        let carried = [[Origin]](repeating: [], count: loop.carried)
-        let tested = given[loop.carried..<loop.condition.arguments.count]
-        _ = walk(loop.condition, carried + tested)
-        _ = walk(loop.body, carried + given[loop.condition.arguments.count...])
-      case .scan(let scan):
-        let carried = [[Origin]](repeating: [], count: scan.carried)
-        let stacks = given[scan.carried..<scan.carried + scan.stacked].map { list in
-          list.map { origin in
-            var slice = origin
-            slice.axes = origin.axes.map { Array($0.dropFirst()) }
-            return slice
-          }
-        }
-        let made = walk(scan.body, carried + stacks + given[(scan.carried + scan.stacked)...])
-        for index in scan.carried..<results.count {
-          results[index] = made[index].map { mixed($0, unless: false) }
-        }
+      case let operation where operation.flow != nil:
+        results = operation.flow!.results(given, facts) { walk($0, $1) }
       default: break
       }
       for (value, origin) in zip(node.results, results) where !origin.isEmpty {
@@ -131,6 +108,19 @@ struct IndexUses {
       }
     }
     return graph.results.map { origins[$0.value] ?? [] }
+  }
+
+  /// A carried value comes from anywhere.
+  private var facts: FlowFacts<[Origin]> {
+    FlowFacts(
+      unknown: [], join: { $0 + $1 },
+      slice: { list in
+        list.map { origin in
+          var slice = origin
+          slice.axes = origin.axes.map { Array($0.dropFirst()) }
+          return slice
+        }
+      }, stack: { list in list.map { mixed($0, unless: false) } })
   }
 
   private func mixed(_ origin: Origin, unless keeps: Bool) -> Origin {

@@ -22,6 +22,9 @@ struct RunDescription: Codable, Hashable {
   var stepsPerEpoch: Int
   /// A digest of the arrays.
   var data: String
+  /// What the best epoch is looked for by, and a digest of the arrays that it is measured on.
+  var watch: String?
+  var validation: String?
 
   /// Why a run of this description cannot go on from another one's checkpoint; nil when it can.
   func obstacle(from other: RunDescription) -> String? {
@@ -45,6 +48,11 @@ struct RunDescription: Codable, Hashable {
     return nil
   }
 
+  /// Whether the best epoch was looked for as it is now.
+  func watches(as other: RunDescription) -> Bool {
+    watch == other.watch && validation == other.validation
+  }
+
   /// What is not as it was, in words.
   func changes(from other: RunDescription) -> [String] {
     func list(_ values: [Double]) -> String { values.map { "\($0)" }.joined(separator: ", ") }
@@ -65,6 +73,11 @@ struct RunDescription: Codable, Hashable {
       changes.append("there are \(examples) examples, there were \(other.examples)")
     } else if data != other.data {
       changes.append("the data are others")
+    }
+    if stepsPerEpoch != other.stepsPerEpoch, schedules.contains(where: { $0 != "constant" }) {
+      changes.append(
+        "an epoch has \(stepsPerEpoch) steps, it had \(other.stepsPerEpoch): schedules are counted in the new ones, whatever steps are done"
+      )
     }
     return changes
   }

@@ -16,13 +16,16 @@ extension Trainer {
   }
 
   /// Trains until the last epoch is done.
-  /// - Parameter epochEnd: called after every epoch, with its last metrics and the validation's.
+  /// - Parameter epochEnd: called after every epoch; its `metrics` are means over the epoch then.
   public func runEpochs(
     file: StaticString = #fileID, line: UInt = #line,
     _ epochEnd: (Progress) throws(DLCError) -> Void
   ) throws(DLCError) {
     try run(file: file, line: line) { (progress) throws(DLCError) in
-      if progress.isEpochEnd { try epochEnd(progress) }
+      guard progress.isEpochEnd else { return true }
+      var whole = progress
+      whole.metrics = progress.epochMetrics
+      try epochEnd(whole)
       return true
     }
   }
@@ -72,9 +75,10 @@ extension Trainer {
     }
   }
 
-  /// The trained module: it stores the values of its state, those of the best epoch where the run looks for
-  /// it; of each parameter the moving average where the rule keeps one, and the last step's value beside it (as a state `current/<name>`), which training
-  /// goes on from. Sizes that training bound are its defaults.
+  /// The trained module: it stores the values of its state, and sizes that training bound are its defaults.
+  /// Where the run looks for the best epoch they are that epoch's, averaged ones where the rule keeps
+  /// averages. Without a best epoch the last step's value stands beside each average (as a state
+  /// `current/<name>`), and training of the module goes on from there.
   public func module(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) -> Module {
     do throws(DLCError) {
       var module = step.module.withoutCurrent
@@ -85,7 +89,8 @@ extension Trainer {
       for (name, value) in values where module.state(name) != nil {
         try module.setValue(value, of: name)
       }
-      let current = modelState
+      // What an average belongs to; the best epoch's are weights by themselves.
+      let current = best == nil ? modelState : [:]
       for state in module.states {
         guard let value = current[state.name], value != module.state(state.name)?.value else {
           continue
@@ -135,6 +140,13 @@ extension Module {
   package func untrained(by function: Function) -> [String] {
     let read = Set(function.stateNames)
     return states.filter { $0.isParameter && $0.value == nil && read.contains($0.name) }.map(\.name)
+  }
+
+  /// The values that the states have, by name.
+  var storedValues: [String: Tensor] {
+    Dictionary(
+      states.compactMap { state in state.value.map { (state.name, $0) } },
+      uniquingKeysWith: { a, _ in a })
   }
 
   /// Without what `Trainer.module` adds.

@@ -17,12 +17,16 @@ import Foundation
 /// A trainer is one run: all references to it see the same state and position. It is used by one thread
 /// at a time.
 public final class Trainer {
-  /// What a call of the loop reports: means over its steps.
+  /// What a call of the loop reports.
   public struct Progress: Sendable {
+    /// Counts from 1.
     public var epoch: Int
     public var step: Int
     public var totalSteps: Int
+    /// Means over the examples of the call's steps.
     public var metrics: [(name: String, value: Double)]
+    /// Means over the examples of the epoch so far; of those since a run was resumed inside of it.
+    public var epochMetrics: [(name: String, value: Double)]
     public var examplesPerSecond: Double
     public var isEpochEnd: Bool
     /// What was measured on the validation data, at the end of an epoch.
@@ -48,11 +52,16 @@ public final class Trainer {
   /// What has changed since the checkpoint that the run was resumed from, in words; none of it hinders.
   public private(set) var changes: [String] = []
 
+  /// The epochs that were done when the run, or its continuation, began to look for the best.
+  private var watchedFrom = 0
+
   /// The best epoch so far, when the options say what to watch.
   public private(set) var best: Best?
 
-  /// What keeps the validation's numbers from being what they seem (see `Evaluator.notes`).
-  public var notes: [String] { validator?.notes ?? [] }
+  /// What is to be said of the run: arrays that belong to no input, where it begins, and what keeps the
+  /// validation's numbers from being what they seem (see `Evaluator.notes`).
+  public var notes: [String] { said + (validator?.notes ?? []) }
+  private var said: [String] = []
 
   let step: TrainingStep
   private let validator: Evaluator?
@@ -80,7 +89,7 @@ public final class Trainer {
   /// Compiles the training loop and initialises the state: stored values, else initialisers with the seed.
   /// - Parameter data: one array [examples, ...] for each data input of the step.
   /// - Throws: `.usage` for an option that cannot be, `.graph` when an input has no batch axis,
-  ///   `.binding` when an array is missing, belongs to no input, does not fit, or holds what is no
+  ///   `.binding` when an array is missing, does not fit, or holds what is no
   ///   position where positions are wanted (a label out of range, say).
   public init(
     _ step: TrainingStep, data: [String: Tensor], options: Options, file: StaticString = #fileID,
@@ -93,6 +102,7 @@ public final class Trainer {
       let batch = try step.batchDimension()
       let parts = step.accumulation
       let set = try DataSet(data, for: step.inputs, "the data")
+      said = set.notes
       let (perEpoch, rest) = try options.steps(set.count)
       let step = step.resolved(stepsPerEpoch: perEpoch, epochs: options.epochs)
       self.step = step
@@ -146,17 +156,33 @@ public final class Trainer {
       self.data = set
       description = RunDescription(
         computation: options.checkpoints == nil ? "" : try step.computationDigest(sizes),
-        rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: options.shuffles, shuffleBlock: options.shuffleBlock,
+        rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: options.shuffles,
+        shuffleBlock: options.shuffleBlock,
         lastBatch: options.lastBatch.rawValue,
         learningRates: step.phases.map(\.rule.learningRate),
         schedules: step.phases.map { "\($0.rule.schedule)" }, epochs: options.epochs,
         examples: set.count, stepsPerEpoch: perEpoch,
-        data: options.checkpoints == nil ? "" : set.digest)
+        data: options.checkpoints == nil ? "" : set.digest,
+        watch: options.watch.map { "\($0.goal) \($0.metric)" },
+        validation: options.checkpoints == nil || options.watch == nil ? nil : validator?.digest)
       try holder.initializeState(seed: options.seed)
-      if let name = step.initialization { try initialize(by: name) }
+      if let name = step.initialization {
+        let set = step.module.function(name)!.graph.updates.map(\.name)
+        let kept = set.filter { step.module.state($0)?.value != nil }
+        if !kept.isEmpty {
+          said.append("'\(name)' does not set what has values: \(Spelling.list(kept))")
+        }
+        if kept.count < set.count { try initialize(by: name) }
+      }
       // A trained module goes on from the last step's weights.
       let known = Set(holder.states.map(\.name))
-      try holder.setState(step.module.currentState.filter { known.contains($0.key) })
+      let current = step.module.currentState.filter { known.contains($0.key) }
+      try holder.setState(current)
+      if !current.isEmpty {
+        said.append(
+          "training goes on from the last step's weights, which the model keeps beside their averages"
+        )
+      }
     } catch {
       throw error.called(file, line)
     }
@@ -181,7 +207,8 @@ public final class Trainer {
 
   /// The order of the examples in an epoch: all orders alike, that of the arrays, or, in blocks, a random order
   /// of the blocks, of which a few in turn are mixed.
-  private static func compileOrder(of count: Int, _ options: Options) throws(DLCError) -> Executable {
+  private static func compileOrder(of count: Int, _ options: Options) throws(DLCError) -> Executable
+  {
     var module = Module("order")
     module.dimension("examples", default: count)
     try module.function("order") { g in
@@ -228,7 +255,8 @@ public final class Trainer {
     let known = Set(executable.states.map(\.name))
     try executable.setState(holder.state.filter { known.contains($0.key) })
     _ = try executable.run(inputs, threads: options.threads)
-    try holder.setState(executable.state)
+    // What the module has a value of is trained already.
+    try holder.setState(executable.state.filter { step.module.state($0.key)?.value == nil })
   }
 
   // MARK: State
@@ -246,8 +274,13 @@ public final class Trainer {
   public var averagedState: [String: Tensor] {
     let all = state
     var result = all.filter { name, _ in step.module.state(name) != nil }
-    // Before the first step there is nothing to average.
-    if position.step == 0 { return result }
+    // Before the first step there is nothing to average but what the module came with.
+    if position.step == 0 {
+      for name in step.module.currentState.keys where result[name] != nil {
+        result[name] = step.module.state(name)?.value ?? result[name]
+      }
+      return result
+    }
     for (name, parameter) in result {
       guard let average = all[TrainingStep.averageName(name)] else { continue }
       result[name] =
@@ -328,6 +361,15 @@ public final class Trainer {
       identity = checkpoint.run
       saved = checkpoint.step
       changes = description.changes(from: before)
+      if best != nil, !description.watches(as: before) {
+        best = nil
+        if options.watch != nil {
+          changes.append(
+            "the best epoch is looked for by another metric or on other data: those before do not count"
+          )
+        }
+      }
+      watchedFrom = position.epoch
       if before.data != description.data, position.cursor > 0 {
         position.cursor = 0
         changes.append("epoch \(position.epoch + 1) begins again")
@@ -393,8 +435,8 @@ public final class Trainer {
 
   /// Whether so many epochs as the options have patience for have brought nothing better.
   public var isStalled: Bool {
-    guard let patience = options.watch?.patience, let best else { return false }
-    return position.epoch - best.epoch >= patience
+    guard let patience = options.watch?.patience else { return false }
+    return position.epoch - (best?.epoch ?? watchedFrom) >= patience
   }
 
   /// Trains until the last epoch is done. A run that was stopped goes on where it was; one that is done
@@ -428,11 +470,18 @@ public final class Trainer {
           ], threads: options.threads)[0].value
         let rows = order.integers.map { Int32($0) }
         let epoch = position.epoch
+        var sums: [(name: String, value: Double)] = []
+        var counted = 0
         var isEnd = false
         // A report may set the state of another epoch.
         while !isEnd, position.epoch == epoch {
           let start = ContinuousClock.now
           let (metrics, steps, examples) = try advance(rows)
+          sums = metrics.enumerated().map { index, metric in
+            let before = sums.isEmpty ? 0 : sums[index].value
+            return (metric.name, before + metric.value * Double(examples))
+          }
+          counted += examples
           isEnd = position.cursor == stepsPerEpoch
           if isEnd { position = (position.step, position.epoch + 1, 0) }
           let validation = isEnd ? try validate() : []
@@ -446,6 +495,7 @@ public final class Trainer {
             let progress = Progress(
               epoch: position.epoch + (isEnd ? 0 : 1), step: position.step,
               totalSteps: position.step + left, metrics: metrics,
+              epochMetrics: sums.map { ($0.name, $0.value / Double(max(counted, 1))) },
               examplesPerSecond: Double(examples) / max(seconds, 1e-9), isEpochEnd: isEnd,
               validation: validation)
             if try !report(progress) { return try save(directory) }

@@ -61,9 +61,11 @@ extension Trainer {
       self.patience = patience
     }
 
-    func isBetter(_ value: Double, than best: Double) -> Bool {
-      if value.isNaN { return false }
-      return best.isNaN || (goal == .least ? value < best : value > best)
+    /// Whether a value is better by more than what float32 means of batches differ by rounding.
+    package func isBetter(_ value: Double, than best: Double) -> Bool {
+      if value.isNaN || best.isNaN { return !value.isNaN }
+      let margin = 1e-6 * abs(best)
+      return goal == .least ? value < best - margin : value > best + margin
     }
   }
 
@@ -81,7 +83,8 @@ extension Trainer.Options {
   func validate() throws(DLCError) {
     for (name, value) in [
       ("batch", batch), ("epochs", epochs), ("stepsPerCall", stepsPerCall),
-      ("checkpointSteps", checkpointSteps), ("keep", keep), ("threads", threads ?? 1), ("shuffleBlock", shuffleBlock ?? 1),
+      ("checkpointSteps", checkpointSteps), ("keep", keep), ("threads", threads ?? 1),
+      ("shuffleBlock", shuffleBlock ?? 1),
     ] where value < 1 {
       throw DLCError(.usage, "the training option '\(name)' is \(value): it must be positive")
     }

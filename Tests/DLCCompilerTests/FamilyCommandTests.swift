@@ -97,6 +97,19 @@ import Testing
         "--top-p", "0.9"
       ).out
       #expect(text.count == 81 && text.allSatisfy { alphabet.contains($0) })
+      // Numbers that stand for other characters are refused, to measure by and to train on.
+      try Data(String(repeating: "zebras jump\n", count: 400).utf8).write(
+        to: URL(fileURLWithPath: "\(folder)/other"))
+      _ = try Self.dlc(
+        "data", "text", "\(folder)/other", "--window", "16", "--block", "256", "-o",
+        "\(folder)/other")
+      for verb in [["evaluate"], ["train", "--epochs", "1"]] {
+        let arguments =
+          [verb[0], "\(folder)/gru.pb", "--data", "\(folder)/other_train.npz"] + verb.dropFirst()
+        let (status, _, error) = try CommandLineTests.launch(CommandLineTests.command, arguments)
+        #expect(
+          status == 1 && error.contains("characters of the text are not the 28 of"), "\(error)")
+      }
       let greedy = try (1...2).map { seed in
         try Self.dlc(
           "sample", "\(folder)/gru.pb", "--dim", "L=20", "--top-k", "1", "--seed", "\(seed)"

@@ -94,6 +94,22 @@ import Testing
     }
   }
 
+  /// A decay that is given takes the place of the optimizer's own.
+  @Test func weightDecayIsNotAdded() throws {
+    try Self.inFolder { folder in
+      for (name, flags) in [
+        ("a", ["--optimizer", "adamw", "--weight-decay", "0"]), ("b", ["--optimizer", "adam"]),
+        ("c", ["--optimizer", "adamw"]),
+      ] {
+        let run = try Run(["--epochs", "1", "-o", "\(folder)/\(name)"] + flags).finish()
+        #expect(run.status == 0, "\(run.error)")
+      }
+      let weights = try ["a", "b", "c"].map { try Safetensors.read("\(folder)/\($0)") }
+      #expect(FormatTestsSupport.equal(weights[0], weights[1]))
+      #expect(!FormatTestsSupport.equal(weights[0], weights[2]))
+    }
+  }
+
   /// At any moment, before the first step too: never a death by a signal with something left behind.
   @Test func signalsAtAnyMoment() throws {
     try Self.inFolder { folder in

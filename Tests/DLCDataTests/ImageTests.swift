@@ -81,6 +81,17 @@ import Testing
     }
   }
 
+  /// Greys are the luma of what is stored, whatever the format; transparent pixels are over black.
+  @Test func greysOfColours() throws {
+    let planes: [UInt8] = [255, 0, 0, 60, 0, 255, 0, 120, 0, 0, 255, 200]
+    try folder.put("in/a.png", try png([3, 2, 2], planes))
+    let grey = try read {
+      $0.keepsBytes = true
+      $0.channels = 1
+    }["x"]
+    #expect(grey?.integers == [76, 150, 29, 111])
+  }
+
   @Test func otherSizesNeedASize() throws {
     try folder.put("in/a.png", try png([2, 3], Self.grey))
     let second = try folder.put("in/b.png", try png([4, 6], (0..<24).map { Self.grey[$0 / 4] }))

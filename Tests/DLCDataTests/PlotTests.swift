@@ -7,7 +7,9 @@ import Testing
 @Suite struct PlotTests {
   let folder = Folder()
 
-  func log(_ text: String) throws -> MetricsLog { try MetricsLog(try folder.put("m.jsonl", text)) }
+  func log(_ text: String) throws -> MetricsLog {
+    try MetricsLog.runs(try folder.put("m.jsonl", text))[0]
+  }
 
   static let run = """
     {"epoch": 0, "step": 1, "loss": 4.0, "examples_per_second": 10.5}
@@ -23,6 +25,15 @@ import Testing
     #expect(log.series[0].points.map(\.step) == [1, 2, 3])
     #expect(log.series[0].points.map(\.value) == [4, nil, 1])
     #expect(log.notes.isEmpty)
+  }
+
+  @Test func aLogOfTwoRuns() throws {
+    let path = try folder.put("two.jsonl", Self.run + Self.run)
+    let runs = try MetricsLog.runs(path)
+    #expect(runs.map(\.path) == ["\(path) (run 1)", "\(path) (run 2)"])
+    #expect(runs.allSatisfy { $0.series[0].points.count == 3 })
+    let chart = try Chart(runs, metrics: ["loss"], isLogarithmic: false)
+    #expect(chart.svg.contains("two (run 1)") && chart.svg.contains("two (run 2)"))
   }
 
   @Test func aHalfLineIsSkippedAndABadOneIsNot() throws {
@@ -48,7 +59,8 @@ import Testing
 
   @Test func nothingTraps() throws {
     let pieces = [
-      "{", "}", "\"step\"", ":", ",", "1", "-1e999", "\"loss\"", "null", "[", "]", "\n", "\\u00", "\"", "5e-324",
+      "{", "}", "\"step\"", ":", ",", "1", "-1e999", "\"loss\"", "null", "[", "]", "\n", "\\u00",
+      "\"", "5e-324",
     ]
     for round in 0..<400 {
       let order = Split.permutation(30, seed: UInt64(round))
@@ -59,7 +71,9 @@ import Testing
       }
     }
     // Numbers of every size, in both scales.
-    for (a, b) in [("1e308", "-1e308"), ("5e-324", "1e-300"), ("0", "1e-310"), ("1e300", "1.7e308")] {
+    for (a, b) in [
+      ("1e308", "-1e308"), ("5e-324", "1e-300"), ("0", "1e-310"), ("1e300", "1.7e308"),
+    ] {
       for isLogarithmic in [false, true] {
         let log = try log("{\"step\": 1, \"loss\": \(a)}\n{\"step\": 1e308, \"loss\": \(b)}\n")
         let chart = try Chart([log], metrics: nil, isLogarithmic: isLogarithmic)
@@ -123,7 +137,8 @@ import Testing
     let wide = Chart.Axis.logarithmic(0.001, 1000, marks: 7)
     #expect(wide.marks.map(\.text) == ["0.001", "0.01", "0.1", "1", "10", "100", "1000"])
     for (low, high) in [
-      (0, 0), (-1e308, 1e308), (1e-320, 1e-310), (5e-324, 5e-324), (0, 5e-324), (5e-324, 1.7e308), (1.7e308, 1.7e308), (1e300, 1e308), (-5, -5), (1e15, 1e15 + 1),
+      (0, 0), (-1e308, 1e308), (1e-320, 1e-310), (5e-324, 5e-324), (0, 5e-324), (5e-324, 1.7e308),
+      (1.7e308, 1.7e308), (1e300, 1e308), (-5, -5), (1e15, 1e15 + 1),
     ] as [(Double, Double)] {
       for axis in [Chart.Axis.linear(low, high, marks: 5)]
         + (low > 0 ? [Chart.Axis.logarithmic(low, high, marks: 5)] : [])

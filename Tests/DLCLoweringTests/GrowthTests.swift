@@ -25,16 +25,15 @@ import Testing
     var manager = PassManager(StandardPasses.all)
     let improved = try manager.run(graph)
     let target = LoweringTests.target
-    let lowered = Partition.run(improved, target).map {
-      ($0, Lowering.lower($0, improved, target))
-    }
-    let program = ProgramAssembly.assemble(improved, lowered, states: [], target).program
+    let plan = GraphPlan(improved, target)
+    let program = ProgramAssembly.assemble(plan, states: [], target).program
     try program.verifySharing(StorageMap(program))
   }
 
   static let square = TensorType(.float32, [8, 8])
 
-  static func add(_ graph: inout Graph, _ operation: DLCGraph.Operation, _ operands: [ValueID]) throws
+  static func add(_ graph: inout Graph, _ operation: DLCGraph.Operation, _ operands: [ValueID])
+    throws
     -> ValueID
   { try graph.append(operation, operands)[0] }
 
@@ -147,7 +146,9 @@ import Testing
       #expect(module.violations().isEmpty && sizes.count == n)
     }
     try check(100)
-    let (small, large) = (try Self.seconds { try check(1000) }, try Self.seconds { try check(4000) })
+    let (small, large) = (
+      try Self.seconds { try check(1000) }, try Self.seconds { try check(4000) }
+    )
     #expect(large <= 8 * small, "1000 names take \(small) s, 4000 take \(large) s")
   }
 }

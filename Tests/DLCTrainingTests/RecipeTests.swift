@@ -179,6 +179,14 @@ import Testing
     #expect(trained.state("current/layer.w")?.value == trainer.state["layer.w"])
     let again = try Trainer(trained, data: Self.data)
     #expect(again.state["layer.w"] == trainer.state["layer.w"])
+    // Before its first step it measures as the file does, and keeps what the file has; its statistics are
+    // not taken anew.
+    #expect(again.notes.contains { $0.contains("goes on from the last step's weights") })
+    #expect(again.notes.contains { $0.contains("does not set what has values: 'centre'") })
+    #expect(try again.evaluate(Self.data)[0].value == after[0].value)
+    let kept = try again.module()
+    #expect(trained.states.allSatisfy { kept.state($0.name)?.value == $0.value })
+    #expect(try Evaluator(trained, data: Self.data).run()[0].value == after[0].value)
     let results = try trainer.model("measure", dimensions: ["n": 8]).run(Self.data)
     #expect(abs(results[0].value.scalar - after[0].value) < 1e-6)
     let whole = NSTemporaryDirectory() + "recipe-\(UUID().uuidString).pb"
@@ -231,7 +239,10 @@ import Testing
     #expect(whole.isStalled && whole.isDone && whole.position.epoch < 40)
     #expect(losses.min() == best.value && losses.firstIndex(of: best.value)! + 1 == best.epoch)
     #expect(losses.count == best.epoch + 2)
-    #expect(try whole.module().state("layer.w")?.value == best.state["layer.w"])
+    let trained = try whole.module()
+    #expect(trained.state("layer.w")?.value == best.state["layer.w"])
+    // Training goes on from the best epoch's weights.
+    #expect(try Trainer(trained, data: Self.data).state["layer.w"] == best.state["layer.w"])
 
     let first = try trainer(folder)
     try first.run { progress in progress.epoch < best.epoch + 1 }
@@ -240,10 +251,57 @@ import Testing
     #expect(second.best?.epoch == best.epoch && second.best?.state == best.state)
     try second.run()
     #expect(second.position == whole.position && second.state == whole.state)
+    // Numbers of another metric, or on other data, are not compared with these.
+    let other = try Trainer(module, data: Self.data) {
+      $0.validation = Self.data
+      $0.watch = Trainer.Watch("loss", .greatest, patience: 50)
+      $0.checkpoints = folder
+    }
+    #expect(try other.resume())
+    #expect(other.best == nil && other.changes.contains { $0.contains("another metric") })
+    #expect(!other.isStalled)
     #expect(
       PhaseTests.message {
         _ = try Trainer(module, data: Self.data) { $0.watch = Trainer.Watch("loss") }
       }.contains("'watch' is given without 'validation'"))
+  }
+
+  /// A number that never is one makes no epoch the best, and ends the run like any other that is not better.
+  @Test func aMetricThatIsNoNumber() throws {
+    var module = try TrainingStepTests.regression()
+    module.recipe = Recipe(
+      phases: [Phase("loss", rule: UpdateRule(.gradientDescent, learningRate: 0.01))], batch: 8,
+      epochs: 9)
+    var validation = Self.data
+    let y = try #require(validation["y"])
+    validation["y"] = Tensor(y.shape, [Float](repeating: .nan, count: y.count))
+    let trainer = try Trainer(module, data: Self.data) {
+      $0.validation = validation
+      $0.watch = Trainer.Watch("loss", patience: 2)
+    }
+    try trainer.run()
+    #expect(trainer.best == nil && trainer.isStalled && trainer.position.epoch == 2)
+    // Equal but for rounding is not better.
+    #expect(!Trainer.Watch("x", .greatest).isBetter(0.912962963845995, than: 0.9129629638459948))
+  }
+
+  /// An epoch's metrics are means over its examples, however many steps a call had.
+  @Test func metricsOfAnEpoch() throws {
+    var module = try TrainingStepTests.regression()
+    module.recipe = Recipe(
+      phases: [Phase("loss", rule: UpdateRule(.gradientDescent, learningRate: 0.01))], batch: 3,
+      epochs: 1)
+    let trainer = try Trainer(module, data: Self.data) {
+      $0.stepsPerCall = 1
+      $0.lastBatch = .use
+    }
+    var (sum, epoch) = (0.0, 0.0)
+    try trainer.run { progress in
+      sum += progress.metrics[0].value * (progress.isEpochEnd ? 2 : 3)
+      epoch = progress.epochMetrics[0].value
+      return true
+    }
+    #expect(abs(epoch - sum / 8) < 1e-12)
   }
 
   /// Reports the rows of every step.

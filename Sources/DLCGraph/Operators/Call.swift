@@ -1,7 +1,7 @@
 package import DLCTensor
 
 /// A named graph applied to operands; compiled in the place of the call.
-package struct Call: Operator {
+package struct Call: ControlOperator {
   package var name: String
   package var body: Graph
   package init(_ name: String, body: Graph) {
@@ -22,15 +22,12 @@ package struct Call: Operator {
     return body.resultTypes
   }
 
-  package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
-    preconditionFailure("the interpreter runs the regions")
+  package var flow: ControlFlow {
+    .call(ControlFlow.Arm("body", body, 0..<body.arguments.count))
   }
 
-  package var derivative: Derivative { .control }
-
-  package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
-    .control
-  }
+  /// A call is compiled in its own place, where what nobody uses goes anyway.
+  package func trimmed(to used: [Bool]) throws(DLCError) -> TrimmedControl? { nil }
 
   package static var samples: [OperatorSample] {
     let vector = TensorType(.float32, [21])

@@ -2,7 +2,7 @@ package import DLCTensor
 
 /// Runs one of two graphs, as a bool scalar says. Operands: the predicate, the arguments of the graph for
 /// true, those of the graph for false.
-package struct Cond: Operator {
+package struct Cond: ControlOperator {
   package var then: Graph
   package var otherwise: Graph
   package init(then: Graph, otherwise: Graph) {
@@ -28,14 +28,23 @@ package struct Cond: Operator {
     return a
   }
 
-  package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
-    preconditionFailure("the interpreter runs the regions")
+  package var flow: ControlFlow {
+    let split = 1 + then.arguments.count
+    return .branch(
+      predicate: 0, then: ControlFlow.Arm("then", then, 1..<split),
+      otherwise: ControlFlow.Arm("otherwise", otherwise, split..<split + otherwise.arguments.count))
   }
 
-  package var derivative: Derivative { .control }
-
-  package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
-    .control
+  package func trimmed(to used: [Bool]) throws(DLCError) -> TrimmedControl? {
+    let keep = used.indices.filter { used[$0] }
+    let (a, first) = try then.pruned(to: keep)
+    let (b, second) = try otherwise.pruned(to: keep)
+    let split = 1 + then.arguments.count
+    let operands = [0] + first.map { 1 + $0 } + second.map { split + $0 }
+    let isWhole = operands.count == split + otherwise.arguments.count
+    if isWhole && keep.count == used.count { return nil }
+    return TrimmedControl(
+      operation: .cond(Cond(then: a, otherwise: b)), operands: operands, results: keep)
   }
 
   package static var samples: [OperatorSample] {

@@ -3,7 +3,7 @@ package import DLCTensor
 /// Runs a graph for each slice of the stacked operands along their first axis (from the last one, in
 /// reverse), with values carried from one iteration to the next. Operands: carried values, stacked
 /// inputs [length, ...], captured values. Results: carried values, stacked outputs [length, ...].
-package struct Scan: Operator {
+package struct Scan: ControlOperator {
   package var body: Graph
   package var length: Size
   package var carried: Int
@@ -59,14 +59,34 @@ package struct Scan: Operator {
       + results[carried...].map { TensorType($0.dataType, [length] + $0.shape) }
   }
 
-  package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
-    preconditionFailure("the interpreter runs the regions")
+  package var flow: ControlFlow {
+    .loop(
+      ControlLoop(
+        carried: carried, stacks: carried..<carried + stacked, condition: nil,
+        body: ControlFlow.Arm("body", body, carried + stacked..<body.arguments.count),
+        count: length, reverse: reverse))
   }
 
-  package var derivative: Derivative { .control }
-
-  package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
-    .control
+  package func trimmed(to used: [Bool]) throws(DLCError) -> TrimmedControl? {
+    // Carried values that are used, or that something used depends on.
+    var keep = Set(used.indices.filter { used[$0] })
+    while true {
+      let live = body.live(for: keep)
+      let more = (0..<carried).filter {
+        live.contains(body.argumentValues[$0]) && !keep.contains($0)
+      }
+      if more.isEmpty { break }
+      keep.formUnion(more)
+    }
+    let kept = keep.sorted()
+    // A carried value that is written but not read needs its argument all the same.
+    let (small, arguments) = try body.pruned(
+      to: kept, keepingArguments: Set(kept.filter { $0 < carried }))
+    if arguments.count == body.arguments.count && kept.count == used.count { return nil }
+    let scan = Scan(
+      body: small, length: length, carried: kept.count { $0 < carried },
+      stacked: arguments.count { (carried..<carried + stacked).contains($0) }, reverse: reverse)
+    return TrimmedControl(operation: .scan(scan), operands: arguments, results: kept)
   }
 
   package static var samples: [OperatorSample] {

@@ -2,7 +2,7 @@ package import DLCTensor
 
 /// Repeats a graph while another one gives true, at most `bound` times. Operands: the carried values, what
 /// the condition captures, what the body captures.
-package struct While: Operator {
+package struct While: ControlOperator {
   package var condition: Graph
   package var body: Graph
   package var carried: Int
@@ -46,15 +46,19 @@ package struct While: Operator {
     return body.resultTypes
   }
 
-  package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
-    preconditionFailure("the interpreter runs the regions")
+  package var flow: ControlFlow {
+    let tested = carried..<condition.arguments.count
+    return .loop(
+      ControlLoop(
+        carried: carried, stacks: carried..<carried,
+        condition: ControlFlow.Arm("condition", condition, tested),
+        body: ControlFlow.Arm(
+          "body", body, tested.upperBound..<tested.upperBound + body.arguments.count - carried),
+        count: bound == 0 ? nil : bound, reverse: false))
   }
 
-  package var derivative: Derivative { .control }
-
-  package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
-    .control
-  }
+  /// What a loop carries decides when it ends.
+  package func trimmed(to used: [Bool]) throws(DLCError) -> TrimmedControl? { nil }
 
   package static var samples: [OperatorSample] {
     let (vector, count) = (TensorType(.float32, [7]), TensorType(.int32))

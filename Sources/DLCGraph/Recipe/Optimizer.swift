@@ -33,6 +33,19 @@ public indirect enum Optimizer: Hashable, Sendable {
   /// Every k-th step the slow weights follow the fast ones (Zhang et al. 2019).
   case lookahead(Optimizer, k: Int = 5, alpha: Double = 0.5)
 
+  /// The rule without a decay of weights of its own.
+  package var withoutDecay: Optimizer {
+    switch self {
+    case .adamW(let beta1, let beta2, let epsilon, _):
+      .adam(beta1: beta1, beta2: beta2, epsilon: epsilon)
+    case .lamb(let beta1, let beta2, let epsilon, _, let correctsBias):
+      .lamb(beta1: beta1, beta2: beta2, epsilon: epsilon, decay: 0, correctsBias: correctsBias)
+    case .lookahead(let inner, let k, let alpha):
+      .lookahead(inner.withoutDecay, k: k, alpha: alpha)
+    default: self
+    }
+  }
+
   /// The command line's names.
   public static let named: [(name: String, optimizer: Optimizer)] = [
     ("gd", .gradientDescent), ("sgd", .gradientDescent), ("momentum", .momentum()),

@@ -2,7 +2,7 @@ import DLCGraph
 import DLCTensor
 
 /// Derivatives of operations that hold graphs.
-enum ControlFlow {
+enum ControlPullback {
   /// Cotangents of the operands; nil where there is none.
   static func pullback(_ operation: Operation, _ p: Pullback, active: [Bool]) throws(DLCError)
     -> [Value?]
