@@ -50,7 +50,7 @@ let package = Package(
     module("DLCKernel", ["DLCTensor"]),
     module("DLCProgram", ["DLCTensor"]),
     module("DLCLowering", ["DLCTensor", "DLCGraph", "DLCKernel", "DLCProgram"]),
-    module("DLCCodegen", ["DLCTensor", "DLCKernel", "CLLVM"]),
+    module("DLCCodegen", ["DLCTensor", "DLCKernel", "CLLVM", "CMachine"]),
     module("DLCRuntime", ["DLCTensor", "DLCProgram", "CMachine"]),
     module("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "CProtobufSchema", "CZlib", "CXXHash"]),
     module(

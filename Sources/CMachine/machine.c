@@ -3,6 +3,7 @@
 #include <link.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -41,6 +42,43 @@ void *dlc_map_anonymous(size_t size) {
 void dlc_unmap(void *base, size_t size) {
   size_t align = size >= huge ? huge : 4096;
   munmap(base, (size + align - 1) / align * align);
+}
+
+long dlc_cache_bytes(int level) {
+  for (int index = 0; index < 8; index++) {
+    char path[96], text[64];
+    long values[2] = {0, 0};
+    const char *names[] = {"level", "type", "size", "shared_cpu_list"};
+    int is_data = 0, cpus = 0;
+    for (int i = 0; i < 4; i++) {
+      snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, names[i]);
+      FILE *file = fopen(path, "r");
+      if (!file) return 0;
+      char *line = fgets(text, sizeof text, file);
+      fclose(file);
+      if (!line) return 0;
+      if (i == 0) values[0] = strtol(text, NULL, 10);
+      if (i == 1) is_data = strncmp(text, "Instruction", 11) != 0;
+      if (i == 2) {
+        char *unit;
+        values[1] = strtol(text, &unit, 10);
+        values[1] *= *unit == 'K' ? 1024 : *unit == 'M' ? 1024 * 1024 : 1;
+      }
+      if (i == 3) {
+        // As "0-3,8-11".
+        for (char *at = text; *at && *at != '\n';) {
+          char *end;
+          long first = strtol(at, &end, 10), last = first;
+          if (end == at) break;
+          if (*end == '-') last = strtol(end + 1, &end, 10);
+          cpus += (int)(last - first + 1);
+          at = *end == ',' ? end + 1 : end;
+        }
+      }
+    }
+    if (values[0] == level && is_data) return values[1] / (cpus > 0 ? cpus : 1);
+  }
+  return 0;
 }
 
 void dlc_cpu_features(char *out, size_t capacity) {

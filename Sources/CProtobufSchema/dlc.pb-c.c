@@ -2898,7 +2898,7 @@ const ProtobufCMessageDescriptor dlc__meaning__descriptor =
   (ProtobufCMessageInit) dlc__meaning__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__program__field_descriptors[25] =
+static const ProtobufCFieldDescriptor dlc__program__field_descriptors[26] =
 {
   {
     "producer",
@@ -3200,6 +3200,18 @@ static const ProtobufCFieldDescriptor dlc__program__field_descriptors[25] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "schedules",
+    29,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Program, schedules),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__program__field_indices_by_name[] = {
   14,   /* field[14] = arena_bytes */
@@ -3222,6 +3234,7 @@ static const unsigned dlc__program__field_indices_by_name[] = {
   19,   /* field[19] = prepared */
   16,   /* field[16] = prepared_bytes */
   0,   /* field[0] = producer */
+  25,   /* field[25] = schedules */
   17,   /* field[17] = scratch_bytes */
   13,   /* field[13] = states */
   9,   /* field[9] = steps */
@@ -3232,7 +3245,7 @@ static const ProtobufCIntRange dlc__program__number_ranges[2 + 1] =
 {
   { 2, 0 },
   { 26, 22 },
-  { 0, 25 }
+  { 0, 26 }
 };
 const ProtobufCMessageDescriptor dlc__program__descriptor =
 {
@@ -3242,7 +3255,7 @@ const ProtobufCMessageDescriptor dlc__program__descriptor =
   "Dlc__Program",
   "dlc",
   sizeof(Dlc__Program),
-  25,
+  26,
   dlc__program__field_descriptors,
   dlc__program__field_indices_by_name,
   2,  dlc__program__number_ranges,

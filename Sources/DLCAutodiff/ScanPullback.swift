@@ -148,7 +148,7 @@ struct ScanPullback {
         if value.index < scan.carried { saved.append(value) }
         return
       }
-      if isForward(value) && !isCheap(node) {
+      if isForward(value) && !node.operation.isCheap {
         saved.append(value)
       } else {
         node.operands.forEach(visit)
@@ -285,15 +285,5 @@ struct ScanPullback {
       .constant(Constant(Tensor(splat: 0, type.dataType, []))), [])[0]
     if type.rank == 0 { return scalar }
     return try graph.append(.broadcast(Broadcast(type.shape, axes: [])), [scalar])[0]
-  }
-
-  /// Whether computing again costs about as little as loading what was saved.
-  private func isCheap(_ node: Node) -> Bool {
-    switch node.operation {
-    case .unary, .binary, .compare, .select, .clamp, .convert, .constant, .dimension, .iota,
-      .reshape, .transpose, .broadcast, .slice, .reverse:
-      true
-    default: false
-    }
   }
 }

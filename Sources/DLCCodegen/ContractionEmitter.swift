@@ -14,10 +14,10 @@ extension KernelEmitter {
   /// Calls of microkernels over the tiles of a block: parts of the depth, panels, then rows.
   mutating func emit(_ c: ContractStatement) {
     guard c.rows.total > 0, c.columns.total > 0 else { return }
-    let a = address(c.a, index(c.aBase), c.type)
-    let b = address(c.b, index(c.bBase), c.type)
+    let a = address(c.a, index(c.aBase), c.aType)
+    let b = address(c.b, index(c.bBase), c.bType)
     let target = PartTarget(
-      pointer: address(c.c, index(c.cBase), c.type), rowStride: "\(c.cRowStride)",
+      pointer: address(c.c, index(c.cBase), c.cType), rowStride: "\(c.cRowStride)",
       accumulates: c.accumulates ? "true" : "false")
     perExtent(c.columns) { e, columns in
       e.perExtent(c.rows) { e, rows in
@@ -77,25 +77,30 @@ extension KernelEmitter {
   private mutating func addBlock(
     _ c: ContractStatement, _ partial: String, to target: PartTarget, columns: Int, rows: Int
   ) {
-    let element = c.type.llvmType
+    let element = c.cType.llvmType
     _ = counted(from: "0", to: "\(rows)") { e, row, _ in
       let from = e.text.make("i64", 0, "mul nsw i64 \(row), \(c.partialRowStride)").name
       let to = e.text.make("i64", 0, "mul nsw i64 \(row), \(target.rowStride)").name
-      let lanes = e.text.target.vectorBytes / c.type.byteCount
+      let lanes = e.text.target.vectorBytes / c.cType.byteCount
       let whole = columns / lanes * lanes
       for (begin, end, width) in [(0, whole, lanes), (whole, columns, 0)] where begin < end {
         _ = e.counted(from: "\(begin)", to: "\(end)", step: max(width, 1)) { e, column, _ in
           func place(_ base: String, _ row: String) -> String {
             let at = e.text.make("i64", 0, "add nsw i64 \(row), \(column)").name
-            return e.text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(at)")
-              .name
+            return e.text.make(
+              "ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(at)"
+            )
+            .name
           }
           let (x, y) = (place(target.pointer, to), place(partial, from))
           let type = Operand(name: "", type: element, lanes: width).fullType
-          let before = e.text.make(element, width, "load \(type), ptr \(x), align \(c.type.byteCount)")
-          let part = e.text.make(element, width, "load \(type), ptr \(y), align \(c.type.byteCount)")
-          let sum = e.text.make(element, width, "fadd \(before.text), \(part.name)")
-          e.text.emit("store \(sum.text), ptr \(x), align \(c.type.byteCount)")
+          let before = e.text.make(
+            element, width, "load \(type), ptr \(x), align \(c.cType.byteCount)")
+          let part = e.text.make(
+            element, width, "load \(type), ptr \(y), align \(c.cType.byteCount)")
+          let sum = e.text.make(
+            element, width, "\(c.cType.isFloat ? "fadd" : "add") \(before.text), \(part.name)")
+          e.text.emit("store \(sum.text), ptr \(x), align \(c.cType.byteCount)")
           return []
         }
       }
@@ -146,20 +151,23 @@ extension KernelEmitter {
     _ c: ContractStatement, _ a: String, _ b: String, _ target: PartTarget, panel: String,
     columns: Int, rows: Int, k: String, depth: String
   ) {
-    let element = c.type.llvmType
+    let (aElement, bElement, cElement) = (c.aType.llvmType, c.bType.llvmType, c.cType.llvmType)
     let bOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.bPanelStride)").name
     let bDepth = text.make("i64", 0, "mul nsw i64 \(k), \(c.bDepthStride)").name
     let bStart = text.make("i64", 0, "add nsw i64 \(bOffset), \(bDepth)").name
-    let bPointer = text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(b), i64 \(bStart)")
-      .name
+    let bPointer = text.make(
+      "ptr", 0, "getelementptr inbounds \(bElement), ptr \(b), i64 \(bStart)"
+    )
+    .name
     let aDepth = text.make("i64", 0, "mul nsw i64 \(k), \(c.aDepthStride)").name
     let accumulates = text.make("i64", 0, "zext i1 \(target.accumulates) to i64").name
     let cOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.panelWidth)").name
-    let laneCount = text.target.vectorBytes / c.type.byteCount
+    let laneCount = text.target.vectorBytes / c.cType.byteCount
     var row = 0
-    for (height, count) in Microkernel.rowPlan(rows, tile: text.target.tile.rows) {
+    for (height, count) in Microkernel.rowPlan(rows, tile: c.tileRows) {
       let kernel = Microkernel(
-        type: c.type, rows: height, vectors: (columns + laneCount - 1) / laneCount,
+        types: ContractTypes(c.aType, c.bType, into: c.cType), rows: height,
+        vectors: (columns + laneCount - 1) / laneCount,
         isMasked: columns % laneCount != 0, hasUnitDepth: c.aDepthStride == 1)
       microkernels.insert(kernel)
       let symbol = kernel.name(text.target)
@@ -170,12 +178,12 @@ extension KernelEmitter {
         let aRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(c.aRowStride)").name
         let aStart = e.text.make("i64", 0, "add nsw i64 \(aRow), \(aDepth)").name
         let aPointer = e.text.make(
-          "ptr", 0, "getelementptr inbounds \(element), ptr \(a), i64 \(aStart)"
+          "ptr", 0, "getelementptr inbounds \(aElement), ptr \(a), i64 \(aStart)"
         ).name
         let cRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(target.rowStride)").name
         let cStart = e.text.make("i64", 0, "add nsw i64 \(cRow), \(cOffset)").name
         let cPointer = e.text.make(
-          "ptr", 0, "getelementptr inbounds \(element), ptr \(target.pointer), i64 \(cStart)"
+          "ptr", 0, "getelementptr inbounds \(cElement), ptr \(target.pointer), i64 \(cStart)"
         ).name
         e.text.emit(
           "call void @\(symbol)(ptr \(aPointer), i64 \(c.aRowStride), i64 \(c.aDepthStride), ptr \(bPointer), i64 \(c.bDepthStride), ptr \(cPointer), i64 \(target.rowStride), i64 \(depth), i64 \(accumulates), i64 \(columns))"

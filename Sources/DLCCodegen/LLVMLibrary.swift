@@ -1,4 +1,5 @@
 import CLLVM
+import CMachine
 package import DLCKernel
 package import DLCTensor
 
@@ -31,26 +32,17 @@ package struct LLVMLibrary: @unchecked Sendable {
 
   /// The machine that this process runs on.
   package var host: Target {
-    let features = take(table.pointee.GetHostCPUFeatures())
-    return Self.target(
-      triple: take(table.pointee.GetDefaultTargetTriple()),
-      cpu: take(table.pointee.GetHostCPUName()),
-      features: features)
-  }
-
-  package static func target(triple: String, cpu: String, features: String) -> Target {
-    if triple.hasPrefix("aarch64") {
-      return Target(
-        triple: triple, cpu: cpu, features: features, vectorBytes: 16, registerCount: 32)
+    let cpu = take(table.pointee.GetHostCPUName())
+    let typical = Target.Caches(cpu: cpu)
+    func bytes(_ level: Int32, _ otherwise: Int) -> Int {
+      let found = Int(dlc_cache_bytes(level))
+      return found > 0 ? found : otherwise
     }
-    let has = Set(features.split(separator: ",").map(String.init))
-    if has.isSuperset(of: ["+avx512f", "+avx512vl", "+avx512bw", "+avx512dq"]) {
-      return Target(
-        triple: triple, cpu: cpu, features: features, vectorBytes: 64, registerCount: 32)
-    }
-    let bytes = has.contains("+avx2") ? 32 : 16
     return Target(
-      triple: triple, cpu: cpu, features: features, vectorBytes: bytes, registerCount: 16)
+      triple: take(table.pointee.GetDefaultTargetTriple()), cpu: cpu,
+      featureText: take(table.pointee.GetHostCPUFeatures()),
+      caches: Target.Caches(
+        l1: bytes(1, typical.l1), l2: bytes(2, typical.l2), l3: bytes(3, typical.l3)))
   }
 
   /// Compiles a module's text.
@@ -82,7 +74,7 @@ package struct LLVMLibrary: @unchecked Sendable {
     }
     // Optimisation level default, position-independent, small code model.
     let machine = llvm.CreateTargetMachine(
-      handle, target.triple, target.cpu, target.features, 2, 2, 3)
+      handle, target.triple, target.cpu, target.featureText, 2, 2, 3)
     guard let machine else { throw failure("target", "no machine for \(target.cpu)") }
     defer { llvm.DisposeTargetMachine(machine) }
     let layout = llvm.CreateTargetDataLayout(machine)

@@ -4,7 +4,7 @@ package import DLCTensor
 /// The innermost product: a register tile of rows times vectors, over a runtime depth. A few of
 /// these, shared and cached, serve contractions of every shape.
 package struct Microkernel: Hashable, Sendable {
-  package var type: DataType
+  package var types: ContractTypes
   package var rows: Int
   package var vectors: Int
   /// The last vector of C is partly outside.
@@ -27,7 +27,11 @@ package struct Microkernel: Hashable, Sendable {
   }
 
   package func name(_ target: Target) -> String {
-    "dlc_\(type)_product\(hasUnitDepth ? "" : "_strided")\(isMasked ? "_masked" : "")_\(rows)x\(vectors)__\(target.isa)"
+    "dlc_\(typeName)_product\(hasUnitDepth ? "" : "_strided")\(isMasked ? "_masked" : "")_\(rows)x\(vectors)__\(target.isa)"
+  }
+
+  private var typeName: String {
+    types.a == types.c && types.b == types.c ? "\(types.c)" : "\(types.a)_\(types.b)_\(types.c)"
   }
 
   private static let parameters = "ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64"
@@ -40,20 +44,40 @@ package struct Microkernel: Hashable, Sendable {
   /// depth, accumulate, columns).
   package func emit(_ target: Target) -> String {
     let text = FunctionText(target)
-    let element = type.llvmType
+    let (type, element) = (types.c, types.c.llvmType)
+    let (aElement, bElement) = (types.a.llvmType, types.b.llvmType)
     let lanes = target.vectorBytes / type.byteCount
     let vectorType = "<\(lanes) x \(element)>"
     text.raw(
       "define hidden void @\(name(target))(ptr noalias nonnull readonly %a, i64 %ars, i64 %aks, ptr noalias nonnull readonly %b, i64 %bks, ptr noalias nonnull %c, i64 %crs, i64 %depth, i64 %accumulate, i64 %columns) #0 {"
     )
     text.startBlock("entry")
-    func pointer(_ base: String, _ offset: String) -> String {
+    func pointer(_ element: String, _ base: String, _ offset: String) -> String {
       text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(offset)").name
     }
+    /// A factor as the sums' type holds it.
+    func widened(_ value: Operand, _ from: DataType) -> Operand {
+      if from == type { return value }
+      let instruction =
+        from.isFloat
+        ? "fpext"
+        : !type.isFloat ? from.isSigned ? "sext" : "zext" : from.isSigned ? "sitofp" : "uitofp"
+      let to = Operand(name: "", type: element, lanes: value.lanes).fullType
+      return text.make(element, value.lanes, "\(instruction) \(value.text) to \(to)")
+    }
+    func multiplyAdd(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
+      if type.isFloat { return text.multiplyAdd(a, b, c) }
+      let product = text.make(element, c.lanes, "mul \(a.text), \(b.name)")
+      return text.make(element, c.lanes, "add \(product.text), \(c.name)")
+    }
     var aRows = ["%a"]
-    for row in 1..<max(rows, 2) where row < rows { aRows.append(pointer(aRows[row - 1], "%ars")) }
+    for row in 1..<max(rows, 2) where row < rows {
+      aRows.append(pointer(aElement, aRows[row - 1], "%ars"))
+    }
     var cRows = ["%c"]
-    for row in 1..<max(rows, 2) where row < rows { cRows.append(pointer(cRows[row - 1], "%crs")) }
+    for row in 1..<max(rows, 2) where row < rows {
+      cRows.append(pointer(element, cRows[row - 1], "%crs"))
+    }
     var mask: Operand?
     if isMasked {
       let inLast = text.make("i64", 0, "sub i64 %columns, \((vectors - 1) * lanes)").name
@@ -67,25 +91,22 @@ package struct Microkernel: Hashable, Sendable {
 
     func step(_ k: String, _ sums: [Operand]) -> [Operand] {
       let bOffset = text.make("i64", 0, "mul nsw i64 \(k), %bks").name
-      let bPointer = text.make(
-        "ptr", 0, "getelementptr inbounds \(element), ptr %b, i64 \(bOffset)"
-      ).name
+      let bPointer = pointer(bElement, "%b", bOffset)
       let columns = (0..<vectors).map { v -> Operand in
-        let at = text.make(
-          "ptr", 0, "getelementptr inbounds \(element), ptr \(bPointer), i64 \(v * lanes)"
-        ).name
-        return text.make(element, lanes, "load \(vectorType), ptr \(at), align \(type.byteCount)")
+        let at = pointer(bElement, bPointer, "\(v * lanes)")
+        let loaded = text.make(
+          bElement, lanes, "load <\(lanes) x \(bElement)>, ptr \(at), align \(types.b.byteCount)")
+        return widened(loaded, types.b)
       }
       let aOffset = hasUnitDepth ? k : text.make("i64", 0, "mul nsw i64 \(k), %aks").name
       var next = sums
       for row in 0..<rows {
-        let at = text.make(
-          "ptr", 0, "getelementptr inbounds \(element), ptr \(aRows[row]), i64 \(aOffset)"
-        ).name
-        let one = text.make(element, 0, "load \(element), ptr \(at), align \(type.byteCount)")
-        let all = text.splat(one, lanes)
+        let at = pointer(aElement, aRows[row], aOffset)
+        let one = text.make(
+          aElement, 0, "load \(aElement), ptr \(at), align \(types.a.byteCount)")
+        let all = text.splat(widened(one, types.a), lanes)
         for v in 0..<vectors {
-          next[row * vectors + v] = text.multiplyAdd(all, columns[v], next[row * vectors + v])
+          next[row * vectors + v] = multiplyAdd(all, columns[v], next[row * vectors + v])
         }
       }
       return next
@@ -110,9 +131,9 @@ package struct Microkernel: Hashable, Sendable {
     let before = text.block
     text.emit("br i1 \(more), label %\(add), label %\(write)")
     text.startBlock(add)
-    func place(_ row: Int, _ v: Int) -> String { pointer(cRows[row], "\(v * lanes)") }
+    func place(_ row: Int, _ v: Int) -> String { pointer(element, cRows[row], "\(v * lanes)") }
     func isEdge(_ v: Int) -> Bool { isMasked && v == vectors - 1 }
-    let mangled = "v\(lanes)\(element == "float" ? "f32" : "f64")"
+    let mangled = FunctionText.mangle(zero)
     text.declare(
       "declare \(vectorType) @llvm.masked.load.\(mangled).p0(ptr, i32, <\(lanes) x i1>, \(vectorType))"
     )
@@ -129,7 +150,10 @@ package struct Microkernel: Hashable, Sendable {
             "call \(vectorType) @llvm.masked.load.\(mangled).p0(ptr \(at), i32 \(type.byteCount), \(mask!.text), \(vectorType) zeroinitializer)"
           )
           : text.make(element, lanes, "load \(vectorType), ptr \(at), align \(type.byteCount)")
-        added.append(text.make(element, lanes, "fadd \(old.text), \(sums[row * vectors + v].name)"))
+        added.append(
+          text.make(
+            element, lanes,
+            "\(type.isFloat ? "fadd" : "add") \(old.text), \(sums[row * vectors + v].name)"))
       }
     }
     let after = text.block

@@ -15,7 +15,7 @@ struct Compile: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Compiles a function ahead of time.")
 
   enum Stage: String, ExpressibleByArgument, CaseIterable {
-    case program, graph, regions, nests, kernels, memory, llvm, asm, object
+    case program, graph, regions, schedule, nests, kernels, memory, llvm, asm, object
   }
 
   @OptionGroup var model: ModelOptions
@@ -28,6 +28,8 @@ struct Compile: ParsableCommand {
   @Option(help: "The most memory that the arena of a run may take, as 64MiB.") var memoryLimit:
     ByteCount?
   @Option(help: "Print a stage instead of writing a program.") var emit: Stage?
+  @Option(help: "Schedules to take: what --emit schedule printed, or a program (.dlc).")
+  var schedule: String?
   @Option(help: "Print the graph after a pass, or after all.") var printAfter: String?
   @Option(help: "The last pass to run.") var stopAfter: String?
   @Option(name: .customLong("disable"), help: "Leave a pass out; may be repeated.") var disabled:
@@ -62,6 +64,7 @@ struct Compile: ParsableCommand {
     options.stopAfter = stopAfter
     options.disabledPasses = Set(disabled)
     options.rewriteLimit = rewriteLimit ?? Int.max
+    if let schedule { options.schedules = try Self.book(schedule) }
     // A pass cannot fail for want of somewhere to print: what went wrong is thrown after it.
     let failure = Mutex<DLCError?>(nil)
     options.print = { text in
@@ -73,6 +76,9 @@ struct Compile: ParsableCommand {
     let build = try Compiler(options).build(
       module, function: model.function, dimensions: try model.sizes)
     if let error = failure.withLock({ $0 }) { throw error }
+    for reason in options.schedules.ignored(by: build.plan, build.target) {
+      Console.note("a schedule is not taken: \(reason)")
+    }
     if let emit {
       try self.emit(emit, build)
       return
@@ -85,6 +91,15 @@ struct Compile: ParsableCommand {
     try build.write(to: path, module: module)
     if path == "-" { return }
     try summarize(build, path, milliseconds(ContinuousClock.now - start))
+  }
+
+  private static func book(_ path: String) throws(DLCError) -> ScheduleBook {
+    if path.hasSuffix(".dlc") {
+      return try ScheduleBook(text: try ProgramFile.read(path).program.schedules, at: path)
+    }
+    let file = try MappedFile(path)
+    let text = withExtendedLifetime(file) { String(decoding: file.bytes, as: UTF8.self) }
+    return try ScheduleBook(text: text, at: path)
   }
 
   private func summarize(_ build: Build, _ path: String, _ total: Double) throws {
@@ -139,6 +154,9 @@ struct Compile: ParsableCommand {
     switch stage {
     case .graph: try Console.result(build.graph.text(), terminator: "")
     case .regions: try Console.result(build.plan.text(), terminator: "")
+    case .schedule:
+      try Console.result(
+        build.plan.schedules(build.target, alternatives: true), terminator: "")
     case .nests: for kernel in build.kernels { try Console.result(kernel.text) }
     case .kernels:
       try Console.result(

@@ -102,7 +102,7 @@ struct Show: ParsableCommand {
         $0 + bound.types[$1].byteCount
       }
       text +=
-        "\n  \(bound.nodes.count) operations, \(fixed(Double(bound.flops) / 1e6, 3)) MFLOP, \(size(bytes)) of intermediate values\n  "
+        "\n  \(bound.nodes.count) operations, \(fixed(Double(bound.work.flops) / 1e6, 3)) MFLOP, \(size(bytes)) of intermediate values\n  "
       var counts: [String: Int] = [:]
       for node in bound.nodes { counts[node.operation.mnemonic, default: 0] += 1 }
       text +=
@@ -110,24 +110,5 @@ struct Show: ParsableCommand {
         .joined(separator: ", ") + "\n"
     }
     return text
-  }
-}
-
-extension Graph {
-  /// Multiplications and additions of products and convolutions, and one for each element of the rest.
-  var flops: Int {
-    nodes.reduce(0) { sum, node in
-      let out = type(node.results[0]).elementCount
-      switch node.operation {
-      case .dotGeneral(let d):
-        return sum + 2 * out
-          * d.geometry.lhsContracting.reduce(1) { $0 * type(node.operands[0]).sizes[$1] }
-      case .convolution:
-        return sum + 2 * out * type(node.operands[1]).sizes.dropFirst().reduce(1, *)
-      case .reduce, .argReduce: return sum + type(node.operands[0]).elementCount
-      case .unary, .binary, .compare, .select, .clamp, .convert: return sum + out
-      default: return sum
-      }
-    }
   }
 }

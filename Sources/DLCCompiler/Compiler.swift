@@ -47,7 +47,9 @@ public struct Compiler: Sendable {
     let legal = try log.time("legalise") { () throws(DLCError) in try legalize(graph) }
     let states = try module.ports(of: legal, sizes)
     let plan = try log.time("plan") { () throws(DLCError) in
-      try Rematerialization(limit: options.memoryLimit).fit(legal) { Plan($0, states, target) }
+      try Rematerialization(limit: options.memoryLimit).fit(legal) {
+        Plan($0, states, target, options.schedules)
+      }
     }
     var assembled = plan.assembled
     try verify(assembled.kernels)
@@ -58,6 +60,7 @@ public struct Compiler: Sendable {
       try generator.generate(assembled.kernels, threads: options.threads)
     }
     assembled.program.describe(module, function, target, code)
+    assembled.program.schedules = plan.tree.schedules(target, alternatives: false)
     let executable = try log.time("load") { () throws(DLCError) in
       try assembled.executable(code, states: module.storedValues(states))
     }
@@ -117,8 +120,8 @@ struct Plan {
   var tree: GraphPlan
   var assembled: AssembledProgram
 
-  init(_ graph: Graph, _ states: [StatePort], _ target: Target) {
-    tree = GraphPlan(graph, target)
+  init(_ graph: Graph, _ states: [StatePort], _ target: Target, _ book: ScheduleBook) {
+    tree = GraphPlan(graph, target, book)
     assembled = ProgramAssembly.assemble(tree, states: states, target)
   }
 }

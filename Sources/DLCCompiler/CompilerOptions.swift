@@ -1,7 +1,7 @@
 package import DLCCodegen
 package import DLCGraph
 package import DLCKernel
-import DLCLowering
+package import DLCLowering
 import DLCPasses
 import DLCProgram
 import DLCRuntime
@@ -27,6 +27,8 @@ public struct CompilerOptions: Sendable {
   /// Receives what `printAfter` prints.
   package var print: @Sendable (String) -> Void = { _ in }
   package var objectStore = ObjectStore.none
+  /// Schedules that stand in the place of what the cost model chooses.
+  package var schedules = ScheduleBook()
 
   public init() {}
 
@@ -36,6 +38,8 @@ public struct CompilerOptions: Sendable {
       target, "passes \(StandardPasses.all.map(\.name).joined(separator: ","))",
       "without \(disabledPasses.sorted().joined(separator: ","))", "to \(stopAfter ?? "the last")",
       "rewrites \(rewriteLimit)", "arena \(memoryLimit)",
+      schedules.schedules.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value.text)" }.joined(
+        separator: "\n"),
     ].joined(separator: "\n")
   }
 
@@ -53,7 +57,9 @@ public struct CompilerOptions: Sendable {
   /// - Throws: `.usage` for a pass that there is none of, or a number out of range.
   func check() throws(DLCError) {
     let names = StandardPasses.all.map(\.name)
-    let asked = disabledPasses.sorted() + [stopAfter, printAfter == "all" ? nil : printAfter].compactMap(\.self)
+    let asked =
+      disabledPasses.sorted()
+      + [stopAfter, printAfter == "all" ? nil : printAfter].compactMap(\.self)
     for name in asked where !names.contains(name) {
       throw DLCError(
         .usage, "there is no pass '\(name)'", remedy: Spelling.remedy(for: name, among: names))
@@ -61,7 +67,8 @@ public struct CompilerOptions: Sendable {
     for (what, number, least) in [
       ("threads", threads, 1), ("memory limit", memoryLimit, 0), ("rewrite limit", rewriteLimit, 0),
     ] where number < least {
-      throw DLCError(.usage, "the \(what) of a compilation must be at least \(least), not \(number)")
+      throw DLCError(
+        .usage, "the \(what) of a compilation must be at least \(least), not \(number)")
     }
   }
 
@@ -69,14 +76,14 @@ public struct CompilerOptions: Sendable {
     let library = try LLVMLibrary()
     let host = library.host
     if target == "native" || target == host.cpu { return host }
-    guard let features = CompilerOptions.baselines[target], host.triple.hasPrefix("x86_64") else {
+    guard let features = CompilerOptions.baselines[target], host.architecture == .x86_64 else {
       throw DLCError(
         .usage, "'\(target)' is not a target of this machine",
         remedy:
-          "use native\(host.triple.hasPrefix("x86_64") ? ", " + CompilerOptions.baselines.keys.sorted().joined(separator: ", ") : "")"
+          "use native\(host.architecture == .x86_64 ? ", " + CompilerOptions.baselines.keys.sorted().joined(separator: ", ") : "")"
       )
     }
-    return LLVMLibrary.target(triple: host.triple, cpu: target, features: features)
+    return Target(triple: host.triple, cpu: target, featureText: features)
   }
 
   /// The x86-64 levels of the psABI, with the features that dlc makes use of.
@@ -162,12 +169,7 @@ extension Program {
 extension Target {
   /// Instruction sets that the code may use, in the spelling that the runtime checks.
   var neededFeatures: [String] {
-    let checked = [
-      "sse4.1", "sse4.2", "avx", "avx2", "fma", "f16c", "bmi", "bmi2", "avx512f", "avx512bw",
-      "avx512dq", "avx512vl", "neon",
-    ]
-    let present = Set(features.split(separator: ",").map(String.init))
-    return checked.filter { present.contains("+" + $0) }
+    Feature.allCases.filter { $0.isChecked && features.contains($0) }.map(\.rawValue)
   }
 }
 

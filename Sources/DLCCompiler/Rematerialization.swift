@@ -80,7 +80,9 @@ struct Rematerialization {
       guard bytes * 500 > most else { continue }
       let choice = Choice(value: value, from: from)
       if refused.contains(choice) { continue }
-      let work = cost(graph, chain(graph, value, peak, uses))
+      let work = chain(graph, value, peak, uses).reduce(0) {
+        $0 + graph.work(of: $1).instructions
+      }
       let score = Double(bytes) / Double(max(work, 1))
       if best.map({ score > $0.score }) ?? true {
         best = (score, choice)
@@ -107,24 +109,6 @@ struct Rematerialization {
     }
     visit(value, 0)
     return nodes
-  }
-
-  private func cost(_ graph: Graph, _ nodes: Set<NodeID>) -> Int {
-    nodes.reduce(0) { sum, id in
-      let node = graph[id]
-      let count = graph.type(node.results[0]).elementCount
-      switch graph.structure(node) {
-      case .view, .constant, .iota: return sum
-      case .map(let operation): return sum + count * operation.cost
-      case .contraction(let g):
-        let sizes = graph.sizes(node.operands[0])
-        return sum + 2 * count * g.lhsContracting.reduce(1) { $0 * sizes[$1] }
-      case .convolution:
-        let kernel = graph.sizes(node.operands[1])
-        return sum + 2 * count * kernel.dropFirst().reduce(1, *)
-      default: return sum + 4 * (graph.type(node.operands.first ?? node.results[0]).elementCount)
-      }
-    }
   }
 
   /// The graph with copies of a value's chain before the first late use.

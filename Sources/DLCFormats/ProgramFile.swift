@@ -133,6 +133,7 @@ package enum ProgramFile {
       m.cpu = arena.string(program.cpu)
       (m.n_features, m.features) = (program.features.count, arena.strings(program.features))
       m.key = arena.string(program.key)
+      m.schedules = arena.string(program.schedules)
       let buffers = program.buffers.map { slot in
         arena.message(dlc__buffer__init) {
           $0.dtype = arena.string(slot.type.rawValue)
@@ -445,6 +446,7 @@ package enum ProgramFile {
     program.cpu = text(m.cpu)
     program.features = each(m.n_features, m.features).map { text($0) }
     program.key = text(m.key)
+    program.schedules = text(m.schedules)
     func type(_ pointer: UnsafePointer<CChar>?) throws(DLCError) -> DataType {
       guard let type = DataType(rawValue: text(pointer)) else {
         throw bad("the program is damaged: an element type is not known")

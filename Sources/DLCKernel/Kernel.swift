@@ -115,7 +115,10 @@ package struct Loop: Hashable, Sendable {
 
 /// C[rows, columns] = A B by register-tiled microkernels. B lies in panels of `panelWidth` columns.
 package struct ContractStatement: Hashable, Sendable {
-  package var type: DataType
+  /// Of the elements of A and B, which are converted to the type of C before they are multiplied and summed.
+  package var aType: DataType
+  package var bType: DataType
+  package var cType: DataType
   package var a: Memory
   package var aBase: IndexExpression
   package var aRowStride: Int
@@ -133,6 +136,8 @@ package struct ContractStatement: Hashable, Sendable {
   package var rows: BlockExtent
   package var columns: BlockExtent
   package var depth: Int
+  /// Rows of a whole register tile.
+  package var tileRows: Int
   /// The depth is summed in parts of this size.
   package var depthBlock: Int
   /// Adds to what C holds.
@@ -146,12 +151,12 @@ package struct ContractStatement: Hashable, Sendable {
   package var partialCount: Int { rows.size * partialRowStride }
 
   package init(
-    type: DataType, a: Memory, aBase: IndexExpression, aRowStride: Int, aDepthStride: Int,
+    types: ContractTypes, a: Memory, aBase: IndexExpression, aRowStride: Int, aDepthStride: Int,
     b: Memory, bBase: IndexExpression, bPanelStride: Int, bDepthStride: Int, panelWidth: Int,
     c: Memory, cBase: IndexExpression, cRowStride: Int, cIsPadded: Bool, rows: BlockExtent,
-    columns: BlockExtent, depth: Int, depthBlock: Int, accumulates: Bool = false
+    columns: BlockExtent, depth: Int, tileRows: Int, depthBlock: Int, accumulates: Bool = false
   ) {
-    self.type = type
+    (aType, bType, cType) = (types.a, types.b, types.c)
     self.a = a
     self.aBase = aBase
     self.aRowStride = aRowStride
@@ -168,9 +173,24 @@ package struct ContractStatement: Hashable, Sendable {
     self.rows = rows
     self.columns = columns
     self.depth = depth
+    self.tileRows = tileRows
     self.depthBlock = depthBlock
     self.accumulates = accumulates
   }
+}
+
+/// The types of the factors of a product and of its sums.
+package struct ContractTypes: Hashable, Sendable {
+  package var a: DataType
+  package var b: DataType
+  package var c: DataType
+  package init(_ a: DataType, _ b: DataType, into c: DataType) {
+    (self.a, self.b, self.c) = (a, b, c)
+  }
+  package init(_ type: DataType) { self.init(type, type, into: type) }
+
+  /// Whether every element of the factors is one of the sums' type.
+  package var isExact: Bool { a.widens(to: c) && b.widens(to: c) }
 }
 
 /// Gathers the columns of an implicit convolution matrix into panels: for every tap (row) and output

@@ -65,11 +65,11 @@ extension Statement {
         + ["\(indent)}"]
     case .contract(let c):
       return [
-        "\(indent)contract \(c.type) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"
+        "\(indent)contract \(c.aType == c.cType && c.bType == c.cType ? "" : "\(c.aType) \(c.bType) into ")\(c.cType) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"
           + " columns \(c.columns.text)\(c.cIsPadded ? " padded" : "")"
           + " \(c.accumulates ? "+=" : "=") \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aDepthStride)"
           + " * \(c.b.text)[\(c.bBase)] panels \(c.panelWidth) by \(c.bPanelStride), \(c.bDepthStride)"
-          + " depth \(c.depth) in \(c.depthBlock)"
+          + " depth \(c.depth) in \(c.depthBlock), \(c.tileRows) rows at a time"
           + c.partials.map { " by \($0.text)" }.joined()
       ]
     case .pack(let p):

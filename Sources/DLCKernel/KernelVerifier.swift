@@ -142,6 +142,12 @@ private struct KernelChecker {
         (scope, visible) = (outerScope, outerVisible)
       case .contract(let c):
         if c.rows.total == 0 || c.columns.total == 0 { continue }
+        if !ContractTypes(c.aType, c.bType, into: c.cType).isExact {
+          found.append("\(c.cType) does not hold the factors \(c.aType) and \(c.bType)")
+        }
+        if c.tileRows < 1 || c.panelWidth < 1 {
+          found.append("a register tile of \(c.tileRows) rows by \(c.panelWidth) columns is none")
+        }
         // The base index already places the block; the last rows of the last block bound the reach.
         let rows = c.rows.index == nil ? c.rows.total : c.rows.lastSize
         let columns = c.columns.index == nil ? c.columns.total : c.columns.lastSize
@@ -149,20 +155,20 @@ private struct KernelChecker {
         // A sum of nothing reads nothing.
         if c.depth > 0 {
           access(
-            c.a, c.aBase, c.type, write: false,
+            c.a, c.aBase, c.aType, write: false,
             reach: (rows - 1) * c.aRowStride + (c.depth - 1) * c.aDepthStride)
           access(
-            c.b, c.bBase, c.type, write: false,
+            c.b, c.bBase, c.bType, write: false,
             reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth
               - 1)
         }
         let width = c.cIsPadded ? panels * c.panelWidth : columns
-        access(c.c, c.cBase, c.type, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
+        access(c.c, c.cBase, c.cType, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
         if c.partials.count < SumOrder.levels(c.depth, chain: c.depthBlock) {
           found.append("a depth of \(c.depth) has no room for the sums of its groups")
         }
         for memory in c.partials {
-          access(memory, IndexExpression(0), c.type, write: true, reach: c.partialCount - 1)
+          access(memory, IndexExpression(0), c.cType, write: true, reach: c.partialCount - 1)
         }
       case .pack(let p):
         if (p.taps + p.positions).contains(where: { $0.extent == 0 }) { continue }

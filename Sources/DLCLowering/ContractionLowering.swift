@@ -40,6 +40,38 @@ package struct ContractionPlan {
 }
 
 extension ContractionPlan {
+  /// What its schedule depends on.
+  /// - Parameter epilogue: vector instructions that follow for an element.
+  func problem(_ graph: Graph, epilogue: Int) -> ContractionProblem {
+    var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
+    let batch = self.batch.map { e.variable($0) }
+    let (row, column) = (e.variable(rowCount), e.variable(columnCount))
+    let step = e.variable(depthCount)
+    let left = position(graph, batch, row, step)
+    return ContractionProblem(
+      type: graph.type(self.left).dataType, batch: batchCount, rows: rowCount, columns: columnCount,
+      depth: depthCount, isSteady: graph.isSteady(right),
+      isStrided: left.index.stride(of: row) != nil && left.index.stride(of: step) != nil,
+      isRowMajor: e.isContiguous(
+        right,
+        rightCoordinate(batch, column: IndexExpression(column), depth: IndexExpression(step)),
+        along: column), epilogue: epilogue)
+  }
+
+  var batchCount: Int { batch.reduce(1, *) }
+  var rowCount: Int { rows.reduce(1, *) }
+  var columnCount: Int { columns.reduce(1, *) }
+  var depthCount: Int { depth.reduce(1, *) }
+
+  /// Where the left operand's element lies: in which value, and at which place of its memory.
+  func position(
+    _ graph: Graph, _ batch: [LoopVariable], _ row: LoopVariable, _ step: LoopVariable
+  ) -> (value: ValueID, index: IndexExpression) {
+    let (value, element) = graph.resolve(
+      left, leftCoordinate(batch, row: IndexExpression(row), depth: IndexExpression(step)))
+    return (value, linearize(element, graph.sizes(value)))
+  }
+
   /// The coordinate of the left operand for a batch, a row and a position in the depth.
   func leftCoordinate(
     _ batch: [LoopVariable], row: IndexExpression, depth: IndexExpression
@@ -77,156 +109,183 @@ extension ContractionPlan {
   }
 }
 
-enum ContractionLowering {
-  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
-    -> LoweredRegion
-  {
-    let node = graph[id]
-    guard let plan = ContractionPlan(graph, node, target)
-    else { preconditionFailure("the region has no product") }
-    let type = graph.type(node.results[0]).dataType
-    let width = target.panelWidth(type)
-    let (m, n, k) = (plan.rows.reduce(1, *), plan.columns.reduce(1, *), plan.depth.reduce(1, *))
-    var calls: [KernelCall] = []
-    var temporaries: [Local] = []
-    let root = node.results[0]
+/// Writes the kernels of one product.
+struct ContractionLowering {
+  private let region: Region
+  private let root: ValueID
+  private let plan: ContractionPlan
+  private let schedule: ContractionSchedule
+  private let graph: Graph
+  private let target: Target
+  private let type: DataType
+  private let width: Int
+  private var e: RegionEvaluator
+  private var calls: [KernelCall] = []
+  private var temporaries: [Local] = []
+  // The grid: batch, blocks of rows, blocks of columns.
+  private let batch: [LoopVariable]
+  private let rowBlocks: LoopVariable
+  private let columnBlocks: LoopVariable
+  private let row: LoopVariable
+  private let column: LoopVariable
+  private let step: LoopVariable
 
-    // The right operand goes into panels, whatever views it is seen through.
-    let panels = (n + width - 1) / width
-    let batchCount = plan.batch.reduce(1, *)
-    // An operand that never changes is packed once, before all runs, and one that serves many rows by a
-    // step of its own; one that changes and serves few rows is packed in the tile that uses it, a part of
-    // the depth at a time, while it is in the cache.
-    let hasPackStep =
-      graph.isSteady(plan.right) || m > 256 || k > SumOrder.group * SumOrder.productPart(k)
-    if hasPackStep {
-      temporaries.append(Local(type, batchCount * panels * k * width))
-      calls.append(pack(graph, plan, type, width, target))
+  static func lower(
+    _ region: Region, _ id: NodeID, _ schedule: ContractionSchedule, _ graph: Graph,
+    _ target: Target
+  ) -> LoweredRegion {
+    guard let plan = ContractionPlan(graph, graph[id], target) else {
+      preconditionFailure("the region has no product")
     }
+    var lowering = ContractionLowering(region, id, plan, schedule, graph, target)
+    return lowering.run()
+  }
 
+  private init(
+    _ region: Region, _ id: NodeID, _ plan: ContractionPlan, _ schedule: ContractionSchedule,
+    _ graph: Graph, _ target: Target
+  ) {
+    self.region = region
+    root = graph[id].results[0]
+    self.plan = plan
+    self.schedule = schedule
+    self.graph = graph
+    self.target = target
+    type = graph.type(root).dataType
+    width = schedule.tile.vectors * target.vectorBytes / type.byteCount
     var e = RegionEvaluator(graph, region)
-    let batchVariables = plan.batch.map { e.variable($0) }
-    let batchCoordinate = batchVariables.map { IndexExpression($0) }
-    let rowVariable = e.variable(m)
-    let columnVariable = e.variable(n)
-    let depthVariable = e.variable(k)
-    let (leftValue, leftElement) = graph.resolve(
-      plan.left,
-      plan.leftCoordinate(
-        batchVariables, row: IndexExpression(rowVariable), depth: IndexExpression(depthVariable)))
-    let flatBatch = plan.flat(batchVariables)
-    var position = linearize(leftElement, graph.sizes(leftValue))
-    var leftSource: RegionEvaluator.ParameterSource = .value(leftValue)
-    var leftCount = graph.type(leftValue).elementCount
-    if position.stride(of: rowVariable) == nil || position.stride(of: depthVariable) == nil {
-      // Its rows or its depth do not lie at regular distances: it is copied to where they do.
-      calls.append(copyLeft(graph, plan, type, target, slot: temporaries.count))
-      temporaries.append(Local(type, batchCount * m * k))
-      position = (flatBatch * m + IndexExpression(rowVariable)) * k + IndexExpression(depthVariable)
-      leftCount = batchCount * m * k
-      leftSource = .temporary(temporaries.count - 1)
-    }
-    let rowStride = m > 1 ? position.stride(of: rowVariable)! : 0
-    let depthStride = k > 1 ? position.stride(of: depthVariable)! : 1
+    batch = plan.batch.map { e.variable($0) }
+    row = e.variable(plan.rowCount)
+    column = e.variable(plan.columnCount)
+    step = e.variable(plan.depthCount)
+    rowBlocks = e.variable((plan.rowCount + schedule.rowBlock - 1) / schedule.rowBlock)
+    columnBlocks = e.variable((plan.columnCount + schedule.columnBlock - 1) / schedule.columnBlock)
+    self.e = e
+  }
 
-    // Blocks: rows by the cache, columns so that a tile takes some tens of microseconds.
-    let tileRows = target.tile.rows
-    let rowBlock = blockSize(m, limit: tileRows * (hasPackStep ? 16 : 32), multiple: tileRows)
-    let wanted = min(max(64, 12_000_000 / max(2 * rowBlock * k, 1)), hasPackStep ? 512 : 192)
-    // Equal parts, in whole panels.
-    let columnBlock = blockSize(panels, limit: max(1, wanted / width), multiple: 1) * width
-    let depthBlock = SumOrder.productPart(k)
-    let rowBlocks = e.variable((m + rowBlock - 1) / rowBlock)
-    let columnBlocks = e.variable((n + columnBlock - 1) / columnBlock)
-    let rowExtent = BlockExtent(total: m, size: rowBlock, index: rowBlocks)
-    let columnExtent = BlockExtent(total: n, size: columnBlock, index: columnBlocks)
+  private var panels: Int { (plan.columnCount + width - 1) / width }
+  private var isDirect: Bool { region.members.count == 1 && region.outputs.count == 1 }
 
-    let leftMemory = e.parameter(leftSource, type, count: leftCount)
-    let isDirect = region.members == [id] && region.outputs.count == 1
-    let cMemory: Memory
-    let cBase: IndexExpression
-    let cStride: Int
-    if isDirect {
-      cMemory = e.parameter(.destination(region.outputs[0]), root)
-      cStride = n
-      cBase =
-        (flatBatch * m + IndexExpression(rowBlocks) * rowBlock) * n + IndexExpression(columnBlocks)
-        * columnBlock
-    } else {
-      cStride = columnBlock
-      cMemory = e.local(type, rowBlock * columnBlock)
-      cBase = IndexExpression(0)
+  private mutating func run() -> LoweredRegion {
+    // The right operand goes into panels, whatever views it is seen through.
+    let packs = schedule.packing == .step
+    if packs {
+      temporaries.append(Local(type, plan.batchCount * panels * plan.depthCount * width))
+      calls.append(pack())
     }
-    let parts = hasPackStep ? 1 : (k + depthBlock - 1) / depthBlock
-    let partDepth = hasPackStep ? k : depthBlock
+    let left = leftOperand()
+    let rowExtent = BlockExtent(
+      total: plan.rowCount, size: schedule.rowBlock, index: rowBlocks)
+    let columnExtent = BlockExtent(
+      total: plan.columnCount, size: schedule.columnBlock, index: columnBlocks)
+    let result = result()
+    let partDepth = packs ? plan.depthCount : SumOrder.productPart(plan.depthCount)
     let packed =
-      hasPackStep
-      ? e.parameter(.temporary(0), type, count: batchCount * panels * k * width)
-      : e.local(type, columnBlock * partDepth)
+      packs
+      ? e.parameter(.temporary(0), type, count: temporaries[0].count)
+      : e.local(type, schedule.columnBlock * partDepth)
     var body: [Statement] = []
-    for part in 0..<parts {
-      let first = part * partDepth
-      let depth = min(partDepth, k - first)
-      if !hasPackStep {
-        body += packTile(
-          &e, plan, batchVariables, packed, type, width, columnBlocks, columnBlock,
-          first: first, depth: depth)
-      }
-      let start = position.substitute { v in
-        v == rowVariable
-          ? IndexExpression(rowBlocks) * rowBlock
-          : v == depthVariable ? IndexExpression(first) : IndexExpression(v)
+    for first in stride(from: 0, to: plan.depthCount, by: partDepth) {
+      let depth = min(partDepth, plan.depthCount - first)
+      if !packs { body += packTile(packed, first: first, depth: depth) }
+      let start = left.position.substitute { v in
+        v == row
+          ? IndexExpression(rowBlocks) * schedule.rowBlock
+          : v == step ? IndexExpression(first) : IndexExpression(v)
       }
       var product = ContractStatement(
-        type: type, a: leftMemory, aBase: start, aRowStride: rowStride,
-        aDepthStride: depthStride, b: packed,
-        bBase: hasPackStep
-          ? (flatBatch * panels + IndexExpression(columnBlocks) * (columnBlock / width))
-            * (k * width) : IndexExpression(0),
-        bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: cMemory,
-        cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent,
-        columns: columnExtent, depth: depth,
-        depthBlock: hasPackStep ? depthBlock : max(depth, 1), accumulates: part > 0)
+        types: ContractTypes(type), a: left.memory, aBase: start, aRowStride: left.rowStride,
+        aDepthStride: left.depthStride, b: packed,
+        bBase: packs
+          ? (plan.flat(batch) * panels + IndexExpression(columnBlocks)
+            * (schedule.columnBlock / width)) * (plan.depthCount * width) : IndexExpression(0),
+        bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: result.memory,
+        cBase: result.base, cRowStride: result.stride, cIsPadded: !isDirect, rows: rowExtent,
+        columns: columnExtent, depth: depth, tileRows: schedule.tile.rows,
+        depthBlock: packs ? SumOrder.productPart(plan.depthCount) : max(depth, 1),
+        accumulates: first > 0)
       e.makeRoom(for: &product)
       body.append(.contract(product))
     }
-    if !isDirect {
-      let coordinate =
-        batchCoordinate + delinearize(IndexExpression(rowVariable), plan.rows)
-        + delinearize(IndexExpression(columnVariable), plan.columns)
-      body += epilogue(
-        &e, region, root, coordinate, outer: [(rowVariable, rowExtent)],
-        inner: (columnVariable, columnExtent),
-        outerScope: Set(batchVariables + [rowBlocks, columnBlocks]), cMemory,
-        (IndexExpression(rowVariable) - IndexExpression(rowBlocks) * rowBlock) * cStride
-          + (IndexExpression(columnVariable) - IndexExpression(columnBlocks) * columnBlock))
-    }
-    var kernel = Kernel(
-      name: "", parameters: e.parameters, locals: e.locals,
-      grid: batchVariables + [rowBlocks, columnBlocks],
-      body: body, flops: 2 * batchCount * m * n * k, bytesMoved: Lowering.bytes(e.parameters))
-    kernel = Lowering.named(kernel, isDirect ? "product" : "product_epilogue", type, target)
-    calls.append(
-      KernelCall(
-        kernel: kernel, bindings: Lowering.bindings(e),
-        inPlace: isDirect ? [] : Lowering.sharable(region, graph, e)))
+    if !isDirect { body += epilogue(rowExtent, columnExtent, result.memory, result.stride) }
+    calls.append(call(body))
     return LoweredRegion(calls: calls, temporaries: temporaries)
   }
 
-  /// Part of the columns of a tile, in panels of scratch memory.
-  private static func packTile(
-    _ e: inout RegionEvaluator, _ plan: ContractionPlan, _ batch: [LoopVariable], _ memory: Memory,
-    _ type: DataType, _ width: Int, _ block: LoopVariable, _ blockSize: Int,
-    first: Int, depth: Int
+  private func call(_ body: [Statement]) -> KernelCall {
+    let kernel = Kernel(
+      name: "", parameters: e.parameters, locals: e.locals,
+      grid: batch + [rowBlocks, columnBlocks], body: body,
+      flops: 2 * plan.batchCount * plan.rowCount * plan.columnCount * plan.depthCount,
+      bytesMoved: Lowering.bytes(e.parameters))
+    return KernelCall(
+      kernel: Lowering.named(kernel, isDirect ? "product" : "product_epilogue", type, target),
+      bindings: Lowering.bindings(e),
+      inPlace: isDirect ? [] : Lowering.sharable(region, graph, e))
+  }
+
+  /// Where the product goes: to its own place, or into scratch memory that the epilogue reads.
+  private mutating func result() -> (memory: Memory, base: IndexExpression, stride: Int) {
+    guard isDirect else {
+      return (
+        e.local(type, schedule.rowBlock * schedule.columnBlock), IndexExpression(0),
+        schedule.columnBlock
+      )
+    }
+    let n = plan.columnCount
+    let first = plan.flat(batch) * plan.rowCount + IndexExpression(rowBlocks) * schedule.rowBlock
+    return (
+      e.parameter(.destination(region.outputs[0]), root),
+      first * n + IndexExpression(columnBlocks) * schedule.columnBlock, n
+    )
+  }
+
+  private mutating func epilogue(
+    _ rows: BlockExtent, _ columns: BlockExtent, _ memory: Memory, _ stride: Int
   ) -> [Statement] {
-    let n = plan.columns.reduce(1, *)
-    let panels = (n + width - 1) / width
+    let coordinate =
+      batch.map { IndexExpression($0) } + delinearize(IndexExpression(row), plan.rows)
+      + delinearize(IndexExpression(column), plan.columns)
+    return Self.epilogue(
+      &e, region, root, coordinate, outer: [(row, rows)], inner: (column, columns),
+      outerScope: Set(batch + [rowBlocks, columnBlocks]), memory,
+      (IndexExpression(row) - IndexExpression(rowBlocks) * schedule.rowBlock) * stride
+        + (IndexExpression(column) - IndexExpression(columnBlocks) * schedule.columnBlock))
+  }
+
+  /// The left operand where it lies, or a copy whose rows and depth are at regular distances.
+  private mutating func leftOperand() -> (
+    memory: Memory, position: IndexExpression, rowStride: Int, depthStride: Int
+  ) {
+    var (value, position) = plan.position(graph, batch, row, step)
+    var source = RegionEvaluator.ParameterSource.value(value)
+    var count = graph.type(value).elementCount
+    if schedule.copiesLeft {
+      calls.append(copyLeft(slot: temporaries.count))
+      count = plan.batchCount * plan.rowCount * plan.depthCount
+      temporaries.append(Local(type, count))
+      position =
+        (plan.flat(batch) * plan.rowCount + IndexExpression(row)) * plan.depthCount
+        + IndexExpression(step)
+      source = .temporary(temporaries.count - 1)
+      value = plan.left
+    }
+    return (
+      e.parameter(source, type, count: count), position,
+      plan.rowCount > 1 ? position.stride(of: row)! : 0,
+      plan.depthCount > 1 ? position.stride(of: step)! : 1
+    )
+  }
+
+  /// Part of the columns of a tile, in panels of scratch memory.
+  private mutating func packTile(_ memory: Memory, first: Int, depth: Int) -> [Statement] {
+    let n = plan.columnCount
     let (panel, column, step) = (e.variable(panels), e.variable(n), e.variable(depth))
     let c = plan.rightCoordinate(
       batch, column: IndexExpression(column), depth: IndexExpression(step) + first)
-    let perPanel = blockSize / width
+    let perPanel = schedule.columnBlock / width
     let place =
-      (IndexExpression(panel) - IndexExpression(block) * perPanel) * (depth * width)
+      (IndexExpression(panel) - IndexExpression(columnBlocks) * perPanel) * (depth * width)
       + IndexExpression(step) * width
       + (IndexExpression(column) - IndexExpression(panel) * width)
     e.scopes = [RegionEvaluator.Scope(variables: Set(c.flatMap(\.variables)))]
@@ -235,18 +294,11 @@ enum ContractionLowering {
       Loop(
         column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: 2),
         body: e.scopes[0].statements + [.store(memory, place, id, type)]))
-    let extent = BlockExtent(total: panels, size: perPanel, index: block)
+    let extent = BlockExtent(total: panels, size: perPanel, index: columnBlocks)
     if e.isContiguous(plan.right, c, along: column) {
       return [.loop(Loop(step, body: [.loop(Loop(panel, extent, body: [inner]))]))]
     }
     return [.loop(Loop(panel, extent, body: [.loop(Loop(step, body: [inner]))]))]
-  }
-
-  /// The smallest equal parts of `total` that are within the limit, rounded up to a multiple.
-  static func blockSize(_ total: Int, limit: Int, multiple: Int) -> Int {
-    let parts = (total + limit - 1) / limit
-    let even = (total + parts - 1) / max(parts, 1)
-    return min((even + multiple - 1) / multiple * multiple, max(total, 1))
   }
 
   /// Loops over a finished block of a product that compute the members on it and store the outputs.
@@ -278,11 +330,8 @@ enum ContractionLowering {
 
   /// The right operand in panels [batch, panel, depth, width]; what lies beyond the last column is
   /// never written and never used.
-  private static func pack(
-    _ graph: Graph, _ plan: ContractionPlan, _ type: DataType, _ width: Int, _ target: Target
-  ) -> KernelCall {
-    let (n, k) = (plan.columns.reduce(1, *), plan.depth.reduce(1, *))
-    let panels = (n + width - 1) / width
+  private func pack() -> KernelCall {
+    let (n, k) = (plan.columnCount, plan.depthCount)
     var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
     let batch = plan.batch.map { e.variable($0) }
     let (panel, column, depth) = (e.variable(panels), e.variable(n), e.variable(k))
@@ -294,15 +343,14 @@ enum ContractionLowering {
     // Neighbouring columns in memory: whole rows of several panels are read at a time. Otherwise each
     // panel follows its columns down, which then are the streams.
     let isRowMajor = e.isContiguous(plan.right, c, along: column)
-    let panelBlock = isRowMajor ? min(panels, 32) : 1
-    let depthBlock = max(1, min(k, 32768 / (width * panelBlock)))
+    let (panelBlock, depthBlock) = (schedule.packPanels, schedule.packDepth)
     let group = e.variable((panels + panelBlock - 1) / panelBlock)
     let chunk = e.variable((k + depthBlock - 1) / depthBlock)
     e.scopes = [RegionEvaluator.Scope(variables: Set(batch + [panel, chunk, depth, column]))]
     let id = e.evaluate(plan.right, c)
     let statements = e.scopes[0].statements
     var parameters = e.parameters
-    parameters.append(Parameter(type, plan.batch.reduce(1, *) * panels * k * width, isOutput: true))
+    parameters.append(Parameter(type, plan.batchCount * panels * k * width, isOutput: true))
     let store = Statement.store(.parameter(parameters.count - 1), position, id, type)
     let columns = Statement.loop(
       Loop(
@@ -323,12 +371,10 @@ enum ContractionLowering {
   }
 
   /// The left operand as [batch, rows, depth] in row-major order.
-  private static func copyLeft(
-    _ graph: Graph, _ plan: ContractionPlan, _ type: DataType, _ target: Target, slot: Int
-  ) -> KernelCall {
+  private func copyLeft(slot: Int) -> KernelCall {
     var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
     let batch = plan.batch.map { e.variable($0) }
-    let (m, k) = (plan.rows.reduce(1, *), plan.depth.reduce(1, *))
+    let (m, k) = (plan.rowCount, plan.depthCount)
     let (row, depth) = (e.variable(m), e.variable(k))
     let c = plan.leftCoordinate(
       batch, row: IndexExpression(row), depth: IndexExpression(depth))
@@ -336,9 +382,9 @@ enum ContractionLowering {
     let id = e.evaluate(plan.left, c)
     let statements = e.scopes[0].statements
     var parameters = e.parameters
-    parameters.append(Parameter(type, plan.batch.reduce(1, *) * m * k, isOutput: true))
+    parameters.append(Parameter(type, plan.batchCount * m * k, isOutput: true))
     let position = (plan.flat(batch) * m + IndexExpression(row)) * k + IndexExpression(depth)
-    let rowBlock = max(1, 32768 / max(k, 1))
+    let rowBlock = schedule.copyRows
     let block = e.variable((m + rowBlock - 1) / rowBlock)
     let inner = Loop(
       depth, mode: .vector(unroll: 1),

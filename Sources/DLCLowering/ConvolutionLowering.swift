@@ -53,6 +53,27 @@ package struct ConvolutionPlan {
 }
 
 extension ConvolutionPlan {
+  /// What its schedule depends on.
+  /// - Parameter epilogue: vector instructions that follow for an element.
+  func problem(_ graph: Graph, _ node: Node, epilogue: Int) -> ConvolutionProblem {
+    guard case .convolution(let g) = graph.structure(node) else {
+      preconditionFailure("the node is no convolution")
+    }
+    let type = graph.type(node.results[0]).dataType
+    let batch = graph.sizes(node.operands[0])[0]
+    guard let kernelGradient else {
+      return ConvolutionProblem(
+        type: type, batch: batch, groups: groups, channels: channels, depth: taps.reduce(1, *),
+        positions: positions.reduce(1, *), gradientOutputs: nil,
+        isContiguous: g.strides.last == 1, epilogue: epilogue)
+    }
+    let (x, d) = (graph.sizes(kernelGradient.x), graph.sizes(kernelGradient.d))
+    return ConvolutionProblem(
+      type: type, batch: x[0], groups: 1, channels: x[1], depth: (d[2] - 1) * x[3] + d[3],
+      positions: graph.sizes(node.results[0]).suffix(2).reduce(1, *), gradientOutputs: d[1],
+      isContiguous: true, epilogue: epilogue)
+  }
+
   /// The value that an operand shows with its first two axes exchanged.
   fileprivate static func exchanged(_ graph: Graph, _ operand: ValueID) -> ValueID? {
     let sizes = graph.sizes(operand)
@@ -73,108 +94,161 @@ private func depthBlock(_ depth: Int) -> Int {
   depth <= 768 ? depth : SumOrder.evenPart(depth, limit: 512)
 }
 
-enum ConvolutionLowering {
-  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
-    -> LoweredRegion
-  {
+/// Writes the kernels of one convolution as an implicit product.
+struct ConvolutionLowering {
+  private let region: Region
+  private let node: Node
+  private let geometry: ConvolutionGeometry
+  private let plan: ConvolutionPlan
+  private let schedule: ConvolutionSchedule
+  private let graph: Graph
+  private let target: Target
+  private let type: DataType
+  private let width: Int
+  private let input: [Int]
+  private var e: RegionEvaluator
+  private var calls: [KernelCall] = []
+  private var temporaries: [Local] = []
+  // The grid: batch, groups, blocks of output channels, blocks of positions.
+  private let batch: LoopVariable
+  private let group: LoopVariable
+  private let rowBlocks: LoopVariable
+  private let columnBlocks: LoopVariable
+  private let channel: LoopVariable
+  private let column: LoopVariable
+
+  static func lower(
+    _ region: Region, _ id: NodeID, _ schedule: ConvolutionSchedule, _ graph: Graph,
+    _ target: Target
+  ) -> LoweredRegion {
     let node = graph[id]
     guard case .convolution(let g) = graph.structure(node),
       let plan = ConvolutionPlan(graph, node, target)
     else { preconditionFailure("the region has no convolution") }
-    if let gradient = plan.kernelGradient {
-      return KernelGradientLowering.lower(region, node, gradient, g, graph, target)
+    switch schedule.algorithm {
+    case .kernelGradient:
+      return KernelGradientLowering.lower(
+        region, node, plan.kernelGradient!, g, schedule, graph, target)
+    case .implicitProduct:
+      var lowering = ConvolutionLowering(region, node, g, plan, schedule, graph, target)
+      return lowering.run()
     }
-    let type = graph.type(node.results[0]).dataType
-    let width = target.panelWidth(type)
-    let root = node.results[0]
-    let input = graph.sizes(node.operands[0])
-    let inputStrides = rowMajorStrides(input)
-    let (depth, columns) = (plan.taps.reduce(1, *), plan.positions.reduce(1, *))
+  }
+
+  private init(
+    _ region: Region, _ node: Node, _ geometry: ConvolutionGeometry, _ plan: ConvolutionPlan,
+    _ schedule: ConvolutionSchedule, _ graph: Graph, _ target: Target
+  ) {
+    self.region = region
+    self.node = node
+    self.geometry = geometry
+    self.plan = plan
+    self.schedule = schedule
+    self.graph = graph
+    self.target = target
+    type = graph.type(node.results[0]).dataType
+    width = schedule.tile.vectors * target.vectorBytes / type.byteCount
+    input = graph.sizes(node.operands[0])
     var e = RegionEvaluator(graph, region)
-    let (batch, group) = (e.variable(input[0]), e.variable(plan.groups))
-    let (channel, column) = (e.variable(plan.channels), e.variable(columns))
+    let columns = plan.positions.reduce(1, *)
+    batch = e.variable(input[0])
+    group = e.variable(plan.groups)
+    channel = e.variable(plan.channels)
+    column = e.variable(columns)
+    rowBlocks = e.variable((plan.channels + schedule.rowBlock - 1) / schedule.rowBlock)
+    columnBlocks = e.variable((columns + schedule.columnBlock - 1) / schedule.columnBlock)
+    self.e = e
+  }
 
-    let rowBlock = ContractionLowering.blockSize(
-      plan.channels, limit: 256, multiple: target.tile.rows)
-    let wanted = min(6_000_000 / max(2 * rowBlock * depth, 1), (1 << 17) / depth)
-    let columnBlock = min((columns + width - 1) / width * width, max(width, wanted / width * width))
-    let rowBlocks = e.variable((plan.channels + rowBlock - 1) / rowBlock)
-    let columnBlocks = e.variable((columns + columnBlock - 1) / columnBlock)
-    let rowExtent = BlockExtent(total: plan.channels, size: rowBlock, index: rowBlocks)
-    let columnExtent = BlockExtent(total: columns, size: columnBlock, index: columnBlocks)
+  private var depth: Int { plan.taps.reduce(1, *) }
+  private var columns: Int { plan.positions.reduce(1, *) }
+  private var isDirect: Bool { region.members.count == 1 && region.outputs.count == 1 }
+  private var rowExtent: BlockExtent {
+    BlockExtent(total: plan.channels, size: schedule.rowBlock, index: rowBlocks)
+  }
+  private var columnExtent: BlockExtent {
+    BlockExtent(total: columns, size: schedule.columnBlock, index: columnBlocks)
+  }
 
-    // Operands that are views are copied to where they lie in order.
-    var (calls, temporaries) = ([KernelCall](), [Local]())
-    func operand(_ index: Int) -> Memory {
-      let value = node.operands[index]
-      if graph.base(value) == value { return e.parameter(.value(value), value) }
-      let count = max(graph.type(value).elementCount, 1)
-      var call = Lowering.copy(value, graph, target, to: .temporary(temporaries.count))
-      call.inPlace = []
-      calls.append(call)
-      temporaries.append(Local(type, count))
-      return e.parameter(.temporary(temporaries.count - 1), type, count: count)
-    }
+  private mutating func run() -> LoweredRegion {
     let source = operand(0)
     let weights = operand(1)
-    let packed = e.local(type, depth * columnBlock)
-    var taps = [PackStatement.Axis(plan.taps[0], inputStrides[1])]
-    for i in g.strides.indices {
-      taps.append(.init(plan.taps[i + 1], inputStrides[i + 2] * g.kernelDilation[i]))
-    }
-    let positions = g.strides.indices.map {
-      PackStatement.Axis(plan.positions[$0], inputStrides[$0 + 2] * g.strides[$0])
-    }
-    let pack = PackStatement(
-      type: type, source: source,
-      base: IndexExpression(batch) * inputStrides[0] + IndexExpression(group)
-        * (plan.taps[0] * inputStrides[1]),
-      taps: taps, positions: positions, columns: columnExtent, destination: packed,
-      panelWidth: width)
-
-    let isDirect = region.members == [id] && region.outputs.count == 1
+    let packed = e.local(type, depth * schedule.columnBlock)
     let firstChannel =
-      IndexExpression(group) * plan.channels + IndexExpression(rowBlocks) * rowBlock
+      IndexExpression(group) * plan.channels + IndexExpression(rowBlocks) * schedule.rowBlock
     let cMemory: Memory
-    let cBase: IndexExpression
+    var cBase = IndexExpression(0)
     if isDirect {
-      cMemory = e.parameter(.destination(region.outputs[0]), root)
+      cMemory = e.parameter(.destination(region.outputs[0]), node.results[0])
       cBase =
         (IndexExpression(batch) * (plan.groups * plan.channels) + firstChannel) * columns
-        + IndexExpression(columnBlocks) * columnBlock
+        + IndexExpression(columnBlocks) * schedule.columnBlock
     } else {
-      cMemory = e.local(type, rowBlock * columnBlock)
-      cBase = IndexExpression(0)
+      cMemory = e.local(type, schedule.rowBlock * schedule.columnBlock)
     }
-    let cStride = isDirect ? columns : columnBlock
+    let cStride = isDirect ? columns : schedule.columnBlock
     var product = ContractStatement(
-      type: type, a: weights, aBase: firstChannel * depth, aRowStride: depth, aDepthStride: 1,
-      b: packed,
-      bBase: IndexExpression(0), bPanelStride: depth * width, bDepthStride: width,
-      panelWidth: width, c: cMemory,
-      cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect, rows: rowExtent,
-      columns: columnExtent, depth: depth,
-      depthBlock: depthBlock(depth))
+      types: ContractTypes(type), a: weights, aBase: firstChannel * depth, aRowStride: depth,
+      aDepthStride: 1, b: packed, bBase: IndexExpression(0), bPanelStride: depth * width,
+      bDepthStride: width, panelWidth: width, c: cMemory, cBase: cBase, cRowStride: cStride,
+      cIsPadded: !isDirect, rows: rowExtent, columns: columnExtent, depth: depth,
+      tileRows: schedule.tile.rows, depthBlock: depthBlock(depth))
     e.makeRoom(for: &product)
-    var body: [Statement] = [.pack(pack), .contract(product)]
-    if !isDirect {
-      let coordinate =
-        [IndexExpression(batch), IndexExpression(group) * plan.channels + IndexExpression(channel)]
-        + delinearize(IndexExpression(column), plan.positions)
-      body += ContractionLowering.epilogue(
-        &e, region, root, coordinate, outer: [(channel, rowExtent)], inner: (column, columnExtent),
-        outerScope: [batch, group, rowBlocks, columnBlocks], cMemory,
-        (IndexExpression(channel) - IndexExpression(rowBlocks) * rowBlock) * cStride
-          + (IndexExpression(column) - IndexExpression(columnBlocks) * columnBlock))
-    }
-    var kernel = Kernel(
+    var body: [Statement] = [.pack(pack(source, packed)), .contract(product)]
+    if !isDirect { body += epilogue(cMemory, cStride) }
+    let kernel = Kernel(
       name: "", parameters: e.parameters, locals: e.locals,
       grid: [batch, group, rowBlocks, columnBlocks], body: body,
       flops: 2 * input[0] * plan.groups * plan.channels * columns * depth,
       bytesMoved: Lowering.bytes(e.parameters))
-    kernel = Lowering.named(kernel, isDirect ? "convolution" : "convolution_epilogue", type, target)
-    calls.append(KernelCall(kernel: kernel, bindings: Lowering.bindings(e), inPlace: []))
+    calls.append(
+      KernelCall(
+        kernel: Lowering.named(
+          kernel, isDirect ? "convolution" : "convolution_epilogue", type, target),
+        bindings: Lowering.bindings(e), inPlace: []))
     return LoweredRegion(calls: calls, temporaries: temporaries)
+  }
+
+  /// An operand where it lies, or a view copied to where it lies in order.
+  private mutating func operand(_ index: Int) -> Memory {
+    let value = node.operands[index]
+    guard let schedule = schedule.copies[index] else { return e.parameter(.value(value), value) }
+    let count = max(graph.type(value).elementCount, 1)
+    var call = Lowering.copy(
+      value, schedule, graph, target, to: .temporary(temporaries.count))
+    call.inPlace = []
+    calls.append(call)
+    temporaries.append(Local(type, count))
+    return e.parameter(.temporary(temporaries.count - 1), type, count: count)
+  }
+
+  /// The columns of a tile: for every tap and position the input under it.
+  private func pack(_ source: Memory, _ packed: Memory) -> PackStatement {
+    let strides = rowMajorStrides(input)
+    var taps = [PackStatement.Axis(plan.taps[0], strides[1])]
+    for i in geometry.strides.indices {
+      taps.append(.init(plan.taps[i + 1], strides[i + 2] * geometry.kernelDilation[i]))
+    }
+    let positions = geometry.strides.indices.map {
+      PackStatement.Axis(plan.positions[$0], strides[$0 + 2] * geometry.strides[$0])
+    }
+    return PackStatement(
+      type: type, source: source,
+      base: IndexExpression(batch) * strides[0] + IndexExpression(group)
+        * (plan.taps[0] * strides[1]),
+      taps: taps, positions: positions, columns: columnExtent, destination: packed,
+      panelWidth: width)
+  }
+
+  private mutating func epilogue(_ memory: Memory, _ stride: Int) -> [Statement] {
+    let coordinate =
+      [IndexExpression(batch), IndexExpression(group) * plan.channels + IndexExpression(channel)]
+      + delinearize(IndexExpression(column), plan.positions)
+    return ContractionLowering.epilogue(
+      &e, region, node.results[0], coordinate, outer: [(channel, rowExtent)],
+      inner: (column, columnExtent), outerScope: [batch, group, rowBlocks, columnBlocks], memory,
+      (IndexExpression(channel) - IndexExpression(rowBlocks) * schedule.rowBlock) * stride
+        + (IndexExpression(column) - IndexExpression(columnBlocks) * schedule.columnBlock))
   }
 }
 
@@ -184,7 +258,7 @@ enum ConvolutionLowering {
 enum KernelGradientLowering {
   static func lower(
     _ region: Region, _ node: Node, _ gradient: ConvolutionPlan.KernelGradient,
-    _ g: ConvolutionGeometry, _ graph: Graph, _ target: Target
+    _ g: ConvolutionGeometry, _ schedule: ConvolutionSchedule, _ graph: Graph, _ target: Target
   ) -> LoweredRegion {
     let root = node.results[0]
     let type = graph.type(root).dataType
@@ -199,11 +273,7 @@ enum KernelGradientLowering {
     let packed = batches * panels * depth * width
 
     var e = RegionEvaluator(graph, region)
-    let block = max(
-      target.tile.rows,
-      ContractionLowering.blockSize(
-        channels, limit: max(target.tile.rows, 16384 / (panels * width)),
-        multiple: target.tile.rows))
+    let block = schedule.rowBlock
     let (i, j) = (e.variable(taps[0]), e.variable(taps[1]))
     let blocks = e.variable((channels + block - 1) / block)
     let (channel, output, batch) = (e.variable(channels), e.variable(outputs), e.variable(batches))
@@ -221,11 +291,12 @@ enum KernelGradientLowering {
       (IndexExpression(batch) * channels + IndexExpression(blocks) * block) * plane
       + IndexExpression(i) * (g.strides[0] * line) + IndexExpression(j) * g.strides[1]
     var product = ContractStatement(
-      type: type, a: source, aBase: base, aRowStride: plane, aDepthStride: g.kernelDilation[0],
+      types: ContractTypes(type), a: source, aBase: base, aRowStride: plane,
+      aDepthStride: g.kernelDilation[0],
       b: other, bBase: IndexExpression(batch) * (panels * depth * width),
       bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: inner,
       cBase: IndexExpression(0), cRowStride: panels * width, cIsPadded: true, rows: extent,
-      columns: BlockExtent(outputs), depth: depth,
+      columns: BlockExtent(outputs), depth: depth, tileRows: schedule.tile.rows,
       depthBlock: depthBlock(depth), accumulates: true)
     e.makeRoom(for: &product)
     func each(_ body: (IndexExpression) -> [Statement]) -> Statement {

@@ -8,20 +8,26 @@ package struct GraphPlan: Sendable {
   package var regions: [RegionPlan]
 
   /// Splits a bound graph and lowers each region, the bodies of control flow included.
-  package init(_ graph: Graph, _ target: Target) {
+  /// - Parameter book: schedules that stand in the place of what the cost model chooses.
+  package init(_ graph: Graph, _ target: Target, _ book: ScheduleBook = ScheduleBook()) {
     self.graph = graph
     regions = Partition.run(graph, target).map { region in
       var arms: [Arm] = []
       if case .control(let id) = region.kind, let flow = graph[id].operation.flow {
-        arms = flow.arms.map { Arm(name: $0.name, plan: GraphPlan($0.graph, target)) }
+        arms = flow.arms.map { Arm(name: $0.name, plan: GraphPlan($0.graph, target, book)) }
       }
+      let problem = Problem(region, graph, target)
+      let schedule = book.legal(for: problem, target) ?? problem.candidates(target)[0].schedule
       return RegionPlan(
-        region: region, lowered: Lowering.lower(region, graph, target), arms: arms)
+        region: region, problem: problem, schedule: schedule,
+        lowered: Lowering.lower(region, schedule, graph, target), arms: arms)
     }
   }
 
   package struct RegionPlan: Sendable {
     package var region: Region
+    package var problem: Problem
+    package var schedule: Schedule
     package var lowered: LoweredRegion
     /// What a control node holds, in the order of its flow.
     package var arms: [Arm]

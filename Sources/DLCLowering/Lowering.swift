@@ -25,20 +25,26 @@ package struct LoweredRegion: Sendable {
 
 package enum Lowering {
   /// Lowers one region to loop nests. Total work in a tile is kept to some tens of microseconds.
-  package static func lower(_ region: Region, _ graph: Graph, _ target: Target) -> LoweredRegion {
-    switch region.kind {
-    case .rows: LoweredRegion(calls: [RowLowering.lower(region, graph, target)], temporaries: [])
-    case .contraction(let id): ContractionLowering.lower(region, id, graph, target)
-    case .convolution(let id): ConvolutionLowering.lower(region, id, graph, target)
-    case .assembly(let id): AssemblyLowering.lower(region, id, graph, target)
-    case .routine(let id): RoutineLowering.lower(region, id, graph, target)
-    // The graphs inside are lowered when the program is assembled.
-    case .control: LoweredRegion(calls: [], temporaries: [])
+  package static func lower(
+    _ region: Region, _ schedule: Schedule, _ graph: Graph, _ target: Target
+  ) -> LoweredRegion {
+    switch (region.kind, schedule) {
+    case (.rows, .rows(let schedule)):
+      return LoweredRegion(
+        calls: [RowLowering.lower(region, schedule, graph, target)], temporaries: [])
+    case (.contraction(let id), .contraction(let schedule)):
+      return ContractionLowering.lower(region, id, schedule, graph, target)
+    case (.convolution(let id), .convolution(let schedule)):
+      return ConvolutionLowering.lower(region, id, schedule, graph, target)
+    case (.assembly(let id), .assembly(let schedule)):
+      return AssemblyLowering.lower(region, id, schedule, graph, target)
+    case (.routine(let id), .routine(let schedule)):
+      return RoutineLowering.lower(region, id, schedule, graph, target)
+    // The graphs inside have plans of their own.
+    case (.control, .control): return LoweredRegion(calls: [], temporaries: [])
+    default: preconditionFailure("the schedule \(schedule.text) is not one for the region")
     }
   }
-
-  /// How many kernels become parts of one at most: each part is code that LLVM sees at once.
-  static let mergeLimit = 24
 
   /// One kernel that does the work of several which are independent of each other, and its arguments:
   /// what is passed to several of them is passed once.
@@ -60,9 +66,6 @@ package enum Lowering {
     let type = parameters.first { $0.isOutput }!.type
     return (named(kernel, structure, type, target), arguments)
   }
-
-  /// Independent chains that hide latency without spilling registers.
-  static func unroll(cost: Int) -> Int { cost <= 6 ? 4 : cost <= 14 ? 2 : 1 }
 
   /// A name that says what the kernel is, with a hash of what it does: equal names, equal kernels.
   static func named(_ kernel: Kernel, _ structure: String, _ type: DataType, _ target: Target)
@@ -118,14 +121,19 @@ package enum Lowering {
     return pairs
   }
 
-  /// Copies a value, or what a view shows, to where `binding` says.
-  static func copy(
-    _ value: ValueID, _ graph: Graph, _ target: Target, to binding: KernelCall.Binding
-  ) -> KernelCall {
-    let part = Region(
+  /// The region that copies a value, or what a view shows.
+  static func copyRegion(_ value: ValueID, _ graph: Graph) -> Region {
+    Region(
       .rows(domain: graph.sizes(value), axes: []), members: [],
       outputs: [Region.Destination(value: value, port: nil)])
-    var call = RowLowering.lower(part, graph, target)
+  }
+
+  /// Copies a value, or what a view shows, to where `binding` says.
+  static func copy(
+    _ value: ValueID, _ schedule: RowSchedule, _ graph: Graph, _ target: Target,
+    to binding: KernelCall.Binding
+  ) -> KernelCall {
+    var call = RowLowering.lower(copyRegion(value, graph), schedule, graph, target)
     for index in call.bindings.indices {
       if case .destination = call.bindings[index] { call.bindings[index] = binding }
     }

@@ -178,7 +178,7 @@ package struct Partition {
   private func cost(_ value: ValueID) -> Int {
     guard let node = graph.definition(value), case .map(let operation) = graph.structure(node)
     else { return 20 }
-    return operation.cost
+    return InstructionCost.of(operation)
   }
 
   private mutating func placeReduction(_ id: NodeID, _ axes: [Int]) {
@@ -266,31 +266,6 @@ package struct Partition {
     let first = regions.map { $0!.members.map(\.index).min() ?? Int.max }
     regions.indices.sorted { (first[$0], $0) < (first[$1], $1) }.forEach(visit)
     return result
-  }
-}
-
-extension ScalarOperation {
-  /// A rough price in vector instructions.
-  package var cost: Int {
-    switch self {
-    case .unary(let f):
-      switch f {
-      case .negate, .abs, .sign, .floor, .ceil, .round_nearest_even, .not, .is_finite: 1
-      case .stop_gradient: 0
-      case .sqrt, .rsqrt: 6
-      default: 16
-      }
-    case .binary(let f):
-      switch f {
-      case .divide: 5
-      case .remainder, .power, .atan2: 24
-      case .maximum, .minimum: 2
-      default: 1
-      }
-    case .compare, .select: 1
-    case .clamp: 3
-    case .convert: 2
-    }
   }
 }
 

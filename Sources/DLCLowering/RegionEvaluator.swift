@@ -91,7 +91,7 @@ struct RegionEvaluator {
   /// Gives a product on tiles the memory in which it sums groups of parts.
   mutating func makeRoom(for product: inout ContractStatement) {
     let levels = SumOrder.levels(product.depth, chain: product.depthBlock)
-    for _ in 0..<levels { product.partials.append(local(product.type, product.partialCount)) }
+    for _ in 0..<levels { product.partials.append(local(product.cType, product.partialCount)) }
   }
 
   /// A parameter for memory of another size than the value has (a packed operand).
@@ -199,11 +199,11 @@ struct RegionEvaluator {
     switch graph.structure(node) {
     case .map(let operation):
       let operands = node.operands.map { evaluate($0, coordinate) }
-      cost += operation.cost
+      cost += InstructionCost.of(operation)
       return define(.apply(operation, operandType, operands), in: deepest(home, operands))
     case .randomBits:
       let operands = node.operands.map { evaluate($0, []) }
-      cost += 80
+      cost += InstructionCost.randomBits
       return define(
         .randomBits(linearize(coordinate, type.sizes), key: operands[0], counter: operands[1]),
         in: deepest(home, operands))
@@ -388,7 +388,9 @@ struct RegionEvaluator {
     let number = variable(count)
     let extent = BlockExtent(total: depth, size: size, index: number)
     // -0 changes nothing, not even the sign of a zero: the first part stays as it is.
-    func total(_ e: inout RegionEvaluator, _ term: (inout RegionEvaluator, LoopVariable) -> ScalarID)
+    func total(
+      _ e: inout RegionEvaluator, _ term: (inout RegionEvaluator, LoopVariable) -> ScalarID
+    )
       -> ScalarID
     {
       let turn = e.variable(count)

@@ -4,11 +4,11 @@ import DLCTensor
 
 /// Lowers operations that are algorithms of their own to kernels written out here.
 enum RoutineLowering {
-  static func lower(_ region: Region, _ id: NodeID, _ graph: Graph, _ target: Target)
-    -> LoweredRegion
-  {
+  static func lower(
+    _ region: Region, _ id: NodeID, _ schedule: RoutineSchedule, _ graph: Graph, _ target: Target
+  ) -> LoweredRegion {
     let node = graph[id]
-    var writer = RoutineWriter(region, node, graph, target)
+    var writer = RoutineWriter(region, node, schedule, graph, target)
     switch graph.structure(node) {
     case .scatter(let g, let combiner):
       return LoweredRegion(
@@ -28,18 +28,30 @@ enum RoutineLowering {
   }
 }
 
+extension IndexGeometry {
+  /// The longest axis of the updates along which slices are whole: its elements do not meet.
+  func splitAxis(_ to: [Int], _ updates: [Int]) -> Int? {
+    zip(axes.windowAxes(to.count), axes.offsetAxes)
+      .filter { sliceSizes[$0.0] == to[$0.0] }.map(\.1).max { updates[$0] < updates[$1] }
+  }
+}
+
 /// Writes the kernel of one routine.
 struct RoutineWriter {
   let region: Region
   let node: Node
+  let schedule: RoutineSchedule
   let graph: Graph
   let target: Target
   private var e: RegionEvaluator
   private var grid: [LoopVariable] = []
 
-  init(_ region: Region, _ node: Node, _ graph: Graph, _ target: Target) {
+  init(
+    _ region: Region, _ node: Node, _ schedule: RoutineSchedule, _ graph: Graph, _ target: Target
+  ) {
     self.region = region
     self.node = node
+    self.schedule = schedule
     self.graph = graph
     self.target = target
     // What the routine reads comes from memory.
@@ -179,7 +191,8 @@ struct RoutineWriter {
 
   /// The first operand copied to the destination (nothing moves when they share memory).
   func copyOfOperand() -> KernelCall {
-    Lowering.copy(node.operands[0], graph, target, to: .destination(region.outputs[0]))
+    Lowering.copy(
+      node.operands[0], schedule.copy!, graph, target, to: .destination(region.outputs[0]))
   }
 
   mutating func scatter(_ g: IndexGeometry, _ combiner: Combiner?) -> KernelCall {
@@ -193,11 +206,9 @@ struct RoutineWriter {
     let paired = zip(batch, order).filter { g.axes.indicesBatchAxes.contains($0.1) }.map(\.0)
     var coordinate = updates.map { _ in IndexExpression(0) }
     for axis in paired { coordinate[axis] = tile(updates[axis]) }
-    let whole = zip(windowAxes, g.axes.offsetAxes).filter { g.sliceSizes[$0.0] == to[$0.0] }.map(
-      \.1)
-    let split = whole.max { updates[$0] < updates[$1] }
+    let split = g.splitAxis(to, updates)
     let block = split.map { axis in
-      tiles(updates[axis], size: max(16, (updates[axis] / 8 + 15) / 16 * 16))
+      tiles(updates[axis], size: schedule.block)
     }
     let outer = batch.filter { !paired.contains($0) }
     func window(_ w: inout RoutineWriter, _ rest: ArraySlice<Int>, _ starts: [IndexExpression]) {
@@ -260,12 +271,8 @@ struct RoutineWriter {
       e.bound(node.operands[axis + 2], [], extent: to[axis] - update[axis] + 1)
     }
     var coordinate = update.map { _ in IndexExpression(0) }
-    // Leading axes become tiles while the rest is more than a little work.
-    var first = 0
-    while first + 1 < update.count, update[first...].reduce(1, *) > 1 << 16 {
-      coordinate[first] = tile(update[first])
-      first += 1
-    }
+    let first = schedule.tileAxes
+    for axis in 0..<first { coordinate[axis] = tile(update[axis]) }
     func walk(_ w: inout RoutineWriter, _ axis: Int) {
       if axis == update.count {
         let place = linearize(zip(coordinate, starts).map { $0 + $1 }, to)
@@ -325,11 +332,11 @@ struct RoutineWriter {
       _ = run(&w, levels, nil, nil)
     }
     if columns == 1 {
-      let block = tiles(rows, size: max(1, (1 << 16) / max(length, 1)))
+      let block = tiles(rows, size: schedule.block)
       each(rows, block: block) { w, row in line(&w, row, IndexExpression(0)) }
     } else {
       let row = tile(rows)
-      let block = tiles(columns, size: max(64, (1 << 16) / max(length, 1) / 16 * 16))
+      let block = tiles(columns, size: schedule.block)
       each(columns, .vector(unroll: 1), block: block) { w, column in line(&w, row, column) }
     }
     return finish("prefix", flops: sizes.reduce(1, *))
@@ -505,7 +512,7 @@ struct RoutineWriter {
     let out = destination(0)
     let (n, batch) = matrices()
     let columns = shape.last!
-    let block = tiles(columns, size: 64)
+    let block = tiles(columns, size: schedule.block)
     let forward = lower != transpose
     let zero = Carried(type: element, initial: .float(0), combiner: .sum)
     each(n) { w, step in

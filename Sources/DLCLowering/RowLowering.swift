@@ -11,43 +11,74 @@ struct RowLowering {
   private let region: Region
   private let graph: Graph
   private let target: Target
+  private let schedule: RowSchedule
   private let domain: [Int]
   private let axes: [Int]
   /// Where the region's one output goes, when not to its own row-major place.
   private let placement: (([IndexExpression]) -> IndexExpression)?
   private let offset: [Int]
   private var evaluator: RegionEvaluator
+  private var variables: [LoopVariable] = []
+  /// The stages that have been written.
+  private var stages: [RowProblem.Stage] = []
 
-  static func lower(_ region: Region, _ graph: Graph, _ target: Target) -> KernelCall {
-    guard case .rows(let domain, _) = region.kind else { preconditionFailure() }
-    return lower(region, graph, target, offset: domain.map { _ in 0 }, placement: nil)
+  static func lower(
+    _ region: Region, _ schedule: RowSchedule, _ graph: Graph, _ target: Target
+  ) -> KernelCall {
+    lower(region, schedule, graph, target, offset: domain(region).map { _ in 0 }, placement: nil)
   }
 
   /// `offset` is added to the coordinate that values are computed at; `placement` says where they go.
   static func lower(
-    _ region: Region, _ graph: Graph, _ target: Target, offset: [Int],
+    _ region: Region, _ schedule: RowSchedule, _ graph: Graph, _ target: Target, offset: [Int],
     placement: (([IndexExpression]) -> IndexExpression)?
   ) -> KernelCall {
+    var lowering = RowLowering(region, schedule, graph, target, offset, placement)
+    let body = lowering.statements()
+    return lowering.assemble(body)
+  }
+
+  private static func domain(_ region: Region) -> [Int] {
     guard case .rows(let domain, _) = region.kind else { preconditionFailure() }
-    // A trial with one loop per axis shows every access; axes that all accesses walk alike are merged.
-    var trial = RowLowering(region, graph, target, offset, placement)
-    let first = trial.build(groups: domain.indices.map { [$0] })
-    let groups = trial.mergeable()
-    let spreads =
-      trial.evaluator.productDepth > 0
-      && domain.reduce(1, *) * 16 * target.lanes <= trial.evaluator.productDepth
-    if groups.count == domain.count, !spreads { return first }
-    var final = RowLowering(region, graph, target, offset, placement)
-    final.spreads = spreads
-    return final.build(groups: groups)
+    return domain
+  }
+
+  /// What the schedule of a region depends on: a trial with one loop per axis shows every access, and axes
+  /// that all accesses walk alike are one loop; a second one shows the work.
+  static func problem(
+    _ region: Region, _ graph: Graph, _ target: Target, offset: [Int]? = nil,
+    placement: (([IndexExpression]) -> IndexExpression)? = nil
+  ) -> RowProblem {
+    let offset = offset ?? domain(region).map { _ in 0 }
+    var plain = RowSchedule(
+      loops: domain(region).indices.map { [$0] }, unroll: 1, width: 1, stageUnrolls: [], kept: [])
+    var trial = RowLowering(region, plain, graph, target, offset, placement)
+    _ = trial.statements()
+    plain.loops = trial.mergeable()
+    plain.kept = trial.keptMembers(plain.loops)
+    var work = trial
+    if plain.loops.count < trial.domain.count || !plain.kept.isEmpty {
+      work = RowLowering(region, plain, graph, target, offset, placement)
+      _ = work.statements()
+    }
+    let last = Array(zip(plain.loops, work.variables)).last { !trial.axes.contains($0.0[0]) }?.1
+    return RowProblem(
+      domain: trial.domain, axes: trial.axes, loops: plain.loops, kept: plain.kept,
+      cost: work.evaluator.cost, stages: work.stages, productDepth: work.evaluator.productDepth,
+      isAlong: last.map { variable in
+        work.evaluator.accesses.allSatisfy {
+          $0.stride(of: variable).map { $0 == 0 || $0 == 1 } ?? false
+        }
+      } ?? true)
   }
 
   private init(
-    _ region: Region, _ graph: Graph, _ target: Target, _ offset: [Int],
+    _ region: Region, _ schedule: RowSchedule, _ graph: Graph, _ target: Target, _ offset: [Int],
     _ placement: (([IndexExpression]) -> IndexExpression)?
   ) {
     guard case .rows(let domain, let axes) = region.kind else { preconditionFailure() }
     self.region = region
+    self.schedule = schedule
     self.graph = graph
     self.target = target
     self.domain = domain
@@ -57,10 +88,6 @@ struct RowLowering {
     evaluator = RegionEvaluator(graph, region)
   }
 
-  private var trialVariables: [LoopVariable] = []
-  /// Whether the parts of a product run side by side instead of elements.
-  private var spreads = false
-
   private func mergeable() -> [[Int]] {
     var groups: [[Int]] = []
     for axis in domain.indices {
@@ -68,8 +95,8 @@ struct RowLowering {
         axes.contains(last) == axes.contains(axis) || domain[axis] == 1 || domain[last] == 1,
         domain[axis] == 1 || domain[last] == 1 && axes.contains(last) == axes.contains(axis)
           || evaluator.accesses.allSatisfy({ access in
-            guard let outer = access.stride(of: trialVariables[last]),
-              let inner = access.stride(of: trialVariables[axis])
+            guard let outer = access.stride(of: variables[last]),
+              let inner = access.stride(of: variables[axis])
             else { return false }
             return outer == inner * domain[axis]
           }), axes.contains(last) == axes.contains(axis)
@@ -82,36 +109,39 @@ struct RowLowering {
     return groups
   }
 
-  private mutating func build(groups: [[Int]]) -> KernelCall {
-    let variables = groups.map { group in evaluator.variable(group.reduce(1) { $0 * domain[$1] }) }
-    trialVariables = variables
+  /// The loops over kept axes, and those along a row, outermost first.
+  private var keptVariables: [LoopVariable] {
+    zip(schedule.loops, variables).filter { !axes.contains($0.0[0]) }.map(\.1)
+  }
+  private var rowVariables: [LoopVariable] {
+    zip(schedule.loops, variables).filter { axes.contains($0.0[0]) }.map(\.1)
+  }
+  /// Whether the innermost loop runs along a row, in vectors.
+  private var isInner: Bool { Self.isInner(schedule.loops, axes, domain) }
+
+  private static func isInner(_ loops: [[Int]], _ axes: [Int], _ domain: [Int]) -> Bool {
+    guard let last = loops.last, axes.contains(last[0]) else { return false }
+    return last.reduce(1) { $0 * domain[$1] } > 1
+  }
+
+  /// Everything inside of the loops over kept axes.
+  private mutating func statements() -> [Statement] {
+    variables = schedule.loops.map { group in
+      evaluator.variable(group.reduce(1) { $0 * domain[$1] })
+    }
     var coordinate = domain.map { _ in IndexExpression(0) }
-    for (group, variable) in zip(groups, variables) {
+    for (group, variable) in zip(schedule.loops, variables) {
       for (axis, position) in zip(
         group, delinearize(IndexExpression(variable), group.map { domain[$0] }))
       {
         coordinate[axis] = position + offset[axis]
       }
     }
-    let kept = groups.indices.filter { !axes.contains(groups[$0][0]) }
-    let reduced = groups.indices.filter { axes.contains(groups[$0][0]) }
-    let body: [Statement]
-    let vectorGroup: Int?
-    if reduced.isEmpty {
-      // The last loop runs in vectors, but for a few elements of long products: each of those does inside.
-      if spreads { evaluator.spreadWidth = max(1, 16 / target.lanes) }
-      vectorGroup = spreads ? nil : kept.last
-      body = pureMap(coordinate, kept.map { variables[$0] })
-    } else {
-      let isInner =
-        reduced.contains { $0 == groups.count - 1 } && variables[groups.count - 1].extent > 1
-      vectorGroup = isInner ? nil : kept.last
-      body = rows(
-        coordinate, kept.map { variables[$0] }, reduced.map { variables[$0] }, isInner: isInner)
+    if rowVariables.isEmpty {
+      evaluator.spreadWidth = schedule.spread
+      return pureMap(coordinate, keptVariables)
     }
-    let work = evaluator.cost * reduced.reduce(1) { $0 * variables[$1].extent }
-    return assemble(
-      kept.map { variables[$0] }, body, hasVectorLoop: vectorGroup != nil, work: max(work, 1))
+    return rows(coordinate, keptVariables, rowVariables)
   }
 
   private func destinationIndex(_ output: Region.Destination, _ coordinate: [IndexExpression])
@@ -159,8 +189,7 @@ struct RowLowering {
   }
 
   private mutating func rows(
-    _ coordinate: [IndexExpression], _ kept: [LoopVariable], _ reduced: [LoopVariable],
-    isInner: Bool
+    _ coordinate: [IndexExpression], _ kept: [LoopVariable], _ reduced: [LoopVariable]
   ) -> [Statement] {
     // The evaluator is worked on apart from self, which its closures read.
     let me = self
@@ -176,7 +205,7 @@ struct RowLowering {
     let last = max(
       reductions.map { level($0, &levels) }.max() ?? 0,
       full.map { level($0.value, &levels) + 1 }.max() ?? 0)
-    let cached = isInner ? cachedValues(full, levels) : [:]
+    let cached = cachedLevels(full, levels)
     e.scopes = [RegionEvaluator.Scope(variables: Set(kept))]
     var rowPosition = IndexExpression(0)
     for variable in reduced {
@@ -192,7 +221,9 @@ struct RowLowering {
         buffers[value] = e.local(graph.type(value).dataType, reduced.reduce(1) { $0 * $1.extent })
       }
       let before = e.cost
-      let accumulators = me.nest(&e, reduced[...], isInner: isInner, now, before) { e in
+      let unroll =
+        stages.count < schedule.stageUnrolls.count ? schedule.stageUnrolls[stages.count] : 1
+      let accumulators = me.nest(&e, reduced[...], now, unroll: unroll) { e in
         var next: [ScalarID] = []
         for value in now { next.append(e.evaluate(me.isReduction(value)!.operand, coordinate)) }
         for output in stores {
@@ -204,6 +235,7 @@ struct RowLowering {
         }
         return next
       }
+      stages.append(RowProblem.Stage(cost: e.cost - before, reduces: !now.isEmpty))
       for (value, result) in zip(now, accumulators) {
         e.remember(value, rowCoordinate, result, in: 0)
       }
@@ -217,15 +249,27 @@ struct RowLowering {
     return e.scopes[0].statements
   }
 
-  /// Full values that a later level needs again and that cost more than a load, with the level at
-  /// which they are computed.
-  private func cachedValues(_ full: [Region.Destination], _ levels: [ValueID: Int]) -> [ValueID:
+  /// The members in order: what a schedule counts.
+  private var members: [NodeID] { region.members.sorted { $0.index < $1.index } }
+
+  /// Of the values whose rows are kept, the level at which each is computed.
+  private func cachedLevels(_ full: [Region.Destination], _ levels: [ValueID: Int]) -> [ValueID:
     Int]
   {
-    let row = axes.reduce(1) { $0 * domain[$1] }
-    guard row <= 1 << 16 else { return [:] }
+    if schedule.kept.isEmpty { return [:] }
+    let uses = uses(full, levels)
+    let members = members
+    var result: [ValueID: Int] = [:]
+    for number in schedule.kept where members.indices.contains(number) {
+      let value = graph[members[number]].results[0]
+      if let first = uses[value]?.min() { result[value] = first }
+    }
+    return result
+  }
+
+  /// The levels at which each full member is used.
+  private func uses(_ full: [Region.Destination], _ levels: [ValueID: Int]) -> [ValueID: Set<Int>] {
     var memo = levels
-    // The levels at which each member is used.
     var uses: [ValueID: Set<Int>] = [:]
     func walk(_ value: ValueID, _ stage: Int) {
       guard let id = graph.definitions[value.index], region.members.contains(id),
@@ -240,20 +284,28 @@ struct RowLowering {
       }
     }
     for output in full { walk(output.value, level(output.value, &memo) + 1) }
-    var result: [ValueID: Int] = [:]
-    for (value, stages) in uses where stages.count > 1 {
-      guard case .map(let operation) = graph.structure(graph.definition(value)!),
-        operation.cost >= 4
-      else { continue }
-      result[value] = stages.min()!
-    }
-    return result
+    return uses
+  }
+
+  /// Full values that a later level needs again and that cost more than a load, where the loop along a row
+  /// is the innermost one.
+  private func keptMembers(_ loops: [[Int]]) -> [Int] {
+    let row = axes.reduce(1) { $0 * domain[$1] }
+    guard !axes.isEmpty, Self.isInner(loops, axes, domain), row <= 1 << 16 else { return [] }
+    let full = region.outputs.filter { graph.sizes($0.value) == domain }
+    let uses = uses(full, [:])
+    return members.enumerated().filter { _, id in
+      guard uses[graph[id].results[0]]?.count ?? 0 > 1,
+        case .map(let operation) = graph.structure(graph[id])
+      else { return false }
+      return InstructionCost.of(operation) >= 4
+    }.map(\.offset)
   }
 
   /// The loops over the reduced variables of one level; returns the reductions' results.
   private func nest(
-    _ evaluator: inout RegionEvaluator, _ reduced: ArraySlice<LoopVariable>, isInner: Bool,
-    _ values: [ValueID], _ costBefore: Int,
+    _ evaluator: inout RegionEvaluator, _ reduced: ArraySlice<LoopVariable>,
+    _ values: [ValueID], unroll: Int,
     _ body: (inout RegionEvaluator) -> [ScalarID]
   ) -> [ScalarID] {
     func build(_ e: inout RegionEvaluator, _ rest: ArraySlice<LoopVariable>) -> [ScalarID] {
@@ -271,10 +323,6 @@ struct RowLowering {
         }
       }
       let isLast = rest.count == 1
-      let cost = e.cost - costBefore
-      let unroll =
-        values.isEmpty
-        ? Lowering.unroll(cost: cost) : max(Lowering.unroll(cost: cost), cost <= 24 ? 2 : 1)
       let accumulators = values.enumerated().map { index, value -> Accumulator in
         let type = self.graph.type(value).dataType
         let combiner = self.isReduction(value)!.combiner
@@ -295,47 +343,24 @@ struct RowLowering {
 
   // MARK: Tiles
 
-  /// Splits the outer loops into tiles: inner loops whole, one loop in blocks, the rest one by one.
-  private mutating func assemble(
-    _ kept: [LoopVariable], _ body: [Statement], hasVectorLoop: Bool, work: Int
-  ) -> KernelCall {
-    let budget = 400_000
-    var (statements, inner) = (body, work)
-    var grid: [LoopVariable] = []
-    for (position, variable) in kept.enumerated().reversed() {
-      let isVector = hasVectorLoop && position == kept.count - 1
-      let unroll = isVector && axes.isEmpty ? Lowering.unroll(cost: evaluator.cost) : 1
-      // Sums down columns take several registers of columns along, as whole cache lines. So do products,
-      // and where the columns stand apart in memory, 16 of them are as many streams as are followed.
-      let wanted: Int
-      if axes.isEmpty {
-        let isAlong = evaluator.accesses.allSatisfy {
-          $0.stride(of: variable).map { $0 == 0 || $0 == 1 } ?? false
-        }
-        wanted = evaluator.productDepth < 16 ? 1 : isAlong ? 8 : max(1, 16 / target.lanes)
-      } else {
-        wanted = evaluator.cost <= 6 ? 8 : evaluator.cost <= 14 ? 4 : 1
-      }
-      let width =
-        isVector
-        ? [8, 4, 2, 1].first {
-          $0 <= wanted && target.lanes * $0 <= max(variable.extent, target.lanes)
-        }! : 1
-      let mode: Loop.Mode = isVector ? .vector(unroll: unroll, width: width) : .serial
-      let (total, overflow) = inner.multipliedReportingOverflow(by: max(variable.extent, 1))
-      if !grid.isEmpty {
-        // Outside the split: a tile for each value.
+  /// Puts the loops over kept axes around the body: those inside of the split whole, the split one in blocks,
+  /// those outside as tiles.
+  private mutating func assemble(_ body: [Statement]) -> KernelCall {
+    let isVector = axes.isEmpty ? schedule.spread == nil : !isInner
+    var (statements, grid) = (body, [LoopVariable]())
+    for (position, variable) in keptVariables.enumerated().reversed() {
+      let isLanes = isVector && position == keptVariables.count - 1
+      let mode: Loop.Mode =
+        isLanes ? .vector(unroll: schedule.unroll, width: schedule.width) : .serial
+      if let split = schedule.split, position < split.loop {
         grid.insert(variable, at: 0)
-      } else if !overflow && total <= budget || variable.extent <= 1 {
-        statements = [.loop(Loop(variable, mode: mode, body: statements))]
-        inner = overflow ? Int.max : total
-      } else {
-        let step = isVector ? target.lanes * unroll * width : 1
-        let size = min(max(1, budget / inner + step - 1) / step * step, variable.extent)
-        let block = evaluator.variable((variable.extent + max(size, step) - 1) / max(size, step))
-        let extent = BlockExtent(total: variable.extent, size: max(size, step), index: block)
+      } else if let split = schedule.split, position == split.loop {
+        let block = evaluator.variable((variable.extent + split.size - 1) / split.size)
+        let extent = BlockExtent(total: variable.extent, size: split.size, index: block)
         statements = [.loop(Loop(variable, extent, mode: mode, body: statements))]
         grid = [block]
+      } else {
+        statements = [.loop(Loop(variable, mode: mode, body: statements))]
       }
     }
     let elements = domain.reduce(1, *)

@@ -6,7 +6,7 @@ extension ProgramAssembly {
   /// Steps whose results nobody in the graph reads, such as the updates of parameters, can all run at
   /// the end: they become sections of a few kernels.
   mutating func mergeLast(_ scope: inout Scope) {
-    let limit = Lowering.mergeLimit
+    let limit = Problem.mergeLimit
     let storage = currentStorage()
     var readers: [BufferID: Set<StorageMap.Part>] = [:]
     var writers: [BufferID: Int] = [:]

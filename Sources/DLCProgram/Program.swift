@@ -209,6 +209,8 @@ package struct Program: Hashable, Sendable {
   package var features: [String] = []
   /// In the cache: the text that says what the program was made from, and with which options.
   package var key = ""
+  /// The schedules that the kernels were lowered by, as `--emit schedule` prints them.
+  package var schedules = ""
   package var kernels: [KernelEntry] = []
   /// The functions of the code, by their offsets.
   package var symbols: [CodeSymbol] = []

@@ -59,37 +59,37 @@ import Testing
     return Double(bitPattern: UInt64(index >> 1) << 48 | (index & 1 == 0 ? 0 : low))
   }
 
-  static let functions:
-    [(UnaryFunction, Double, @Sendable (Double) -> Double)] = [
-      (.exponential, 2, { exp($0) }),
-      (.log, 2, { log($0) }),
-      (.exponential_minus_one, 3, { expm1($0) }),
-      (.log_plus_one, 4, { log1p($0) }),
-      (.tanh, 4, { tanh($0) }),
-      (
-        .logistic, 4, { $0 < 0 ? exp($0) / (1 + exp($0)) : 1 / (1 + exp(-$0)) }
-      ), (.erf, 4, { erf($0) }),
-      (.erfc, 4, { erfc($0) }),
-      (.sqrt, 1, { sqrt($0) }),
-      (.rsqrt, 2, { 1 / sqrt($0) }),
-      (.cbrt, 4, { cbrt($0) }),
-      (.sine, 1, { sin($0) }), (.cosine, 1, { cos($0) }), (.tan, 3, { tan($0) }),
-      (.floor, 0, { $0.rounded(.down) }), (.ceil, 0, { $0.rounded(.up) }),
-      (.round_nearest_even, 0, { $0.rounded(.toNearestOrEven) }), (.abs, 0, { abs($0) }),
-      (.negate, 0, { -$0 }), (.sign, 0, { $0 == 0 || $0.isNaN ? $0 : $0 > 0 ? 1 : -1 }),
-    ]
+  static let functions: [(UnaryFunction, Double, @Sendable (Double) -> Double)] = [
+    (.exponential, 2, { exp($0) }),
+    (.log, 2, { log($0) }),
+    (.exponential_minus_one, 3, { expm1($0) }),
+    (.log_plus_one, 4, { log1p($0) }),
+    (.tanh, 4, { tanh($0) }),
+    (
+      .logistic, 4, { $0 < 0 ? exp($0) / (1 + exp($0)) : 1 / (1 + exp(-$0)) }
+    ), (.erf, 4, { erf($0) }),
+    (.erfc, 4, { erfc($0) }),
+    (.sqrt, 1, { sqrt($0) }),
+    (.rsqrt, 2, { 1 / sqrt($0) }),
+    (.cbrt, 4, { cbrt($0) }),
+    (.sine, 1, { sin($0) }), (.cosine, 1, { cos($0) }), (.tan, 3, { tan($0) }),
+    (.floor, 0, { $0.rounded(.down) }), (.ceil, 0, { $0.rounded(.up) }),
+    (.round_nearest_even, 0, { $0.rounded(.toNearestOrEven) }), (.abs, 0, { abs($0) }),
+    (.negate, 0, { -$0 }), (.sign, 0, { $0 == 0 || $0.isNaN ? $0 : $0 > 0 ? 1 : -1 }),
+  ]
 
   /// A zero of the right sign.
   static func hasSign(_ y: Double, of want: Double) -> Bool { want != 0 || y.sign == want.sign }
 
   /// Numbers around multiples of pi/2 of all sizes, where the difference is smallest.
-  static let nearTurns: [Double] = (0..<60).flatMap { exponent -> [Double] in
-    (0..<40).flatMap { index -> [Double] in
-      let turns = (Double(1 + index * 7919) * pow(2, Double(exponent))).rounded()
-      let x = turns * (Double.pi / 2)
-      return [x, x.nextUp, x.nextDown, -x]
-    }
-  } + [0x1p20, (0x1p20).nextUp, -0x1p1023, .greatestFiniteMagnitude]
+  static let nearTurns: [Double] =
+    (0..<60).flatMap { exponent -> [Double] in
+      (0..<40).flatMap { index -> [Double] in
+        let turns = (Double(1 + index * 7919) * pow(2, Double(exponent))).rounded()
+        let x = turns * (Double.pi / 2)
+        return [x, x.nextUp, x.nextDown, -x]
+      }
+    } + [0x1p20, (0x1p20).nextUp, -0x1p1023, .greatestFiniteMagnitude]
 
   @Test(arguments: functions.indices) func floatError(_ index: Int) throws {
     let (function, bound, exact) = Self.functions[index]
@@ -135,7 +135,7 @@ import Testing
   /// The double that comes nearest to a multiple of pi/2 (J.-M. Muller, Elementary Functions): the C
   /// library is 8 units off there.
   @Test func nearestToAMultiple() throws {
-    let x = 6381956970095103 * 0x1p797
+    let x = 6_381_956_970_095_103 * 0x1p797
     for (function, want) in [
       (UnaryFunction.sine, 1), (.cosine, -4.68716592425462761112e-19),
       (.tan, -2.13348538575370379e18),
@@ -194,22 +194,26 @@ import Testing
     let target =
       cpu.isEmpty
       ? nil
-      : LLVMLibrary.target(
-        triple: try LLVMLibrary().host.triple, cpu: cpu, features: "+sse4.1,+sse4.2")
-    if target != nil, try !LLVMLibrary().host.triple.hasPrefix("x86_64") { return }
+      : Target(
+        triple: try LLVMLibrary().host.triple, cpu: cpu, featureText: "+sse4.1,+sse4.2")
+    if target != nil, try LLVMLibrary().host.architecture != .x86_64 { return }
     let results = try Self.run(
       .binary(.remainder), .float64, [Self.pairs.map(\.0), Self.pairs.map(\.1)], zero: 0,
       target: target)
     for ((a, b), y) in zip(Self.pairs, results) {
       let want = fmod(a, b)
-      #expect(y == want && Self.hasSign(y, of: want) || y.isNaN && want.isNaN, "\(a) % \(b) = \(y), not \(want)")
+      #expect(
+        y == want && Self.hasSign(y, of: want) || y.isNaN && want.isNaN,
+        "\(a) % \(b) = \(y), not \(want)")
     }
     let small = Self.pairs.map { (Float($0.0), Float($0.1)) }
     let floats = try Self.run(
       .binary(.remainder), .float32, [small.map(\.0), small.map(\.1)], zero: 0, target: target)
     for ((a, b), y) in zip(small, floats) {
       let want = fmodf(a, b)
-      #expect(y == want && y.sign == want.sign || y.isNaN && want.isNaN, "\(a) % \(b) = \(y), not \(want)")
+      #expect(
+        y == want && y.sign == want.sign || y.isNaN && want.isNaN, "\(a) % \(b) = \(y), not \(want)"
+      )
     }
   }
 
@@ -219,7 +223,9 @@ import Testing
     for ((a, b), y) in zip(Self.pairs, results) {
       let want = atan2(a, b)
       let isNear = abs(y - want) <= 3 * max(want.ulp, .leastNonzeroMagnitude)
-      #expect(isNear && Self.hasSign(y, of: want) || y.isNaN && want.isNaN, "atan2(\(a), \(b)) = \(y), not \(want)")
+      #expect(
+        isNear && Self.hasSign(y, of: want) || y.isNaN && want.isNaN,
+        "atan2(\(a), \(b)) = \(y), not \(want)")
     }
   }
 

@@ -7,8 +7,7 @@ import Testing
 
 @Suite struct LoweringTests {
   static let target = Target(
-    triple: "x86_64-pc-linux-gnu", cpu: "haswell", features: "+avx2,+fma", vectorBytes: 32,
-    registerCount: 16)
+    triple: "x86_64-pc-linux-gnu", cpu: "haswell", featureText: "+avx2,+fma")
 
   static func regions(_ body: @escaping (FunctionBuilder) -> Void) throws -> ([Region], Graph) {
     var module = Module("m")
@@ -22,7 +21,7 @@ import Testing
       g.output("y", g.softmax(g.input("x", .float32, [64, 100])))
     }
     #expect(regions.count == 1)
-    let lowered = Lowering.lower(regions[0], graph, Self.target)
+    let lowered = GraphPlan(graph, Self.target).regions[0].lowered
     #expect(lowered.calls.count == 1 && lowered.calls[0].kernel.violations().isEmpty)
   }
 

@@ -38,6 +38,10 @@ static inline void dlc_call_kernel(const void *code, void *const *buffers, int64
   ((dlc_kernel)code)(buffers, tile, scratch);
 }
 
+/// Bytes of data cache of a level (1 to 3) that one CPU has: its own, or its share of what several have
+/// together; 0 when the system does not say.
+long dlc_cache_bytes(int level);
+
 /// Fills `out` with the names of the optional instruction sets that this CPU and its operating
 /// system offer, separated by commas, in LLVM's spelling.
 void dlc_cpu_features(char *out, size_t capacity);

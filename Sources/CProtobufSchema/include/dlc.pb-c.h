@@ -432,10 +432,14 @@ struct  Dlc__Program
   int64_t loop_count;
   size_t n_symbols;
   Dlc__Symbol **symbols;
+  /*
+   * The schedules that its kernels were lowered by, as --emit schedule prints them.
+   */
+  char *schedules;
 };
 #define DLC__PROGRAM__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__program__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0,NULL, 0, 0,NULL }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0,NULL, 0, 0,NULL, (char *)protobuf_c_empty_string }
 
 
 /*
