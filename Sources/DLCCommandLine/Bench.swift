@@ -72,7 +72,7 @@ struct Bench: ParsableCommand {
     try executable.initializeState(seed: 0)
     var inputs: [String: Tensor] = [:]
     for (number, port) in executable.inputs.enumerated() {
-      inputs[port.name] = try arrays[port.name] ?? random(port, UInt64(number))
+      inputs[port.name] = try arrays[port.name] ?? Self.random(port, UInt64(number))
     }
     var results: [Tensor] = []
     for port in executable.outputs {
@@ -129,7 +129,7 @@ struct Bench: ParsableCommand {
     return arrays.values
   }
 
-  private func random(_ port: (name: String, type: TensorType), _ number: UInt64)
+  static func random(_ port: (name: String, type: TensorType), _ number: UInt64)
     throws(DLCError) -> Tensor
   {
     try AvailableMemory.require(

@@ -22,6 +22,7 @@ extension ZooCommand {
     @Option(help: "Worker threads.") var threads: Int?
     @Option(help: "Also time so many steps.") var runs = 0
     @Flag(help: "Show where the time goes.") var profile = false
+    @Option(help: "A directory that the steps are written to, as graphs.") var save: String?
 
     func run() throws {
       var rows = [
@@ -33,6 +34,9 @@ extension ZooCommand {
         let clock = ContinuousClock.now
         let step = try workload.step()
         let module = try step.stepFunction()
+        if let save {
+          try ModuleFile.write(module, to: "\(save)/\(workload.name).pb")
+        }
         let compiler = Compiler()
         let executable = try compiler.compile(module, function: "train_step")
         let compiled = milliseconds(ContinuousClock.now - clock)

@@ -8,7 +8,7 @@ import Foundation
 struct ZooCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zoo", abstract: "The models that dlc ships.",
-    subcommands: [List.self, Build.self, Train.self, Parity.self])
+    subcommands: [List.self, Build.self, Train.self, Parity.self, Cost.self])
 
   struct List: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -57,7 +57,7 @@ package struct CostModel: Sendable {
   /// Cycles to copy elements: neighbours by vectors, others one by one.
   package func copy(_ type: DataType, count: Int, isContiguous: Bool) -> Double {
     let lanes = Double(target.vectorBytes / type.byteCount)
-    return Double(count) * (isContiguous ? 1.5 / lanes : 1.2)
+    return Double(count) * (isContiguous ? 2 / lanes : 2.5)
   }
 
   /// A whole kernel: all tiles one after the other.
