@@ -100,6 +100,9 @@ let package = Package(
     tests(
       "DLCLowering",
       ["DLCTensor", "DLCGraph", "DLCPasses", "DLCKernel", "DLCProgram", "DLCTestSupport"]),
+    tests("DLCReference", ["DLCTensor", "DLCGraph"]),
+    tests("DLCKernel", ["DLCTensor"]),
+    tests("DLCProgram", ["DLCTensor"]),
     tests("DLCCodegen", ["DLCTensor", "DLCKernel", "CMachine"]),
     tests("DLCRuntime", ["DLCTensor", "DLCProgram"]),
     tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCTestSupport", "DLCZoo"]),
@@ -107,7 +110,7 @@ let package = Package(
     tests(
       "DLCCompiler",
       [
-        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCCodegen", "DLCRuntime", "DLCProgram",
+        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCLowering", "DLCCodegen", "DLCRuntime", "DLCProgram",
         "DLCFormats", "DLCData", "DLCTestSupport", "DLCZoo",
       ]),
     tests(

@@ -3506,7 +3506,7 @@ const ProtobufCMessageDescriptor dlc__section__descriptor =
   (ProtobufCMessageInit) dlc__section__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[7] =
+static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[8] =
 {
   {
     "dtype",
@@ -3592,12 +3592,25 @@ static const ProtobufCFieldDescriptor dlc__buffer__field_descriptors[7] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "origin",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Buffer, origin),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__buffer__field_indices_by_name[] = {
   0,   /* field[0] = dtype */
   4,   /* field[4] = first */
   6,   /* field[6] = next */
   3,   /* field[3] = offset */
+  7,   /* field[7] = origin */
   2,   /* field[2] = place */
   5,   /* field[5] = second */
   1,   /* field[1] = shape */
@@ -3606,7 +3619,7 @@ static const ProtobufCIntRange dlc__buffer__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 4, 2 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor dlc__buffer__descriptor =
 {
@@ -3616,7 +3629,7 @@ const ProtobufCMessageDescriptor dlc__buffer__descriptor =
   "Dlc__Buffer",
   "dlc",
   sizeof(Dlc__Buffer),
-  7,
+  8,
   dlc__buffer__field_descriptors,
   dlc__buffer__field_indices_by_name,
   2,  dlc__buffer__number_ranges,
@@ -3828,7 +3841,7 @@ const ProtobufCMessageDescriptor dlc__kernel_operand__descriptor =
   (ProtobufCMessageInit) dlc__kernel_operand__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__step__field_descriptors[7] =
+static const ProtobufCFieldDescriptor dlc__step__field_descriptors[8] =
 {
   {
     "kernel",
@@ -3914,6 +3927,18 @@ static const ProtobufCFieldDescriptor dlc__step__field_descriptors[7] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "origin",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Step, origin),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__step__field_indices_by_name[] = {
   1,   /* field[1] = buffers */
@@ -3922,12 +3947,13 @@ static const unsigned dlc__step__field_indices_by_name[] = {
   5,   /* field[5] = flops */
   0,   /* field[0] = kernel */
   4,   /* field[4] = name */
+  7,   /* field[7] = origin */
   2,   /* field[2] = tiles */
 };
 static const ProtobufCIntRange dlc__step__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor dlc__step__descriptor =
 {
@@ -3937,7 +3963,7 @@ const ProtobufCMessageDescriptor dlc__step__descriptor =
   "Dlc__Step",
   "dlc",
   sizeof(Dlc__Step),
-  7,
+  8,
   dlc__step__field_descriptors,
   dlc__step__field_indices_by_name,
   1,  dlc__step__number_ranges,

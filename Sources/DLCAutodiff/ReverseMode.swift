@@ -40,7 +40,7 @@ package enum ReverseMode {
           cotangents: node.results.map { cotangents[$0] })
         let parts: [Value?]
         // What is added stands where the node stands that it is the derivative of.
-        parts = try g.located(at: node.location) { () throws(DLCError) in
+        parts = try g.located(at: node.location, of: node.name) { () throws(DLCError) in
           if case .rule(let rule) = node.operation.definition.derivative { return rule(pull) }
           return try ControlPullback.pullback(
             node.operation, pull, active: node.operands.map { active.contains($0) })

@@ -151,7 +151,9 @@ extension KernelEmitter {
     _ c: ContractStatement, _ a: String, _ b: String, _ target: PartTarget, panel: String,
     columns: Int, rows: Int, k: String, depth: String
   ) {
-    let (aElement, bElement, cElement) = (c.aType.llvmType, c.bType.llvmType, c.cType.llvmType)
+    let (aElement, bElement, cElement) = (
+      c.aType.llvmStorage, c.bType.llvmStorage, c.cType.llvmStorage
+    )
     let bOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.bPanelStride)").name
     let bDepth = text.make("i64", 0, "mul nsw i64 \(k), \(c.bDepthStride)").name
     let bStart = text.make("i64", 0, "add nsw i64 \(bOffset), \(bDepth)").name

@@ -45,7 +45,7 @@ package struct Microkernel: Hashable, Sendable {
   package func emit(_ target: Target) -> String {
     let text = FunctionText(target)
     let (type, element) = (types.c, types.c.llvmType)
-    let (aElement, bElement) = (types.a.llvmType, types.b.llvmType)
+    let (aElement, bElement) = (types.a.llvmStorage, types.b.llvmStorage)
     let lanes = target.vectorBytes / type.byteCount
     let vectorType = "<\(lanes) x \(element)>"
     text.raw(
@@ -55,15 +55,28 @@ package struct Microkernel: Hashable, Sendable {
     func pointer(_ element: String, _ base: String, _ offset: String) -> String {
       text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(offset)").name
     }
-    /// A factor as the sums' type holds it.
+    /// A factor, as it lies in memory, in the sums' type.
     func widened(_ value: Operand, _ from: DataType) -> Operand {
-      if from == type { return value }
-      let instruction =
-        from.isFloat
-        ? "fpext"
-        : !type.isFloat ? from.isSigned ? "sext" : "zext" : from.isSigned ? "sitofp" : "uitofp"
-      let to = Operand(name: "", type: element, lanes: value.lanes).fullType
-      return text.make(element, value.lanes, "\(instruction) \(value.text) to \(to)")
+      func full(_ type: String) -> String {
+        Operand(name: "", type: type, lanes: value.lanes).fullType
+      }
+      func cast(_ instruction: String, _ value: Operand, _ to: String) -> Operand {
+        text.make(to, value.lanes, "\(instruction) \(value.text) to \(full(to))")
+      }
+      switch from {
+      case type: return value
+      case .float16: return widened(cast("fpext", value, "float"), .float32)
+      case .bfloat16:
+        // The upper half of a float32.
+        let wide = cast("zext", value, "i32")
+        let by = FunctionText.literal("16", "i32", value.lanes)
+        let bits = text.make("i32", value.lanes, "shl \(wide.text), \(by.name)")
+        return widened(cast("bitcast", bits, "float"), .float32)
+      case .float32: return cast("fpext", value, element)
+      default:
+        let (signed, unsigned) = type.isFloat ? ("sitofp", "uitofp") : ("sext", "zext")
+        return cast(from.isSigned ? signed : unsigned, value, element)
+      }
     }
     func multiplyAdd(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
       if type.isFloat { return text.multiplyAdd(a, b, c) }

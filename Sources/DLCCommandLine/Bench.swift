@@ -22,10 +22,16 @@ struct Bench: ParsableCommand {
   @Option(help: "Measured runs; by default as many as take half a second, at least 20.") var runs:
     Int?
   @Flag(help: "One JSON object.") var json = false
+  @Flag(help: "Show where the time goes: by the scopes of the model, the longest first.")
+  var profile = false
+  @Option(
+    help: "Write what each worker did in one run, tile by tile, as a trace for Perfetto (.json).")
+  var trace: String?
 
   func validate() throws {
     if warmup < 0 { throw ValidationError("--warmup cannot be negative") }
     if let runs, runs < 1 { throw ValidationError("--runs must be positive") }
+    if profile && json { throw ValidationError("--profile and --json exclude each other") }
   }
 
   func run() throws {
@@ -91,6 +97,13 @@ struct Bench: ParsableCommand {
       times.append(milliseconds(clock.now - before))
       if runs == nil, times.count >= 5, milliseconds(clock.now - begin) > 10_000 { break }
     }
+    if let trace {
+      try write(trace: trace, try executable.trace(inputs, threads: workers.threads), executable)
+    }
+    if profile {
+      let times = try executable.profile(inputs, threads: workers.threads)
+      try Console.result(Self.profile(executable.program, times))
+    }
     times.sort()
     let median = times[times.count / 2]
     let p95 = times[min(times.count - 1, times.count * 95 / 100)]
@@ -98,9 +111,16 @@ struct Bench: ParsableCommand {
     getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
     let program = executable.program
     if json {
-      try Console.result(
-        "{\"median_ms\":\(fixed(median, 6)),\"min_ms\":\(fixed(times[0], 6)),\"p95_ms\":\(fixed(p95, 6)),\"runs\":\(times.count),\"compile_ms\":\(fixed(compileTime, 3)),\"load_ms\":\(fixed(loadTime, 3)),\"peak_rss_bytes\":\(usage.ru_maxrss * 1024),\"arena_bytes\":\(program.arenaBytes),\"flops\":\(program.flops),\"bytes_moved\":\(program.bytesMoved)}"
-      )
+      let result = JSON.object([
+        ("median_ms", .rounded(median, digits: 6)), ("min_ms", .rounded(times[0], digits: 6)),
+        ("p95_ms", .rounded(p95, digits: 6)), ("runs", .integer(times.count)),
+        ("compile_ms", .rounded(compileTime, digits: 3)),
+        ("load_ms", .rounded(loadTime, digits: 3)),
+        ("peak_rss_bytes", .integer(usage.ru_maxrss * 1024)),
+        ("arena_bytes", .integer(program.arenaBytes)), ("flops", .integer(program.flops)),
+        ("bytes_moved", .integer(program.bytesMoved)),
+      ])
+      try Console.result("\(result)")
     } else {
       try Console.result(
         table([
@@ -118,6 +138,55 @@ struct Bench: ParsableCommand {
           ],
         ]))
     }
+  }
+
+  /// Time, share and speed of the steps of each scope.
+  private static func profile(_ program: Program, _ times: [Double]) -> String {
+    struct Entry {
+      var (steps, seconds, flops, bytes) = (0, 0.0, 0, 0)
+    }
+    var entries: [String: Entry] = [:]
+    for (step, seconds) in zip(program.steps, times) where seconds > 0 {
+      let name = step.origin.isEmpty ? step.name : step.origin
+      entries[name, default: Entry()].steps += 1
+      entries[name]!.seconds += seconds
+      entries[name]!.flops += step.flops
+      entries[name]!.bytes += step.bytesMoved
+    }
+    let total = max(times.reduce(0, +), 1e-12)
+    var rows = [["of", "steps", "ms", "share"]]
+    for (name, entry) in entries.sorted(by: {
+      ($1.value.seconds, $0.key) < ($0.value.seconds, $1.key)
+    })
+    .prefix(30) {
+      rows.append([
+        name, "\(entry.steps)", fixed(entry.seconds * 1e3, 3),
+        fixed(100 * entry.seconds / total, 1) + " %",
+      ])
+    }
+    return table(rows) + "\n"
+  }
+
+  /// Writes events in Chrome's format: a row for each worker, a bar for each tile.
+  private func write(trace path: String, _ events: [TileEvent], _ executable: Executable) throws {
+    let first = events.first?.start ?? 0
+    func microseconds(_ time: UInt64) -> JSON { .number(Double(time - first) / 1e3) }
+    let list = events.map { event -> JSON in
+      let step = executable.program.steps[event.step]
+      return .object([
+        ("name", .text(step.origin.isEmpty ? step.name : step.origin)), ("ph", .text("X")),
+        ("pid", .integer(1)), ("tid", .integer(event.worker)), ("ts", microseconds(event.start)),
+        ("dur", .number(Double(event.end - event.start) / 1e3)),
+        (
+          "args",
+          .object([
+            ("step", .integer(event.step)), ("tile", .integer(event.tile)),
+            ("kernel", .text(step.name)),
+          ])
+        ),
+      ])
+    }
+    try OutputFile.write(Array("\(JSON.object([("traceEvents", .list(list))]))".utf8), to: path)
   }
 
   private func given(_ inputs: [(name: String, type: TensorType)]) throws(DLCError) -> [String:

@@ -23,7 +23,7 @@ struct Cache: ParsableCommand {
       let (count, bytes) = cache.usage
       try Console.result(
         json
-          ? "{\"directory\":\(DLCFormats.json(cache.directory)),\"entries\":\(count),\"bytes\":\(bytes),\"limit_bytes\":\(cache.limit)}"
+          ? "\(JSON.object([("directory", .text(cache.directory)), ("entries", .integer(count)), ("bytes", .integer(bytes)), ("limit_bytes", .integer(cache.limit))]))"
           : "\(cache.directory): \(count) entries, \(size(bytes)) of at most \(size(cache.limit))")
     }
   }

@@ -32,9 +32,11 @@ struct Check: ParsableCommand {
     }
     if json {
       let list = found.map {
-        "{\"label\":\(DLCFormats.json($0.label)),\"message\":\(DLCFormats.json($0.message)),\"place\":\(DLCFormats.json($0.place))}"
+        JSON.object([
+          ("label", .text($0.label)), ("message", .text($0.message)), ("place", .text($0.place)),
+        ])
       }
-      try Console.result("{\"violations\":[\(list.joined(separator: ","))]}")
+      try Console.result("\(JSON.object([("violations", .list(list))]))")
     } else if found.isEmpty {
       try Console.result("\(model): sound")
     }

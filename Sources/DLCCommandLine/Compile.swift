@@ -106,11 +106,18 @@ struct Compile: ParsableCommand {
     let program = build.program
     let fused = build.plan.fusedNodes
     if json {
-      let stages = build.stages.map { "\"\($0.name)\":\(fixed($0.milliseconds, 3))" }.joined(
-        separator: ",")
-      try Console.result(
-        "{\"program\":\(DLCFormats.json(path)),\"function\":\(DLCFormats.json(program.function)),\"nodes_before\":\(build.boundGraph.nodes.count),\"nodes_after\":\(build.graph.nodes.count),\"kernels\":\(build.kernels.count),\"steps\":\(program.steps.count),\"fused_nodes\":\(fused),\"arena_bytes\":\(program.arenaBytes),\"arena_lower_bound\":\(program.arenaLowerBound),\"code_bytes\":\(build.code.count),\"compile_ms\":\(fixed(total, 3)),\"stages_ms\":{\(stages)}}"
-      )
+      let stages = build.stages.map { ($0.name, JSON.rounded($0.milliseconds, digits: 3)) }
+      let result = JSON.object([
+        ("program", .text(path)), ("function", .text(program.function)),
+        ("nodes_before", .integer(build.boundGraph.nodes.count)),
+        ("nodes_after", .integer(build.graph.nodes.count)),
+        ("kernels", .integer(build.kernels.count)), ("steps", .integer(program.steps.count)),
+        ("fused_nodes", .integer(fused)), ("arena_bytes", .integer(program.arenaBytes)),
+        ("arena_lower_bound", .integer(program.arenaLowerBound)),
+        ("code_bytes", .integer(build.code.count)), ("compile_ms", .rounded(total, digits: 3)),
+        ("stages_ms", .object(stages)),
+      ])
+      try Console.result("\(result)")
       return
     }
     try Console.result(
@@ -161,11 +168,13 @@ struct Compile: ParsableCommand {
     case .kernels:
       try Console.result(
         table(
-          [["kernel", "tiles", "scratch", "FLOP", "bytes"]]
-            + build.kernels.map {
-              [
-                $0.name, "\($0.tileCount)", size($0.localOffsets.total), "\($0.flops)",
-                "\($0.bytesMoved)",
+          [["kernel", "tiles", "scratch", "FLOP", "bytes", "steps", "of"]]
+            + build.kernels.enumerated().map { number, kernel in
+              let steps = (program.steps + program.preparation).filter { $0.kernel.index == number }
+              return [
+                kernel.name, "\(kernel.tileCount)", size(kernel.localOffsets.total),
+                "\(kernel.flops)", "\(kernel.bytesMoved)", "\(steps.count)",
+                steps.first?.origin ?? "",
               ]
             }))
     case .program, .memory:
@@ -183,7 +192,7 @@ struct Compile: ParsableCommand {
             program.steps[$0].buffers.contains(BufferID(index))
           }
           try Console.result(
-            "b\(index) \(slot.byteCount) bytes at \(offset), steps \(users.first ?? 0)...\(users.last ?? 0)"
+            "b\(index) \(slot.byteCount) bytes at \(offset), steps \(users.first ?? 0)...\(users.last ?? 0)\(slot.origin.isEmpty ? "" : ", \(slot.origin)")"
           )
         } else if stage == .program {
           try Console.result(

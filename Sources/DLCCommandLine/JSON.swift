@@ -6,6 +6,8 @@ indirect enum JSON: CustomStringConvertible {
   case integer(Int)
   /// What is not finite becomes null: JSON has no such numbers.
   case number(Double)
+  /// With so many digits after the point.
+  case rounded(Double, digits: Int)
   case list([JSON])
   case members(names: [String], values: [JSON])
 
@@ -19,6 +21,7 @@ indirect enum JSON: CustomStringConvertible {
     case .text(let text): json(text)
     case .integer(let value): "\(value)"
     case .number(let value): value.isFinite ? "\(value)" : "null"
+    case .rounded(let value, let digits): value.isFinite ? fixed(value, digits) : "null"
     case .list(let values): "[\(values.map(\.description).joined(separator: ","))]"
     case .members(let names, let values):
       "{\(zip(names, values).map { "\(json($0)):\($1)" }.joined(separator: ","))}"

@@ -48,19 +48,25 @@ struct Show: ParsableCommand {
   }
 
   private func signatures(_ module: Module) -> String {
-    func port(_ name: String, _ type: TensorType) -> String {
-      let shape = type.shape.map { $0.constant.map { "\($0)" } ?? DLCFormats.json("\($0)") }.joined(
-        separator: ",")
-      return
-        "{\"name\":\(DLCFormats.json(name)),\"dtype\":\"\(type.dataType)\",\"shape\":[\(shape)]}"
+    func port(_ name: String, _ type: TensorType) -> JSON {
+      let shape = type.shape.map { size -> JSON in
+        size.constant.map { .integer($0) } ?? .text("\(size)")
+      }
+      return .object([
+        ("name", .text(name)), ("dtype", .text("\(type.dataType)")), ("shape", .list(shape)),
+      ])
     }
-    let functions = module.functions.map { f in
-      "{\"name\":\(DLCFormats.json(f.name)),\"inputs\":[\(f.inputs.map { port($0.name, $0.type) }.joined(separator: ","))],\"outputs\":[\(f.outputs.map { port($0.name, $0.type) }.joined(separator: ","))]}"
+    let functions = module.functions.map { f -> JSON in
+      .object([
+        ("name", .text(f.name)), ("inputs", .list(f.inputs.map { port($0.name, $0.type) })),
+        ("outputs", .list(f.outputs.map { port($0.name, $0.type) })),
+      ])
     }
-    let parameters = module.states.map { port($0.name, $0.type) }
-    let dimensions = module.dimensions.map { "\(DLCFormats.json($0.name)):\($0.size)" }
-    return
-      "{\"functions\":[\(functions.joined(separator: ","))],\"parameters\":[\(parameters.joined(separator: ","))],\"dimensions\":{\(dimensions.joined(separator: ","))}}"
+    return JSON.object([
+      ("functions", .list(functions)),
+      ("parameters", .list(module.states.map { port($0.name, $0.type) })),
+      ("dimensions", .object(module.dimensions.map { ($0.name, .integer($0.size)) })),
+    ]).description
   }
 
   private func overview(_ module: Module) throws -> String {

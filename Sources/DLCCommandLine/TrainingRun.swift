@@ -194,17 +194,18 @@ struct TrainingRun {
   /// Writes a JSON object or a line with the metrics.
   func report(
     _ metrics: [(name: String, value: Double)], _ seconds: Double, _ signal: String?, json: Bool,
-    more: [(name: String, text: String)] = []
+    more: [(name: String, value: JSON)] = []
   ) throws(DLCError) {
     if json {
-      var fields = ["\"steps\": \(trainer.position.step)", "\"seconds\": \(fixed(seconds, 3))"]
-      if let signal { fields.append("\"stopped\": \(DLCFormats.json(signal))") }
+      var fields: [(name: String, value: JSON)] = [
+        ("steps", .integer(trainer.position.step)), ("seconds", .rounded(seconds, digits: 3)),
+      ]
+      if let signal { fields.append(("stopped", .text(signal))) }
       if let best = trainer.best {
-        fields.append("\"best_epoch\": \(best.epoch), \"best\": \(number(best.value))")
+        fields += [("best_epoch", .integer(best.epoch)), ("best", .number(best.value))]
       }
-      fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
-      fields += more.map { "\(DLCFormats.json($0.name)): \($0.text)" }
-      try Console.result("{\(fields.joined(separator: ", "))}")
+      fields += metrics.map { ($0.name, .number($0.value)) }
+      try Console.result("\(JSON.object(fields + more))")
     } else {
       let text = metrics.map { "  \($0.name) \(fixed($0.value, 6))" }.joined()
       try Console.result("\(trainer.position.step) steps in \(fixed(seconds, 1)) s\(text)")
@@ -213,11 +214,13 @@ struct TrainingRun {
 
   private func write(_ p: Trainer.Progress, _ metrics: [(name: String, value: Double)]) {
     guard let log else { return }
-    var fields = ["\"epoch\": \(p.epoch)", "\"step\": \(p.step)"]
-    fields += metrics.map { "\(DLCFormats.json($0.name)): \(number($0.value))" }
-    fields.append("\"examples_per_second\": \(fixed(p.examplesPerSecond, 1))")
+    var fields: [(name: String, value: JSON)] = [
+      ("epoch", .integer(p.epoch)), ("step", .integer(p.step)),
+    ]
+    fields += metrics.map { ($0.name, .number($0.value)) }
+    fields.append(("examples_per_second", .rounded(p.examplesPerSecond, digits: 1)))
     do throws(DLCError) {
-      try OutputFile.append(Array("{\(fields.joined(separator: ", "))}\n".utf8), to: log)
+      try OutputFile.append(Array("\(JSON.object(fields))\n".utf8), to: log)
     } catch {
       // What is learnt is worth more than its record.
       if !complaint.isMade { Console.note("the log is incomplete: \(error.uncalled)") }
@@ -247,6 +250,3 @@ struct TrainingRun {
     throw ExitCode(stop.status)
   }
 }
-
-/// A number as JSON.
-func number(_ x: Double) -> String { x.isFinite ? "\(x)" : "null" }

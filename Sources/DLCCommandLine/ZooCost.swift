@@ -13,7 +13,8 @@ extension ZooCommand {
   /// Holds the cost model against measurements.
   struct Cost: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Compares what the cost model says of each kernel of the families' training steps with its time.",
+      abstract:
+        "Compares what the cost model says of each kernel of the families' training steps with its time.",
       discussion: """
         One thread; of several runs the least time. The rank correlation (Spearman) says how well the model orders \
         kernels: 1 is perfect.
@@ -83,7 +84,10 @@ extension ZooCommand {
 
     private func measure(_ model: ZooModel) throws -> [Sample] {
       let module = try model.module()
-      let step = try TrainingStep(module).stepFunction()
+      var phases = module.recipe?.phases ?? []
+      // A step alone has no run that a schedule could be a share of.
+      for index in phases.indices { phases[index].rule.schedule = .constant }
+      let step = try TrainingStep(module, phases: phases).stepFunction()
       var options = CompilerOptions()
       options.threads = 2
       let build = try Compiler(options).build(step, function: "train_step", dimensions: [:])

@@ -72,25 +72,26 @@ extension ZooCommand {
         try run.report(metrics, seconds, stop.name, json: flags.json)
         try run.leave(stop, output)
       }
-      var more: [(name: String, text: String)] = []
+      var more: [(name: String, value: JSON)] = []
       if trained.recipe?.evaluation != nil {
         let start = ContinuousClock.now
         let measured = try trained.measured(
           by: nil, on: test, batch: recipe.batch, threads: flags.workers.threads,
           silent: ZooModel.dataArrays)
-        more = measured.map { ("test_\($0.name)", number($0.value)) }
+        more = measured.map { ("test_\($0.name)", .number($0.value)) }
         more.append(
-          ("evaluation_seconds", fixed((ContinuousClock.now - start) / .seconds(1), 3)))
+          ("evaluation_seconds", .rounded((ContinuousClock.now - start) / .seconds(1), digits: 3)))
       }
       let start = ContinuousClock.now
       let drawn = try draw(trained)
       if drawn != nil {
-        more.append(("sampling_seconds", fixed((ContinuousClock.now - start) / .seconds(1), 3)))
+        more.append(
+          ("sampling_seconds", .rounded((ContinuousClock.now - start) / .seconds(1), digits: 3)))
       }
       try run.report(metrics, seconds, nil, json: flags.json, more: more)
       try drawn?.write(picture: picture, arrays: samples)
       if flags.json { return }
-      for (name, text) in more { try Console.result("\(name) \(text)") }
+      for (name, value) in more { try Console.result("\(name) \(value)") }
       try drawn?.show(isWritten: picture != nil || samples != nil)
     }
 

@@ -139,6 +139,7 @@ package enum ProgramFile {
           $0.dtype = arena.string(slot.type.rawValue)
           ($0.n_shape, $0.shape) = (slot.shape.count, arena.list(slot.shape.map { Int64($0) }))
           let (place, offset) = encode(slot.place)
+          $0.origin = arena.string(slot.origin)
           $0.place = place
           $0.offset = Int64(offset)
           switch slot.place {
@@ -190,6 +191,7 @@ package enum ProgramFile {
             $0.name = arena.string(step.name)
             $0.flops = Int64(step.flops)
             $0.bytes_moved = Int64(step.bytesMoved)
+            $0.origin = arena.string(step.origin)
           }
         }
       }
@@ -470,8 +472,10 @@ package enum ProgramFile {
           BufferID(Int(slot.first)), BufferID(Int(slot.second)), loop: offset, next: slot.next != 0)
       default: throw bad("the program is damaged: a buffer has no place")
       }
-      program.buffers.append(
-        BufferSlot(try type(slot.dtype), each(slot.n_shape, slot.shape).map { Int($0) }, place))
+      var buffer = BufferSlot(
+        try type(slot.dtype), each(slot.n_shape, slot.shape).map { Int($0) }, place)
+      buffer.origin = text(slot.origin)
+      program.buffers.append(buffer)
     }
     program.kernels = each(m.n_kernels, m.kernels).map { kernel in
       KernelEntry(
@@ -489,12 +493,14 @@ package enum ProgramFile {
     }
     func steps(_ list: [Dlc__Step]) -> [Step] {
       list.map { step in
-        Step(
+        var made = Step(
           kernel: KernelID(Int(step.kernel)),
           buffers: each(step.n_buffers, step.buffers).map { BufferID(Int($0)) },
           tileCount: Int(step.tiles),
           dependencies: each(step.n_dependencies, step.dependencies).map { StepID(Int($0)) },
           name: text(step.name), flops: Int(step.flops), bytesMoved: Int(step.bytes_moved))
+        made.origin = text(step.origin)
+        return made
       }
     }
     program.steps = steps(each(m.n_steps, m.steps))

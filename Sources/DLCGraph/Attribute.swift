@@ -57,6 +57,10 @@ package struct AttributeReader {
   package mutating func type(_ name: String) throws(DLCError) -> DataType {
     try take(name, "an element type") { if case .type(let v) = $0 { v } else { nil } }
   }
+  /// nil when it is not given.
+  package mutating func optionalType(_ name: String) throws(DLCError) -> DataType? {
+    remaining[name] == nil ? nil : try type(name)
+  }
   package mutating func flag(_ name: String) throws(DLCError) -> Bool {
     try take(name, "true or false") { if case .flag(let v) = $0 { v } else { nil } }
   }

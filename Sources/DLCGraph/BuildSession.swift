@@ -17,7 +17,7 @@ final class BuildSession {
   var regions: [FunctionBuilder] = []
   /// Whether the function is done: nothing is added to it any more.
   var isFinished = false
-  /// The scopes of `named` that are open, joined by dots.
+  /// The path of the scopes that are open.
   var scope = ""
   /// The outermost call under way: the functions that a call is made of stand where it stands.
   private(set) var caller: Caller?

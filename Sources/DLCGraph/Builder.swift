@@ -195,15 +195,34 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   /// Runs `body` so that the nodes added in it stand at a place that is known otherwise; where none is
   /// known they stand where they would.
-  package func located<R, E: Error>(at place: String, _ body: () throws(E) -> R) throws(E) -> R {
+  /// - Parameter scope: the path of the node that they are the derivative of.
+  package func located<R, E: Error>(
+    at place: String, of scope: String, _ body: () throws(E) -> R
+  ) throws(E) -> R {
+    let outer = session.scope
+    let suffix = "/derivative"
+    session.scope = scope.isEmpty || scope.hasSuffix(suffix) ? scope : scope + suffix
+    defer { session.scope = outer }
     if place.isEmpty { return try body() }
     return try session.replacing(.call(SourceLocation(place)), body)
   }
 
-  /// Runs `body` with a name that the nodes added in it carry.
-  public func named<R, E: Error>(_ name: String, _ body: () throws(E) -> R) throws(E) -> R {
+  /// Runs `body` in a scope: the nodes that are added in it carry its path, such as `block2/attention`, by which
+  /// listings and profiles say what they belong to. Layers open one for each of them. Nothing depends on it.
+  public func scope<R, E: Error>(_ name: String, _ body: () throws(E) -> R) throws(E) -> R {
     let outer = session.scope
-    session.scope = outer.isEmpty ? name : "\(outer).\(name)"
+    session.scope = outer.isEmpty ? name : "\(outer)/\(name)"
+    defer { session.scope = outer }
+    return try body()
+  }
+
+  /// Runs `body` in the scope of a path that is counted from the function's beginning: what it has in common with
+  /// the present one is not entered again.
+  package func scope<R, E: Error>(path: String, _ body: () throws(E) -> R) throws(E) -> R {
+    let outer = session.scope
+    let (open, wanted) = (outer.split(separator: "/"), path.split(separator: "/"))
+    let common = zip(open, wanted).prefix { $0 == $1 }.count
+    session.scope = (open + wanted.dropFirst(common)).joined(separator: "/")
     defer { session.scope = outer }
     return try body()
   }

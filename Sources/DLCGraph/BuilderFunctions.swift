@@ -47,7 +47,7 @@ extension FunctionBuilder {
   public func gelu(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
     enter(file, line, [x]) { _ throws(DLCError) in
       try x.needFloat("the input of gelu")
-      return named("gelu") {
+      return scope("gelu") {
         let tail = erfc(x * (-0.5.squareRoot()))
         return x * 0.5 * tail
       }
@@ -61,7 +61,7 @@ extension FunctionBuilder {
     enter(file, line, [x]) { _ throws(DLCError) in
       try x.needFloat("the input of softmax")
       let axis = try x.axis(axis)
-      return named("softmax") {
+      return scope("softmax") {
         // What is subtracted cancels out, and so do its derivatives.
         let peak = restore(stopGradient(max(x, axes: [axis])), axes: [axis], to: x.shape)
         let e = exponential(x - peak)
@@ -93,7 +93,7 @@ extension FunctionBuilder {
       try gamma.need(within: x.shape, "gamma")
       try beta.need(within: x.shape, "beta")
       try needEpsilon(epsilon)
-      return named("layer_norm") {
+      return scope("layer_norm") {
         let axis = x.rank - 1
         func spread(_ v: Value) -> Value { restore(v, axes: [axis], to: x.shape) }
         let centred = x - spread(mean(x, axes: [axis]))
@@ -112,7 +112,7 @@ extension FunctionBuilder {
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [q, k, v, bias]) { _ in
-      named("attention") { matmul(attentionWeights(q, k, bias: bias, causal: causal), v) }
+      scope("attention") { matmul(attentionWeights(q, k, bias: bias, causal: causal), v) }
     }
   }
 

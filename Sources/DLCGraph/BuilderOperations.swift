@@ -73,7 +73,8 @@ extension FunctionBuilder {
     enter(file, line, []) { _ throws(DLCError) in
       guard type.holds(number) else {
         throw DLCError(
-          .type, "\(number) is no \(type)", remedy: "convert the other operand, or round the number")
+          .type, "\(number) is no \(type)", remedy: "convert the other operand, or round the number"
+        )
       }
       let stored = Tensor(splat: number, type, [])
       let scalar: Value
@@ -193,7 +194,8 @@ extension FunctionBuilder {
   ) -> Value {
     enter(file, line, [x]) { _ throws(DLCError) in
       guard low <= high else {
-        throw DLCError(.graph, "a clamp is from \(low) to \(high): two numbers, the smaller one first")
+        throw DLCError(
+          .graph, "a clamp is from \(low) to \(high): two numbers, the smaller one first")
       }
       return add(.clamp(Clamp()), [constant(low, like: x), x, constant(high, like: x)])
     }
@@ -352,14 +354,19 @@ extension FunctionBuilder {
 
   /// Products summed over pairs of contracting axes; the result has the batch axes, then the free axes
   /// of `a`, then those of `b`.
+  /// - Parameter sumType: the type that factors are converted to, products are summed in, and the result has:
+  ///   float32, float64, int32 or int64, which holds every element of both (int8 times uint8 into int32, say).
+  ///   nil: that of the operands, which then have one type.
   public func dotGeneral(
     _ a: Value, _ b: Value, lhsBatch: [Int] = [], rhsBatch: [Int] = [], lhsContracting: [Int],
-    rhsContracting: [Int], file: StaticString = #fileID, line: UInt = #line
+    rhsContracting: [Int], into sumType: DataType? = nil, file: StaticString = #fileID,
+    line: UInt = #line
   ) -> Value {
     enter(file, line, [a, b]) { _ throws(DLCError) in
       let dot = DotGeneral(
         lhsBatch: try a.axes(lhsBatch), rhsBatch: try b.axes(rhsBatch),
-        lhsContracting: try a.axes(lhsContracting), rhsContracting: try b.axes(rhsContracting))
+        lhsContracting: try a.axes(lhsContracting), rhsContracting: try b.axes(rhsContracting),
+        into: sumType)
       return add(.dotGeneral(dot), [a, b])
     }
   }

@@ -17,10 +17,21 @@ package struct Node: Hashable, Sendable {
   package var operation: Operation
   package var operands: [ValueID]
   package var results: [ValueID]
-  /// A name for people; it has no meaning and may be empty.
+  /// The path of the scope that it was built in, for people; it has no meaning and may be empty.
   package var name: String
   /// Where the builder call stands, as `File.swift:12`; may be empty.
   package var location: String
+
+  /// Nodes that compute the same are equal, whatever they are called and wherever they stand.
+  package static func == (a: Node, b: Node) -> Bool {
+    a.operands == b.operands && a.results == b.results && a.operation == b.operation
+  }
+
+  package func hash(into hasher: inout Hasher) {
+    hasher.combine(operation)
+    hasher.combine(operands)
+    hasher.combine(results)
+  }
 }
 
 /// A value that enters a graph from outside.

@@ -189,6 +189,8 @@ package struct ContractTypes: Hashable, Sendable {
   }
   package init(_ type: DataType) { self.init(type, type, into: type) }
 
+  package var text: String { a == c && b == c ? "\(c)" : "\(a) \(b) into \(c)" }
+
   /// Whether every element of the factors is one of the sums' type.
   package var isExact: Bool { a.widens(to: c) && b.widens(to: c) }
 }

@@ -11,13 +11,16 @@ package struct ContractionPlan {
   package var depth: [Int]
   package var left: ValueID
   package var right: ValueID
+  package var types: ContractTypes
   private var geometry: ContractionGeometry
 
   /// nil when the product is too small or too thin for tiles, or its type has no microkernels.
   package init?(_ graph: Graph, _ node: Node, _ target: Target) {
     guard case .contraction(let g) = graph.structure(node) else { return nil }
-    let type = graph.type(node.results[0]).dataType
-    guard type == .float32 || type == .float64 else { return nil }
+    types = ContractTypes(
+      graph.type(node.operands[0]).dataType, graph.type(node.operands[1]).dataType,
+      into: graph.type(node.results[0]).dataType)
+    guard [DataType.float32, .float64, .int32].contains(types.c) else { return nil }
     let (a, b) = (graph.sizes(node.operands[0]), graph.sizes(node.operands[1]))
     batch = g.lhsBatch.map { a[$0] }
     rows = g.lhsFree(a.count).map { a[$0] }
@@ -49,7 +52,7 @@ extension ContractionPlan {
     let step = e.variable(depthCount)
     let left = position(graph, batch, row, step)
     return ContractionProblem(
-      type: graph.type(self.left).dataType, batch: batchCount, rows: rowCount, columns: columnCount,
+      types: types, batch: batchCount, rows: rowCount, columns: columnCount,
       depth: depthCount, isSteady: graph.isSteady(right),
       isStrided: left.index.stride(of: row) != nil && left.index.stride(of: step) != nil,
       isRowMajor: e.isContiguous(
@@ -117,7 +120,7 @@ struct ContractionLowering {
   private let schedule: ContractionSchedule
   private let graph: Graph
   private let target: Target
-  private let type: DataType
+  private let types: ContractTypes
   private let width: Int
   private var e: RegionEvaluator
   private var calls: [KernelCall] = []
@@ -151,8 +154,8 @@ struct ContractionLowering {
     self.schedule = schedule
     self.graph = graph
     self.target = target
-    type = graph.type(root).dataType
-    width = schedule.tile.vectors * target.vectorBytes / type.byteCount
+    types = plan.types
+    width = schedule.tile.vectors * target.vectorBytes / types.c.byteCount
     var e = RegionEvaluator(graph, region)
     batch = plan.batch.map { e.variable($0) }
     row = e.variable(plan.rowCount)
@@ -170,7 +173,7 @@ struct ContractionLowering {
     // The right operand goes into panels, whatever views it is seen through.
     let packs = schedule.packing == .step
     if packs {
-      temporaries.append(Local(type, plan.batchCount * panels * plan.depthCount * width))
+      temporaries.append(Local(types.b, plan.batchCount * panels * plan.depthCount * width))
       calls.append(pack())
     }
     let left = leftOperand()
@@ -182,8 +185,8 @@ struct ContractionLowering {
     let partDepth = packs ? plan.depthCount : SumOrder.productPart(plan.depthCount)
     let packed =
       packs
-      ? e.parameter(.temporary(0), type, count: temporaries[0].count)
-      : e.local(type, schedule.columnBlock * partDepth)
+      ? e.parameter(.temporary(0), types.b, count: temporaries[0].count)
+      : e.local(types.b, schedule.columnBlock * partDepth)
     var body: [Statement] = []
     for first in stride(from: 0, to: plan.depthCount, by: partDepth) {
       let depth = min(partDepth, plan.depthCount - first)
@@ -194,7 +197,7 @@ struct ContractionLowering {
           : v == step ? IndexExpression(first) : IndexExpression(v)
       }
       var product = ContractStatement(
-        types: ContractTypes(type), a: left.memory, aBase: start, aRowStride: left.rowStride,
+        types: types, a: left.memory, aBase: start, aRowStride: left.rowStride,
         aDepthStride: left.depthStride, b: packed,
         bBase: packs
           ? (plan.flat(batch) * panels + IndexExpression(columnBlocks)
@@ -219,7 +222,7 @@ struct ContractionLowering {
       flops: 2 * plan.batchCount * plan.rowCount * plan.columnCount * plan.depthCount,
       bytesMoved: Lowering.bytes(e.parameters))
     return KernelCall(
-      kernel: Lowering.named(kernel, isDirect ? "product" : "product_epilogue", type, target),
+      kernel: Lowering.named(kernel, isDirect ? "product" : "product_epilogue", types.c, target),
       bindings: Lowering.bindings(e),
       inPlace: isDirect ? [] : Lowering.sharable(region, graph, e))
   }
@@ -228,7 +231,7 @@ struct ContractionLowering {
   private mutating func result() -> (memory: Memory, base: IndexExpression, stride: Int) {
     guard isDirect else {
       return (
-        e.local(type, schedule.rowBlock * schedule.columnBlock), IndexExpression(0),
+        e.local(types.c, schedule.rowBlock * schedule.columnBlock), IndexExpression(0),
         schedule.columnBlock
       )
     }
@@ -263,7 +266,7 @@ struct ContractionLowering {
     if schedule.copiesLeft {
       calls.append(copyLeft(slot: temporaries.count))
       count = plan.batchCount * plan.rowCount * plan.depthCount
-      temporaries.append(Local(type, count))
+      temporaries.append(Local(types.a, count))
       position =
         (plan.flat(batch) * plan.rowCount + IndexExpression(row)) * plan.depthCount
         + IndexExpression(step)
@@ -271,7 +274,7 @@ struct ContractionLowering {
       value = plan.left
     }
     return (
-      e.parameter(source, type, count: count), position,
+      e.parameter(source, types.a, count: count), position,
       plan.rowCount > 1 ? position.stride(of: row)! : 0,
       plan.depthCount > 1 ? position.stride(of: step)! : 1
     )
@@ -293,7 +296,7 @@ struct ContractionLowering {
     let inner = Statement.loop(
       Loop(
         column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: 2),
-        body: e.scopes[0].statements + [.store(memory, place, id, type)]))
+        body: e.scopes[0].statements + [.store(memory, place, id, types.b)]))
     let extent = BlockExtent(total: panels, size: perPanel, index: columnBlocks)
     if e.isContiguous(plan.right, c, along: column) {
       return [.loop(Loop(step, body: [.loop(Loop(panel, extent, body: [inner]))]))]
@@ -350,8 +353,8 @@ struct ContractionLowering {
     let id = e.evaluate(plan.right, c)
     let statements = e.scopes[0].statements
     var parameters = e.parameters
-    parameters.append(Parameter(type, plan.batchCount * panels * k * width, isOutput: true))
-    let store = Statement.store(.parameter(parameters.count - 1), position, id, type)
+    parameters.append(Parameter(types.b, plan.batchCount * panels * k * width, isOutput: true))
+    let store = Statement.store(.parameter(parameters.count - 1), position, id, types.b)
     let columns = Statement.loop(
       Loop(
         column, BlockExtent(total: n, size: width, index: panel),
@@ -366,7 +369,7 @@ struct ContractionLowering {
       Kernel(
         name: "", parameters: parameters, locals: [], grid: batch + [group, chunk], body: [body],
         flops: 0,
-        bytesMoved: Lowering.bytes(parameters)), "pack", type, target)
+        bytesMoved: Lowering.bytes(parameters)), "pack", types.b, target)
     return KernelCall(kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(0)], inPlace: [])
   }
 
@@ -382,19 +385,19 @@ struct ContractionLowering {
     let id = e.evaluate(plan.left, c)
     let statements = e.scopes[0].statements
     var parameters = e.parameters
-    parameters.append(Parameter(type, plan.batchCount * m * k, isOutput: true))
+    parameters.append(Parameter(types.a, plan.batchCount * m * k, isOutput: true))
     let position = (plan.flat(batch) * m + IndexExpression(row)) * k + IndexExpression(depth)
     let rowBlock = schedule.copyRows
     let block = e.variable((m + rowBlock - 1) / rowBlock)
     let inner = Loop(
       depth, mode: .vector(unroll: 1),
-      body: statements + [.store(.parameter(parameters.count - 1), position, id, type)])
+      body: statements + [.store(.parameter(parameters.count - 1), position, id, types.a)])
     let outer = Loop(row, BlockExtent(total: m, size: rowBlock, index: block), body: [.loop(inner)])
     let kernel = Lowering.named(
       Kernel(
         name: "", parameters: parameters, locals: [], grid: batch + [block], body: [.loop(outer)],
         flops: 0,
-        bytesMoved: Lowering.bytes(parameters)), "copy", type, target)
+        bytesMoved: Lowering.bytes(parameters)), "copy", types.a, target)
     return KernelCall(
       kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(slot)], inPlace: [])
   }

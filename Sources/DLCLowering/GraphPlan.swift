@@ -27,7 +27,7 @@ package struct GraphPlan: Sendable {
   package struct RegionPlan: Sendable {
     package var region: Region
     package var problem: Problem
-    package var schedule: Schedule
+    package var schedule: RegionSchedule
     package var lowered: LoweredRegion
     /// What a control node holds, in the order of its flow.
     package var arms: [Arm]

@@ -26,7 +26,7 @@ package struct LoweredRegion: Sendable {
 package enum Lowering {
   /// Lowers one region to loop nests. Total work in a tile is kept to some tens of microseconds.
   package static func lower(
-    _ region: Region, _ schedule: Schedule, _ graph: Graph, _ target: Target
+    _ region: Region, _ schedule: RegionSchedule, _ graph: Graph, _ target: Target
   ) -> LoweredRegion {
     switch (region.kind, schedule) {
     case (.rows, .rows(let schedule)):

@@ -32,7 +32,8 @@ package struct FoldScales: Pass {
     else { return nil }
     switch operation {
     case .convolution: return axis == 1 ? (operands, operation, 0) : nil
-    case .dotGeneral(let d):
+    // Factors of a narrower type would be scaled with its precision.
+    case .dotGeneral(let d) where d.sumType == nil:
       let g = d.geometry
       let rank = c.type(value).rank
       let free = g.rhsFree(c.type(operands[1]).rank)

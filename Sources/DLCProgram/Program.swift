@@ -40,6 +40,8 @@ package struct BufferSlot: Hashable, Sendable {
   package var type: DataType
   package var shape: [Int]
   package var place: Place
+  /// What the value is called in the graph: an argument, or the operation and scope that make it.
+  package var origin = ""
 
   package init(_ type: DataType, _ shape: [Int], _ place: Place) {
     self.type = type
@@ -62,6 +64,8 @@ package struct Step: Hashable, Sendable {
   package var name: String
   package var flops: Int
   package var bytesMoved: Int
+  /// The scopes of the nodes that it computes, and the line of the last one; of several steps in one, some.
+  package var origin = ""
 
   package init(
     kernel: KernelID, buffers: [BufferID], tileCount: Int, dependencies: [StepID], name: String,

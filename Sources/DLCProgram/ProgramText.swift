@@ -22,7 +22,8 @@ extension Step {
       dependencies.isEmpty
       ? "" : " after " + dependencies.map { "\($0.index)" }.joined(separator: ", ")
     let arguments = buffers.map { "b\($0.index)" }.joined(separator: ", ")
-    return "\(name)(\(arguments)) tiles \(tileCount)\(after)"
+    return
+      "\(name)(\(arguments)) tiles \(tileCount)\(after)\(origin.isEmpty ? "" : " of \(origin)")"
   }
 }
 

@@ -325,15 +325,30 @@ public final class Executable: Sendable {
     return results
   }
 
-  /// Seconds that each step took in one run, the steps one after the other; for loops the sum.
+  /// Seconds that each step took in one run, the steps one after the other; for loops the sum. A run before
+  /// it touches the memory for the first time.
   package func profile(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError) -> [Double]
   {
     // Not one of the contexts that other runs may take.
     let context = try newContext(try workerCount(threads))
-    context.times = [Double](repeating: 0, count: program.steps.count)
+    var results = try emptyResults()
+    for _ in 0..<2 {
+      context.times = [Double](repeating: 0, count: program.steps.count)
+      try run(inputs, into: &results, context)
+    }
+    return context.times!
+  }
+
+  /// Every tile of one run, by which worker and when; a run before it touches the memory for the first time.
+  package func trace(_ inputs: [String: Tensor], threads: Int? = nil) throws(DLCError)
+    -> [TileEvent]
+  {
+    let context = try newContext(try workerCount(threads))
     var results = try emptyResults()
     try run(inputs, into: &results, context)
-    return context.times!
+    return try context.traced { () throws(DLCError) in
+      try run(inputs, into: &results, context)
+    }
   }
 
   private func runUpdating(
@@ -495,6 +510,15 @@ public final class Executable: Sendable {
     }
 
     deinit { arguments.deallocate() }
+
+    /// What is done in `body`, tile by tile.
+    func traced(_ body: () throws(DLCError) -> Void) throws(DLCError) -> [TileEvent] {
+      let recorder = EventRecorder(workers: workers)
+      executor.recorder = recorder
+      defer { executor.recorder = nil }
+      try body()
+      return recorder.events
+    }
 
     func run(
       _ inputs: [UnsafeMutableRawPointer?], _ outputs: [UnsafeMutableRawPointer?],

@@ -18,6 +18,55 @@ struct BoundStep {
   var dependencies: [Int]
 }
 
+/// A tile that a worker did, in a run that was traced.
+package struct TileEvent: Hashable, Sendable {
+  package var step: Int
+  package var tile: Int
+  /// 0 is the thread that called.
+  package var worker: Int
+  /// Nanoseconds of a clock that only goes forward.
+  package var start: UInt64
+  package var end: UInt64
+}
+
+/// What workers do, each in a list of its own.
+final class EventRecorder: @unchecked Sendable {
+  // A worker writes to its own element alone; they are read when the run is over.
+  private let lists: UnsafeMutablePointer<[TileEvent]>
+  private let count: Int
+
+  init(workers: Int) {
+    count = workers
+    lists = .allocate(capacity: workers)
+    lists.initialize(repeating: [], count: workers)
+  }
+
+  deinit {
+    lists.deinitialize(count: count)
+    lists.deallocate()
+  }
+
+  func call(
+    _ step: BoundStep, _ index: Int, tile: Int, worker: Int, _ scratch: UnsafeMutableRawPointer?
+  ) {
+    let start = clock_gettime_nsec()
+    dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch)
+    lists[worker].append(
+      TileEvent(step: index, tile: tile, worker: worker, start: start, end: clock_gettime_nsec()))
+  }
+
+  /// In the order in which they began.
+  var events: [TileEvent] {
+    (0..<count).flatMap { lists[$0] }.sorted { ($0.start, $0.worker) < ($1.start, $1.worker) }
+  }
+
+  private func clock_gettime_nsec() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+}
+
 /// Runs steps on a few workers that Dispatch lends.
 ///
 /// Every step has a counter of claimed tiles and one of finished tiles. Workers walk the steps in
@@ -37,6 +86,8 @@ final class Executor: @unchecked Sendable {
   private let helpers: UnsafeMutableRawPointer
   private let helperCount: Int
   private var steps: [BoundStep] = []
+  /// Where tiles are noted, when they are asked for; set between runs.
+  var recorder: EventRecorder?
   private var range = 0..<0
   private var scratch: [UnsafeMutableRawPointer?] = []
   private let parked = Atomic<Int>(0)
@@ -106,9 +157,7 @@ final class Executor: @unchecked Sendable {
     if wanted <= 0 {
       for index in range {
         let step = steps[index]
-        for tile in 0..<step.tileCount {
-          dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch[0])
-        }
+        for tile in 0..<step.tileCount { call(step, index, tile: tile, worker: 0, scratch[0]) }
       }
       return
     }
@@ -120,7 +169,7 @@ final class Executor: @unchecked Sendable {
     self.range = range
     self.scratch = scratch
     for helper in 0..<wanted { assign(helper) }
-    work(steps, range, leads: true, scratch[0])
+    work(steps, range, worker: 0, scratch[0])
     for helper in 0..<wanted where !change(helper, from: Helper.assigned, to: Helper.cancelled) {
       let state = counter(helpers, helper)
       wait { state.pointee.load(ordering: .sequentiallyConsistent) != Helper.running }
@@ -149,7 +198,7 @@ final class Executor: @unchecked Sendable {
     let state = counter(helpers, helper)
     while true {
       if change(helper, from: Helper.assigned, to: Helper.running) {
-        work(steps, range, leads: false, scratch[helper + 1])
+        work(steps, range, worker: helper + 1, scratch[helper + 1])
         state.pointee.store(Helper.idle, ordering: .sequentiallyConsistent)
         wakeParked()
       } else {
@@ -172,12 +221,23 @@ final class Executor: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
   }
 
+  private func call(
+    _ step: BoundStep, _ index: Int, tile: Int, worker: Int, _ scratch: UnsafeMutableRawPointer?
+  ) {
+    if let recorder {
+      recorder.call(step, index, tile: tile, worker: worker, scratch)
+    } else {
+      dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch)
+    }
+  }
+
+  /// - Parameter worker: 0 is the leader.
   private func work(
-    _ steps: [BoundStep], _ range: Range<Int>, leads: Bool, _ scratch: UnsafeMutableRawPointer?
+    _ steps: [BoundStep], _ range: Range<Int>, worker: Int, _ scratch: UnsafeMutableRawPointer?
   ) {
     for index in range {
       let tiles = steps[index].tileCount
-      if tiles == 1 && !leads || tiles == 0 { continue }
+      if tiles == 1 && worker > 0 || tiles == 0 { continue }
       let claims = counter(claimed, index)
       if claims.pointee.load(ordering: .relaxed) >= tiles { continue }
       // What stands before the range has been waited for.
@@ -189,7 +249,7 @@ final class Executor: @unchecked Sendable {
       while true {
         let tile = claims.pointee.add(1, ordering: .relaxed).oldValue
         if tile >= tiles { break }
-        dlc_call_kernel(steps[index].code, steps[index].arguments, Int64(tile), scratch)
+        call(steps[index], index, tile: tile, worker: worker, scratch)
         done += 1
       }
       guard done > 0 else { continue }

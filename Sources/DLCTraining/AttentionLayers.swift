@@ -79,7 +79,7 @@ extension Layers {
     _ line: UInt,
     _ mix: (FunctionBuilder, _ q: Value, _ k: Value, _ v: Value) throws(DLCError) -> Value
   ) -> Value {
-    g.enter(file, line, [x] + others) { g throws(DLCError) in
+    layer(name, file, line, [x] + others) { g throws(DLCError) in
       guard x.rank == 3 else {
         throw DLCError(.type, "self-attention takes [n, T, d], this is \(x.type)")
       }
@@ -89,7 +89,9 @@ extension Layers {
         g.splitHeads(
           g.slice(all, axis: 2, from: size * Size(k), to: size * Size(k + 1)), heads)
       }
-      let mixed = try mix(g, part(0), part(1), part(2))
+      let mixed = try g.scope("scores") { () throws(DLCError) in
+        try mix(g, part(0), part(1), part(2))
+      }
       return linear("\(name)out", g.mergeHeads(mixed, size), size)
     }
   }
@@ -124,12 +126,13 @@ extension Layers {
     _ name: String, _ x: Value, _ others: [Value], _ file: StaticString, _ line: UInt,
     attention: (_ inner: Layers, _ normal: Value) -> Value
   ) -> Value {
-    g.enter(file, line, [x] + others) { g throws(DLCError) in
+    layer(name, file, line, [x] + others) { g throws(DLCError) in
       guard x.rank == 3 else {
         throw DLCError(.type, "a transformer block takes [n, T, d], this is \(x.type)")
       }
       let inner = scope(name)
-      let mixed = x + attention(inner, inner.layerNorm("ln1", x))
+      let normal = inner.layerNorm("ln1", x)
+      let mixed = x + g.scope("attention") { attention(inner, normal) }
       let size = x.shape[2]
       let wide = g.gelu(inner.linear("ff1", inner.layerNorm("ln2", mixed), size * 4))
       return mixed + inner.linear("ff2", wide, size)

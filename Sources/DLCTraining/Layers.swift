@@ -35,6 +35,23 @@ public struct Layers {
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value { g.parameter(prefix + name, shape, initializer, dataType, file: file, line: line) }
 
+  /// A layer under way, in a scope of its name: `block2.attention.` is the path `block2/attention`.
+  func layer<R>(
+    _ name: String, _ file: StaticString, _ line: UInt, _ operands: [Value?],
+    failing: (Value) -> R, _ body: (FunctionBuilder) throws(DLCError) -> R
+  ) -> R {
+    g.enter(file, line, operands, failing: failing) { g throws(DLCError) in
+      let path = (prefix + name).split(separator: ".").joined(separator: "/")
+      return try path.isEmpty
+        ? body(g) : g.scope(path: path) { () throws(DLCError) in try body(g) }
+    }
+  }
+
+  func layer(
+    _ name: String, _ file: StaticString, _ line: UInt, _ operands: [Value?],
+    _ body: (FunctionBuilder) throws(DLCError) -> Value
+  ) -> Value { layer(name, file, line, operands, failing: { $0 }, body) }
+
   /// Uniform in +-1/sqrt(fan_in).
   func fan(_ size: Size) -> Initializer {
     guard let size = size.constant, size > 0 else { return .glorotUniform }
@@ -47,12 +64,12 @@ public struct Layers {
     _ name: String, _ x: Value, _ size: Size, bias: Bool = true,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 1, "the input of a linear layer")
       let from = x.shape[x.rank - 1]
       let w = parameter(name + ".w", [size, from], fan(from))
       let b = bias ? parameter(name + ".b", [size], fan(from)) : nil
-      return g.named(prefix + name) { g.linear(x, w, b) }
+      return g.linear(x, w, b)
     }
   }
 
@@ -62,7 +79,7 @@ public struct Layers {
     padding: Int = 0, groups: Int = 1, bias: Bool = true, initializer: Initializer? = nil,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 3, "the input of a convolution")
       try positive(kernel, "kernel")
       try positive(stride, "stride")
@@ -77,13 +94,11 @@ public struct Layers {
       let w = parameter(name + ".w", [channels, from] + sizes, initializer ?? fan(count))
       let steps = [Int](repeating: stride, count: spatial)
       let pads = [(low: Int, high: Int)](repeating: (padding, padding), count: spatial)
-      return g.named(prefix + name) {
-        if bias {
-          let b = parameter(name + ".b", [channels], fan(count))
-          return g.convolution(x, w, bias: b, strides: steps, padding: pads, groups: groups)
-        }
+      guard bias else {
         return g.convolution(x, w, strides: steps, padding: pads, groups: groups)
       }
+      let b = parameter(name + ".b", [channels], fan(count))
+      return g.convolution(x, w, bias: b, strides: steps, padding: pads, groups: groups)
     }
   }
 
@@ -93,7 +108,7 @@ public struct Layers {
     _ name: String, _ x: Value, _ channels: Size, kernel: Int, stride: Int, padding: Int = 0,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 3, "the input of a transposed convolution")
       try positive(kernel, "kernel")
       try positive(stride, "stride")
@@ -114,7 +129,7 @@ public struct Layers {
     _ name: String, _ indices: Value, count: Size, size: Size, deviation: Double = 0.02,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [indices]) { g in
+    layer(name, file, line, [indices]) { g in
       let table = parameter(name, [count, size], .normal(mean: 0, deviation: deviation))
       return g.embedding(table, indices)
     }
@@ -123,7 +138,7 @@ public struct Layers {
   public func layerNorm(
     _ name: String, _ x: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 1, "the input of a layer norm")
       let size = x.shape[x.rank - 1]
       return g.layerNorm(
@@ -134,7 +149,7 @@ public struct Layers {
   public func groupNorm(
     _ name: String, _ x: Value, groups: Int, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 2, "the input of a group norm")
       let size = x.shape[1]
       return g.groupNorm(
@@ -146,7 +161,7 @@ public struct Layers {
   public func rmsNorm(
     _ name: String, _ x: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 1, "the input of an RMS norm")
       return g.rmsNorm(x, gamma: parameter(name + ".w", [x.shape[x.rank - 1]], .constant(1)))
     }
@@ -158,7 +173,7 @@ public struct Layers {
     _ name: String, _ x: Value, momentum: Double = 0.1, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 2, "the input of a batch norm")
       guard momentum >= 0, momentum <= 1 else {
         throw DLCError(.graph, "the momentum of a batch norm is from 0 to 1, not \(momentum)")

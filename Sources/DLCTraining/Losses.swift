@@ -39,7 +39,7 @@ extension FunctionBuilder {
   ) -> Value {
     enter(file, line, [logits, labels]) { _ throws(DLCError) in
       try match(labels: labels, logits)
-      return named("cross_entropy") {
+      return scope("cross_entropy") {
         let logs = logSoftmax(logits)
         let index = reshape(labels, labels.shape + [1])
         let chosen = gatherAlong(-1, logs, index)

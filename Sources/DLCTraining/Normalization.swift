@@ -16,7 +16,7 @@ extension FunctionBuilder {
       try gamma.need(shape: [x.shape[1]], "gamma")
       try beta.need(shape: [x.shape[1]], "beta")
       try needEpsilon(epsilon)
-      return named("batch_norm") {
+      return scope("batch_norm") {
         let axes = x.shape.indices.filter { $0 != 1 }
         let average = mean(x, axes: axes)
         let centred = x - channels(average, x)
@@ -42,7 +42,7 @@ extension FunctionBuilder {
         ("gamma", gamma), ("beta", beta), ("the mean", mean), ("the variance", variance),
       ] { try value.need(shape: [x.shape[1]], what) }
       try needEpsilon(epsilon)
-      return named("batch_norm") {
+      return scope("batch_norm") {
         let (mean, variance) = (carry(mean, x.dataType), carry(variance, x.dataType))
         let scale = rsqrt(variance + epsilon) * gamma
         return x * channels(scale, x) + channels(beta - mean * scale, x)
@@ -64,7 +64,7 @@ extension FunctionBuilder {
       if let size = x.shape[1].constant, size % groups != 0 {
         throw DLCError(.type, "\(size) channels do not divide into \(groups) groups")
       }
-      return named("group_norm") {
+      return scope("group_norm") {
         let per = x.shape[1] / Size(groups)
         let inner = x.shape[2...].reduce(per) { $0 * $1 }
         let grouped = reshape(x, [x.shape[0], Size(groups), inner])
@@ -86,7 +86,7 @@ extension FunctionBuilder {
       try x.need(rank: 1, "the input of an RMS norm")
       try gamma.need(within: x.shape, "gamma")
       try needEpsilon(epsilon)
-      return named("rms_norm") {
+      return scope("rms_norm") {
         let axis = x.rank - 1
         let scale = rsqrt(mean(x * x, axes: [axis]) + epsilon)
         return x * restore(scale, axes: [axis], to: x.shape) * gamma
@@ -108,7 +108,7 @@ extension FunctionBuilder {
       try x.needFloat("the input of dropout")
       if rate == 0 || !isTraining { return x }
       if rate == 1 { return constant(0, like: x) }
-      return named("dropout") {
+      return scope("dropout") {
         let u = random.uniform(x.shape)
         let keep = compare(.greater_equal, u, constant(rate, like: u))
         return select(keep, x * (1 / (1 - rate)), constant(0, like: x))

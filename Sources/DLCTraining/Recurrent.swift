@@ -42,7 +42,7 @@ extension FunctionBuilder {
   ) -> (all: Value, last: Value) {
     enter(file, line, [projected, h0, hidden, bias], failing: { ($0, $0) }) { _ throws(DLCError) in
       try match(projected, [h0], hidden, bias, gates: 1)
-      return named("rnn") {
+      return scope("rnn") {
         let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
           let next = g.rnnCell(step[0], state, hidden, bias)
           return (next, [next[0]])
@@ -61,7 +61,7 @@ extension FunctionBuilder {
     enter(file, line, [projected, h0, c0, hidden, bias], failing: { ($0, $0, $0) }) {
       _ throws(DLCError) in
       try match(projected, [h0, c0], hidden, bias, gates: 4)
-      return named("lstm") {
+      return scope("lstm") {
         let (carried, outputs) = scan(carried: [h0, c0], inputs: [projected]) { g, state, step in
           let next = g.lstmCell(step[0], state, hidden, bias)
           return (next, [next[0]])
@@ -79,7 +79,7 @@ extension FunctionBuilder {
   ) -> (all: Value, last: Value) {
     enter(file, line, [projected, h0, hidden, bias], failing: { ($0, $0) }) { _ throws(DLCError) in
       try match(projected, [h0], hidden, bias, gates: 3)
-      return named("gru") {
+      return scope("gru") {
         let (carried, outputs) = scan(carried: [h0], inputs: [projected]) { g, state, step in
           let next = g.gruCell(step[0], state, hidden, bias)
           return (next, [next[0]])

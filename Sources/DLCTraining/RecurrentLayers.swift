@@ -23,7 +23,7 @@ extension Layers {
     _ name: String, _ cell: Cell, _ x: Value, size: Size, layers: Int = 1,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    g.enter(file, line, [x]) { g throws(DLCError) in
+    layer(name, file, line, [x]) { g throws(DLCError) in
       try x.need(rank: 3, "a sequence [T, n, d]")
       return recurrent(name, cell, x, size: size, layers: layers, state: []).sequence
     }
@@ -97,7 +97,7 @@ extension Layers {
     _ file: StaticString, _ line: UInt, _ what: String, rank: Int,
     run: (FunctionBuilder, Value, [Value], (hidden: Value, bias: Value)) -> (Value, [Value])
   ) -> (Value, [Value]) {
-    g.enter(file, line, [x] + state, failing: { p in (p, state.map { _ in p }) }) {
+    layer(name, file, line, [x] + state, failing: { p in (p, state.map { _ in p }) }) {
       g throws(DLCError) in
       guard x.rank == rank else { throw DLCError(.type, "\(what) is wanted, this is \(x.type)") }
       try positive(layers, "layers")

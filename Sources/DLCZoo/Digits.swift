@@ -39,8 +39,8 @@ enum Digits {
       let w2 = g.parameter("W2", [10, 64], .glorotUniform)
       let b2 = g.parameter("b2", [10], .zeros)
       let pixels = g.reshape(images, ["n", 64])
-      let hidden = g.named("hidden") { g.relu(g.linear(pixels, w1, b1)) }
-      return g.named("output") { g.linear(hidden, w2, b2) }
+      let hidden = g.scope("hidden") { g.relu(g.linear(pixels, w1, b1)) }
+      return g.scope("output") { g.linear(hidden, w2, b2) }
     }
   }
 
@@ -56,9 +56,9 @@ enum Digits {
       func block(_ x: Value, _ kernel: Value, _ bias: Value) -> Value {
         g.maxPool(g.relu(g.convolution(x, kernel, bias: bias, padding: same)), window: [2, 2])
       }
-      let first = g.named("block1") { block(images, k1, b1) }
-      let second = g.named("block2") { block(first, k2, b2) }
-      return g.named("output") { g.linear(g.reshape(second, ["n", 128]), w, b) }
+      let first = g.scope("block1") { block(images, k1, b1) }
+      let second = g.scope("block2") { block(first, k2, b2) }
+      return g.scope("output") { g.linear(g.reshape(second, ["n", 128]), w, b) }
     }
   }
 }

@@ -10,7 +10,13 @@ import Testing
     ContractTypes(.float32), ContractTypes(.float64), ContractTypes(.int8, .uint8, into: .int32),
     ContractTypes(.uint8, .int8, into: .int32), ContractTypes(.int8, .int8, into: .int32),
     ContractTypes(.bfloat16, .bfloat16, into: .float32),
-    ContractTypes(.float16, .float16, into: .float32), ContractTypes(.float32, .float16, into: .float64),
+    ContractTypes(.float16, .float16, into: .float32),
+    ContractTypes(.float32, .float16, into: .float64),
+    ContractTypes(.float32, .float32, into: .float64),
+    ContractTypes(.float64, .float32, into: .float64),
+    ContractTypes(.float32, .float64, into: .float64),
+    ContractTypes(.float16, .float32, into: .float32),
+    ContractTypes(.float32, .float16, into: .float32),
   ]
 
   /// Small whole numbers, which every type holds and every order of sums gives exactly.
@@ -24,7 +30,8 @@ import Testing
     let target = try LLVMLibrary().host
     let width = target.tile.vectors * target.vectorBytes / types.c.byteCount
     for (rows, columns, depth) in [
-      (target.tile.rows, width, 5), (target.tile.rows + 3, 2 * width, 17), (2, width - 1, 1), (1, 3, 64),
+      (target.tile.rows, width, 5), (target.tile.rows + 3, 2 * width, 17), (2, width - 1, 1),
+      (1, 3, 64),
     ] {
       let panels = (columns + width - 1) / width
       let a = Self.numbers(rows * depth, types.a, 3)
@@ -99,6 +106,10 @@ import Testing
 
 extension Tensor {
   fileprivate init(rounding numbers: [Double], _ type: DataType) {
-    self.init(type, [numbers.count], rounding: numbers)
+    switch type {
+    case .int8: self.init([numbers.count], numbers.map { Int8($0) })
+    case .uint8: self.init([numbers.count], numbers.map { UInt8($0) })
+    default: self.init(type, [numbers.count], rounding: numbers)
+    }
   }
 }

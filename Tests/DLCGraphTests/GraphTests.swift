@@ -2,6 +2,7 @@ import DLCGraph
 import DLCReference
 import DLCTensor
 import DLCTestSupport
+import Foundation
 import Testing
 
 @Suite struct GraphTests {
@@ -21,14 +22,36 @@ import Testing
 
   @Test func textRoundTrip() throws {
     let module = try Self.example()
-    #expect(try Module(parsing: module.text) == module)
+    let read = try Module(parsing: module.text)
+    // Scopes and lines are no part of what is equal.
+    #expect(read == module && read.text == module.text)
   }
 
-  @Test(arguments: Operation.operators.indices)
-  func samplesRoundTripAsText(_ index: Int) throws {
-    for sample in Operation.operators[index].samples {
-      let module = try Differential.module(sample)
-      #expect(try Module(parsing: module.text) == module, "\(module.text)")
+  /// Scopes are paths, which layers continue; two nodes that differ in them alone are one.
+  @Test func scopes() throws {
+    var module = Module("m")
+    try module.function("f") { g in
+      let x = g.input("x", .float32, [3])
+      let y = g.scope("block") { g.scope("inner") { g.tanh(x) } }
+      g.output("y", y + g.scope("other") { g.tanh(x) })
+    }
+    let nodes = module.functions[0].graph.nodes
+    #expect(nodes.map(\.name) == ["block/inner", "other", ""])
+    #expect(nodes[0].location.contains("GraphTests.swift"))
+  }
+
+  /// A control operator says which graphs it runs, and each operator has a file of tests.
+  @Test func everyOperatorIsTested() throws {
+    let folder = "\(#filePath)".split(separator: "/").dropLast().joined(separator: "/")
+    for type in Operation.operators {
+      #expect(
+        FileManager.default.fileExists(atPath: "/\(folder)/Operators/\(type)Tests.swift"), "\(type)"
+      )
+      for sample in type.samples {
+        let isControl = sample.operation.definition is any ControlOperator
+        #expect(isControl == (sample.operation.flow != nil))
+        #expect(isControl == !sample.operation.regions.isEmpty)
+      }
     }
   }
 

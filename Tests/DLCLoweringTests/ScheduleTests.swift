@@ -10,9 +10,9 @@ import Testing
 @Suite struct ScheduleTests {
   static let target = LoweringTests.target
 
-  static func plan(_ book: ScheduleBook = ScheduleBook(), _ body: @escaping (FunctionBuilder) -> Void)
-    throws -> GraphPlan
-  {
+  static func plan(
+    by book: ScheduleBook = ScheduleBook(), _ body: @escaping (FunctionBuilder) -> Void
+  ) throws -> GraphPlan {
     var module = Module("m")
     try module.function("f", body)
     return GraphPlan(try module.functions[0].graph.bound(to: [:]), target, book)
@@ -46,10 +46,12 @@ import Testing
       let text = plan.schedules(Self.target, alternatives: alternatives)
       let book = try ScheduleBook(text: text, at: "text")
       #expect(book.schedules.count >= 6)
-      let again = try Self.plan(book, Self.everything)
+      let again = try Self.plan(by: book, Self.everything)
       #expect(Self.kernels(again) == Self.kernels(plan))
       #expect(book.ignored(by: again, Self.target).isEmpty)
-      for schedule in book.schedules.values { #expect(Schedule(text: schedule.text) == schedule) }
+      for schedule in book.schedules.values {
+        #expect(RegionSchedule(text: schedule.text) == schedule)
+      }
     }
   }
 
@@ -63,8 +65,8 @@ import Testing
       for candidate in problem.candidates(Self.target) where candidate.obstacle == nil {
         var book = ScheduleBook()
         book.add(candidate.schedule, for: problem)
-        let other = try Self.plan(book, Self.everything)
-        var found: Schedule?
+        let other = try Self.plan(by: book, Self.everything)
+        var found: RegionSchedule?
         other.forEach { if $0.problem == problem { found = $0.schedule } }
         #expect(found == candidate.schedule)
         #expect(Self.kernels(other).allSatisfy { $0.violations().isEmpty }, "\(candidate)")
@@ -82,10 +84,11 @@ import Testing
     let problem = try #require(steady)
     let illegal = try #require(problem.candidates(Self.target).first { $0.obstacle != nil })
     book.add(illegal.schedule, for: problem)
-    let other = try Self.plan(book, Self.everything)
+    let other = try Self.plan(by: book, Self.everything)
     #expect(Self.kernels(other) == Self.kernels(plan))
     let reasons = book.ignored(by: other, Self.target)
-    #expect(reasons.count == 1 && reasons[0].contains("an operand that never changes is packed once"))
+    #expect(
+      reasons.count == 1 && reasons[0].contains("an operand that never changes is packed once"))
     #expect(throws: DLCError.self) {
       try ScheduleBook(text: "problem x\n  take contraction {}\n", at: "file")
     }

@@ -152,6 +152,24 @@ import Testing
     #expect(times.count == 5 && times.allSatisfy { $0 > 0 })
   }
 
+  /// A trace has every tile once, by workers that there are, none before the steps that it waits for.
+  @Test(arguments: [1, 2, 4]) func tracesHaveEveryTile(_ threads: Int) throws {
+    let executable = try Self.executable(Self.program(steps: 5, tiles: 400))
+    let events = try executable.trace([:], threads: threads)
+    #expect(Set(events.map { [$0.step, $0.tile] }).count == events.count)
+    for (index, step) in executable.program.steps.enumerated() {
+      let mine = events.filter { $0.step == index }
+      #expect(mine.count == step.tileCount)
+      #expect(mine.allSatisfy { $0.start <= $0.end && (0..<threads).contains($0.worker) })
+      guard let first = mine.map(\.start).min() else { continue }
+      for dependency in step.dependencies {
+        #expect(events.filter { $0.step == dependency.index }.allSatisfy { $0.end <= first })
+      }
+    }
+    // Asked for once, not kept on.
+    #expect(try executable.trace([:], threads: threads).count == events.count)
+  }
+
   @Test func damagedProgramsAreRefused() throws {
     var program = Self.program(steps: 2, tiles: 3)
     program.steps[0].dependencies = [StepID(1)]

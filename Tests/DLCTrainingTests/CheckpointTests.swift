@@ -198,7 +198,7 @@ import Testing
         try module.function("loss") { g in
           let x = g.input("x", .float32, ["n", 3])
           // Another line, within another name.
-          let y = g.named("elsewhere") { Layers(g).linear("o", x, 1) }
+          let y = g.scope("elsewhere") { Layers(g).linear("o", x, 1) }
           g.output("loss", g.mean(y, axes: [0, 1]))
         }
       }

@@ -253,7 +253,7 @@ import Testing
     try module.function("loss") { g in
       let x = g.input("x", .float32, ["n", 2])
       let w = g.parameter("w", [2], .constant(1))
-      let grown = g.named("growth") { g.exponential(x * w * 30.0) }
+      let grown = g.scope("growth") { g.exponential(x * w * 30.0) }
       g.output("loss", g.mean(grown, axes: [0, 1]))
     }
     let step = try TrainingStep(

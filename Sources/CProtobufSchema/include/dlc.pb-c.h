@@ -502,10 +502,11 @@ struct  Dlc__Buffer
   uint32_t first;
   uint32_t second;
   protobuf_c_boolean next;
+  char *origin;
 };
 #define DLC__BUFFER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__buffer__descriptor) \
-    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Dlc__KernelEntry
@@ -561,10 +562,11 @@ struct  Dlc__Step
   char *name;
   int64_t flops;
   int64_t bytes_moved;
+  char *origin;
 };
 #define DLC__STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__step__descriptor) \
-    , 0, 0,NULL, 0, 0,NULL, (char *)protobuf_c_empty_string, 0, 0 }
+    , 0, 0,NULL, 0, 0,NULL, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Dlc__Port

@@ -4,9 +4,14 @@ package import DLCTensor
 /// axes, the right one's.
 package struct DotGeneral: Operator {
   package var geometry: ContractionGeometry
+  /// The type that factors are converted to, products are summed in, and the result has; nil: that of the
+  /// operands, which then have one type.
+  package var sumType: DataType?
   package init(
-    lhsBatch: [Int] = [], rhsBatch: [Int] = [], lhsContracting: [Int], rhsContracting: [Int]
+    lhsBatch: [Int] = [], rhsBatch: [Int] = [], lhsContracting: [Int], rhsContracting: [Int],
+    into sumType: DataType? = nil
   ) {
+    self.sumType = sumType
     geometry = ContractionGeometry(
       lhsBatch: lhsBatch, rhsBatch: rhsBatch, lhsContracting: lhsContracting,
       rhsContracting: rhsContracting)
@@ -20,7 +25,7 @@ package struct DotGeneral: Operator {
       Attribute("rhs_batch", .integers(geometry.rhsBatch)),
       Attribute("lhs_contracting", .integers(geometry.lhsContracting)),
       Attribute("rhs_contracting", .integers(geometry.rhsContracting)),
-    ]
+    ] + (sumType.map { [Attribute("into", .type($0))] } ?? [])
   }
   package init(mnemonic: String, _ attributes: inout AttributeReader) throws(DLCError) {
     geometry = ContractionGeometry(
@@ -28,14 +33,28 @@ package struct DotGeneral: Operator {
       rhsBatch: try attributes.integers("rhs_batch"),
       lhsContracting: try attributes.integers("lhs_contracting"),
       rhsContracting: try attributes.integers("rhs_contracting"))
+    // Files of before have none.
+    sumType = try attributes.optionalType("into")
   }
 
   package func infer(_ operands: [TensorType]) throws(DLCError) -> [TensorType] {
     try requireCount(operands, 2)
     let (a, b, g) = (operands[0], operands[1], geometry)
-    try require(
-      a.dataType == b.dataType && a.dataType != .bool, "element-type",
-      "\(a.dataType) and \(b.dataType) cannot be multiplied")
+    if let sumType {
+      let isWide = [DataType.float32, .float64, .int32, .int64].contains(sumType)
+      try require(
+        isWide, "sum-type",
+        "products are summed in float32, float64, int32 or int64, not \(sumType)")
+      for type in [a.dataType, b.dataType] {
+        try require(
+          type != .bool && type.isFloat == sumType.isFloat && type.widens(to: sumType),
+          "element-type", "\(sumType) does not hold every \(type)")
+      }
+    } else {
+      try require(
+        a.dataType == b.dataType && a.dataType != .bool, "element-type",
+        "\(a.dataType) and \(b.dataType) cannot be multiplied")
+    }
     try requireAxes(g.lhsBatch + g.lhsContracting, rank: a.rank, "lhs-axes")
     try requireAxes(g.rhsBatch + g.rhsContracting, rank: b.rank, "rhs-axes")
     try require(
@@ -46,7 +65,7 @@ package struct DotGeneral: Operator {
     }
     return [
       TensorType(
-        a.dataType,
+        sumType ?? a.dataType,
         g.lhsBatch.map { a.shape[$0] } + g.lhsFree(a.rank).map { a.shape[$0] }
           + g.rhsFree(b.rank).map { b.shape[$0] })
     ]
@@ -54,7 +73,7 @@ package struct DotGeneral: Operator {
 
   package func evaluate(_ operands: [ReferenceArray], _ results: [TensorType]) -> [ReferenceArray] {
     let (a, b, g) = (operands[0], operands[1], geometry)
-    var out = ReferenceArray(a.type, results[0].sizes)
+    var out = ReferenceArray(results[0].dataType, results[0].sizes)
     let (lhsFree, rhsFree) = (g.lhsFree(a.shape.count), g.rhsFree(b.shape.count))
     let inner = g.lhsContracting.map { a.shape[$0] }
     let (aStrides, bStrides) = (rowMajorStrides(a.shape), rowMajorStrides(b.shape))
@@ -88,9 +107,12 @@ package struct DotGeneral: Operator {
   }
 
   package var derivative: Derivative {
-    let geometry = geometry
+    let (geometry, sumType) = (geometry, sumType)
     return .rule { p in
-      let (a, b, d) = (p.operands[0], p.operands[1], p.cotangent)
+      let d = p.cotangent
+      // Products with the cotangent are summed in its type; each operand's is rounded to its own.
+      func wide(_ x: Value) -> Value { sumType.map { p.g.convert(x, $0) } ?? x }
+      let (a, b) = (wide(p.operands[0]), wide(p.operands[1]))
       let batch = geometry.lhsBatch.count
       let (aFree, bFree) = (geometry.lhsFree(a.rank), geometry.rhsFree(b.rank))
       let batchAxes = Array(0..<batch)
@@ -116,7 +138,10 @@ package struct DotGeneral: Operator {
         for (position, axis) in axes.enumerated() { result[axis] = position }
         return result
       }
-      return [p.g.transpose(da, inverse(aAxes)), p.g.transpose(db, inverse(bAxes))]
+      return [
+        p.g.convert(p.g.transpose(da, inverse(aAxes)), p.operands[0].dataType),
+        p.g.convert(p.g.transpose(db, inverse(bAxes)), p.operands[1].dataType),
+      ]
     }
   }
 
@@ -132,10 +157,20 @@ package struct DotGeneral: Operator {
         OperatorSample(.dotGeneral(operation), [TensorType($0, a), TensorType($0, b)])
       }
     }
+    func mixed(_ a: DataType, _ b: DataType, _ c: DataType) -> [OperatorSample] {
+      [([7, 13], [13, 19]), ([40, 70], [70, 50]), ([1, 9], [9, 33])].map { x, y in
+        OperatorSample(
+          .dotGeneral(DotGeneral(lhsContracting: [1], rhsContracting: [0], into: c)),
+          [TensorType(a, x), TensorType(b, y)])
+      }
+    }
     let floats: [DataType] = [.float32, .float64]
-    return sample(
-      DotGeneral(lhsContracting: [1], rhsContracting: [0]), [7, 13], [13, 19],
-      floats + [.int32, .float16, .bfloat16])
+    return mixed(.int8, .uint8, .int32) + mixed(.uint8, .uint8, .int32)
+      + mixed(.int32, .int32, .int64) + mixed(.float32, .float32, .float64)
+      + mixed(.bfloat16, .bfloat16, .float32) + mixed(.float16, .float32, .float32)
+      + sample(
+        DotGeneral(lhsContracting: [1], rhsContracting: [0]), [7, 13], [13, 19],
+        floats + [.int32, .float16, .bfloat16])
       + sample(DotGeneral(lhsContracting: [1], rhsContracting: [1]), [33, 40], [18, 40], floats)
       + sample(DotGeneral(lhsContracting: [0], rhsContracting: [0]), [9, 17], [9, 35], floats)
       + sample(

@@ -27,7 +27,7 @@ package struct ContractionSchedule: Hashable, Sendable, Codable {
 
 /// What the schedule of a product depends on.
 package struct ContractionProblem: Hashable, Sendable {
-  package var type: DataType
+  package var types: ContractTypes
   package var batch: Int
   package var rows: Int
   package var columns: Int
@@ -42,7 +42,7 @@ package struct ContractionProblem: Hashable, Sendable {
   package var epilogue: Int
 
   package var text: String {
-    "product \(type) \(batch)x[\(rows), \(depth)]x[\(depth), \(columns)]\(isSteady ? " steady" : "")\(isStrided ? "" : " gathered")\(isRowMajor ? " row-major" : " column-major") epilogue \(epilogue)"
+    "product \(types.text) \(batch)x[\(rows), \(depth)]x[\(depth), \(columns)]\(isSteady ? " steady" : "")\(isStrided ? "" : " gathered")\(isRowMajor ? " row-major" : " column-major") epilogue \(epilogue)"
   }
 }
 
@@ -56,7 +56,7 @@ extension ContractionSchedule {
   package static func candidates(_ problem: ContractionProblem, _ target: Target) -> [Candidate<
     ContractionSchedule
   >] {
-    let width = target.panelWidth(problem.type)
+    let width = target.panelWidth(problem.types.c)
     let panels = (problem.columns + width - 1) / width
     let tile = target.tile
     var result: [Candidate<ContractionSchedule>] = []
@@ -102,7 +102,7 @@ extension ContractionSchedule {
   /// Cycles on one core.
   package func cost(_ problem: ContractionProblem, _ target: Target) -> Double {
     let model = CostModel(target)
-    let element = Double(problem.type.byteCount)
+    let element = Double(problem.types.b.byteCount)
     let rowBlocks = Double((problem.rows + rowBlock - 1) / rowBlock)
     let columnBlocks = Double((problem.columns + columnBlock - 1) / columnBlock)
     let tiles = Double(problem.batch) * rowBlocks * columnBlocks
@@ -114,7 +114,7 @@ extension ContractionSchedule {
     let panelBytes = Double(part * columns) * element
     let leftBytes = Double(rows * part) * element
     var perTile = model.contract(
-      problem.type, tile: tile, rows: rows, columns: columns, depth: depth)
+      problem.types.c, tile: tile, rows: rows, columns: columns, depth: depth)
     // The panels pass through once for each register tile of rows, the left rows for each panel.
     let heights = Double((rows + tile.rows - 1) / tile.rows)
     let sweeps = Double((depth + part - 1) / part)
@@ -130,18 +130,19 @@ extension ContractionSchedule {
     switch packing {
     case .step: break
     case .tile:
-      perTile += model.copy(problem.type, count: columns * depth, isContiguous: problem.isRowMajor)
+      perTile += model.copy(
+        problem.types.b, count: columns * depth, isContiguous: problem.isRowMajor)
     }
     var total = tiles * (perTile + CostModel.tile) + CostModel.step
     if packing == .step && !problem.isSteady {
       let count = problem.batch * problem.columns * depth
       total += CostModel.step
-      total += model.copy(problem.type, count: count, isContiguous: problem.isRowMajor)
+      total += model.copy(problem.types.b, count: count, isContiguous: problem.isRowMajor)
       total += 2 * Double(count) * element / model.bandwidth(2 * Double(count) * element)
     }
     if copiesLeft {
       let count = problem.batch * problem.rows * depth
-      total += CostModel.step + model.copy(problem.type, count: count, isContiguous: false)
+      total += CostModel.step + model.copy(problem.types.b, count: count, isContiguous: false)
     }
     // Fewer tiles than a few cores could take leave some of them idle.
     let cores = 4.0

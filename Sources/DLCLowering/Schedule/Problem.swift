@@ -72,8 +72,8 @@ package enum Problem: Hashable, Sendable {
   }
 
   /// Every schedule that is worth a price, the cheapest legal one first, then the other legal ones.
-  package func candidates(_ target: Target) -> [Candidate<Schedule>] {
-    let all: [Candidate<Schedule>] =
+  package func candidates(_ target: Target) -> [Candidate<RegionSchedule>] {
+    let all: [Candidate<RegionSchedule>] =
       switch self {
       case .rows(let p): Self.wrapped(RowSchedule.candidates(p, target)) { .rows($0) }
       case .contraction(let p):
@@ -107,7 +107,7 @@ package enum Problem: Hashable, Sendable {
   }
 
   /// Why a schedule cannot be taken for the problem; nil when it can.
-  package func obstacle(to schedule: Schedule, _ target: Target) -> String? {
+  package func obstacle(to schedule: RegionSchedule, _ target: Target) -> String? {
     let known = candidates(target)
     guard let candidate = known.first(where: { $0.schedule == schedule }) else {
       return "it is none of the \(known.count) schedules of \(text)"
@@ -118,9 +118,11 @@ package enum Problem: Hashable, Sendable {
   /// Parts of one kernel at most: each is code that LLVM sees at once.
   static let mergeLimit = 24
 
-  private static func wrapped<S>(_ list: [Candidate<S>], _ wrap: (S) -> Schedule) -> [Candidate<
-    Schedule
-  >] {
+  private static func wrapped<S>(_ list: [Candidate<S>], _ wrap: (S) -> RegionSchedule)
+    -> [Candidate<
+      RegionSchedule
+    >]
+  {
     list.map { Candidate(schedule: wrap($0.schedule), cycles: $0.cycles, obstacle: $0.obstacle) }
   }
 }

@@ -4,7 +4,7 @@ package import DLCTensor
 /// Schedules by the problem that they solve, as `--emit schedule` prints and `--schedule` reads them: they
 /// stand in the place of what the cost model would choose.
 package struct ScheduleBook: Hashable, Sendable {
-  package private(set) var schedules: [String: Schedule] = [:]
+  package private(set) var schedules: [String: RegionSchedule] = [:]
 
   package init() {}
 
@@ -18,7 +18,7 @@ package struct ScheduleBook: Hashable, Sendable {
       if words.hasPrefix("problem ") { problem = String(words.dropFirst(8)) }
       guard words.hasPrefix("take ") else { continue }
       let json = words.dropFirst(5).prefix { $0 != "#" }
-      guard let problem, let schedule = Schedule(text: String(json)) else {
+      guard let problem, let schedule = RegionSchedule(text: String(json)) else {
         throw DLCError(
           .format, problem == nil ? "a schedule has no problem before it" : "this is no schedule",
           at: "\(place), line \(number + 1)",
@@ -28,12 +28,16 @@ package struct ScheduleBook: Hashable, Sendable {
     }
   }
 
-  package subscript(_ problem: Problem) -> Schedule? {
+  package mutating func add(_ schedule: RegionSchedule, for problem: Problem) {
+    schedules[problem.text] = schedule
+  }
+
+  package subscript(_ problem: Problem) -> RegionSchedule? {
     schedules.isEmpty ? nil : schedules[problem.text]
   }
 
   /// The schedule for a problem, where there is one and it can be taken.
-  func legal(for problem: Problem, _ target: Target) -> Schedule? {
+  func legal(for problem: Problem, _ target: Target) -> RegionSchedule? {
     guard let schedule = self[problem], problem.obstacle(to: schedule, target) == nil else {
       return nil
     }

@@ -93,7 +93,9 @@ package struct BufferPlacement: Sendable {
     var offsets = [Int](repeating: -1, count: ranges.count)
     var peak = 0
     for index in order {
-      let placed = neighbours[index].filter { offsets[$0] >= 0 }.sorted { offsets[$0] < offsets[$1] }
+      let placed = neighbours[index].filter { offsets[$0] >= 0 }.sorted {
+        offsets[$0] < offsets[$1]
+      }
       var offset = 0
       for other in placed {
         if offsets[other] - offset >= ranges[index].size { break }

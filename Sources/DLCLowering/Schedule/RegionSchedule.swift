@@ -4,7 +4,7 @@ import Foundation
 
 /// Every decision that lowering takes for a region: a value that can be printed, compared, kept in a file
 /// and read back. Lowering reads it and decides nothing.
-package enum Schedule: Hashable, Sendable {
+package enum RegionSchedule: Hashable, Sendable {
   case rows(RowSchedule)
   case contraction(ContractionSchedule)
   case convolution(ConvolutionSchedule)
@@ -37,7 +37,7 @@ package enum Schedule: Hashable, Sendable {
     func read<S: Decodable>(_: S.Type) -> S? {
       parts.count == 2 ? try? JSONDecoder().decode(S.self, from: Data(parts[1].utf8)) : nil
     }
-    let schedule: Schedule? =
+    let schedule: RegionSchedule? =
       switch parts.first {
       case "rows": read(RowSchedule.self).map { .rows($0) }
       case "contraction": read(ContractionSchedule.self).map { .contraction($0) }

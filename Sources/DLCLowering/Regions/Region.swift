@@ -29,10 +29,28 @@ package struct Region: Sendable {
     package var port: GraphPort?
   }
 
-  package init(_ kind: Kind, members: Set<NodeID>, outputs: [Destination]) {
+  /// Why its last node is not computed in the region of what uses it.
+  package var reason: String
+
+  package init(
+    _ kind: Kind, members: Set<NodeID>, outputs: [Destination], reason: String = ""
+  ) {
     self.kind = kind
     self.members = members
     self.outputs = outputs
+    self.reason = reason
+  }
+
+  /// What people call what it computes: the scopes of its nodes, and the line of the last one.
+  package func origin(_ graph: Graph) -> String {
+    let nodes = members.sorted { $0.index < $1.index }.map { graph[$0] }
+    var scopes: [String] = []
+    for node in nodes where !node.name.isEmpty && !scopes.contains(node.name) {
+      scopes.append(node.name)
+    }
+    let shown = scopes.prefix(3).joined(separator: ", ") + (scopes.count > 3 ? ", ..." : "")
+    let place = nodes.last { !$0.location.isEmpty }?.location ?? ""
+    return [shown, place].filter { !$0.isEmpty }.joined(separator: " at ")
   }
 }
 
@@ -123,7 +141,9 @@ extension Region {
       case .routine: "routine"
       case .control: "control"
       }
-    var lines = ["region \(number) \(what) {"]
+    let origin = origin(graph)
+    var lines = ["region \(number) \(what)\(origin.isEmpty ? "" : " of \(origin)") {"]
+    if !reason.isEmpty { lines.append("  ends here: \(reason)") }
     for id in members.sorted(by: { $0.index < $1.index }) {
       let node = graph[id]
       let operands = node.operands.map { "%\($0.index)" }.joined(separator: ", ")

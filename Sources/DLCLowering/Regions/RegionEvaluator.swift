@@ -358,8 +358,18 @@ struct RegionEvaluator {
         ac[x] = tap
         bc[y] = tap
       }
-      return (e.evaluate(node.operands[0], ac), e.evaluate(node.operands[1], bc))
+      return (
+        e.widened(e.evaluate(node.operands[0], ac), node.operands[0], to: type),
+        e.widened(e.evaluate(node.operands[1], bc), node.operands[1], to: type)
+      )
     }
+  }
+
+  /// A factor as the type of the sums holds it.
+  private mutating func widened(_ id: ScalarID, _ value: ValueID, to type: DataType) -> ScalarID {
+    let from = graph.type(value).dataType
+    if from == type { return id }
+    return define(.apply(.convert(type), from, [id]), in: scopes.count - 1)
   }
 
   /// The sum of `depth` products in the order of all products (see `SumOrder`); stands in the current

@@ -50,7 +50,8 @@ package struct Partition {
         regions.append(
           Region(
             .rows(domain: graph.sizes(value), axes: []), members: [],
-            outputs: [Region.Destination(value: value, port: port)]))
+            outputs: [Region.Destination(value: value, port: port)],
+            reason: "a copy of what leaves the graph twice, or is not computed"))
       }
     }
     return ordered()
@@ -80,39 +81,36 @@ package struct Partition {
     guard let value = node.results.first else { return }
     switch structures[id.index] {
     case .view, .constant, .iota: return
-    case .scatter, .dynamicUpdate, .prefix, .routine: openAlone(id, .routine(id))
-    case .control: openAlone(id, .control(id))
-    case .map, .randomBits, .gather, .dynamicSlice:
-      if let region = home(of: value) {
-        join(id, region)
-      } else {
-        open(id, .rows(domain: graph.sizes(value), axes: []))
-      }
+    case .scatter, .dynamicUpdate, .prefix, .routine:
+      openAlone(id, .routine(id), because: "an algorithm of its own")
+    case .control: openAlone(id, .control(id), because: "it runs graphs")
+    case .map, .randomBits, .gather, .dynamicSlice: placeElements(id, home(of: value))
     case .reduction(_, let axes): placeReduction(id, axes)
-    case .argReduction, .window, .argWindow:
-      if let region = home(of: value, onlyAsIs: true) {
-        join(id, region)
-      } else {
-        open(id, .rows(domain: graph.sizes(value), axes: []))
-      }
+    case .argReduction, .window, .argWindow: placeElements(id, home(of: value, onlyAsIs: true))
     case .contraction:
       placeProduct(id, isTiled: ContractionPlan(graph, node, target) != nil, .contraction(id))
     case .convolution:
       placeProduct(id, isTiled: ConvolutionPlan(graph, node, target) != nil, .convolution(id))
-    case .assembly: open(id, .assembly(id))
+    case .assembly: open(id, .assembly(id), because: "boxes are copied into its result")
     }
   }
 
-  private mutating func open(_ id: NodeID, _ kind: Region.Kind) {
-    regions.append(Region(kind, members: [], outputs: []))
+  private mutating func open(_ id: NodeID, _ kind: Region.Kind, because reason: String) {
+    regions.append(Region(kind, members: [], outputs: [], reason: reason))
     join(id, regions.count - 1)
   }
 
   /// A region of one node that stores all of its results.
-  private mutating func openAlone(_ id: NodeID, _ kind: Region.Kind) {
+  private mutating func openAlone(_ id: NodeID, _ kind: Region.Kind, because reason: String) {
     let outputs = graph[id].results.map { Region.Destination(value: $0, port: ports[$0]?.first) }
     regionOf[id] = regions.count
-    regions.append(Region(kind, members: [id], outputs: outputs))
+    regions.append(Region(kind, members: [id], outputs: outputs, reason: reason))
+  }
+
+  /// Where a value can be computed: in the region of its users, or why not there.
+  private enum Home {
+    case region(Int, escapes: Bool)
+    case none(because: String)
   }
 
   private mutating func join(_ id: NodeID, _ region: Int) {
@@ -125,54 +123,85 @@ package struct Partition {
     }
   }
 
+  private mutating func placeElements(_ id: NodeID, _ home: Home) {
+    switch home {
+    case .region(let region, _): join(id, region)
+    case .none(let reason):
+      open(id, .rows(domain: graph.sizes(graph[id].results[0]), axes: []), because: reason)
+    }
+  }
+
   /// The one region that all users are in, if it can compute the value inside.
-  private func soleRegion(_ value: ValueID) -> (region: Int, escapes: Bool)? {
+  private func soleRegion(_ value: ValueID) -> Home {
     let (nodes, escapes) = consumers(value)
-    guard let first = nodes.first, let region = regionOf[first],
-      nodes.allSatisfy({ regionOf[$0] == region }),
-      regions[region]!.members.count < Self.memberLimit
-    else { return nil }
+    guard let first = nodes.first, let region = regionOf[first] else {
+      return .none(because: escapes ? "it leaves the graph" : "nothing uses it")
+    }
+    guard nodes.allSatisfy({ regionOf[$0] == region }) else {
+      return .none(because: "several regions use it")
+    }
+    guard regions[region]!.members.count < Self.memberLimit else {
+      return .none(because: "the region that uses it has \(Self.memberLimit) members")
+    }
     // A tiled product reads its operands from memory, and so does what copies boxes of a box.
     for user in nodes {
+      let name = graph[user].operation.mnemonic
       switch regions[region]!.kind {
-      case .contraction(user), .convolution(user), .routine(user), .control(user): return nil
+      case .contraction(user), .convolution(user), .routine(user), .control(user):
+        return .none(because: "\(name) reads it from memory")
       default: break
       }
       switch structures[user.index] {
-      case .window, .argWindow, .contraction, .convolution: return nil
+      case .window, .argWindow, .contraction, .convolution:
+        return .none(because: "\(name) reads each element several times")
       // What is sliced at positions that data give must be in memory; the positions need not be.
       case .gather, .dynamicSlice:
-        if graph.base(graph[user].operands[0]) == value { return nil }
+        if graph.base(graph[user].operands[0]) == value {
+          return .none(because: "\(name) reads it at positions that data give")
+        }
       default: break
       }
     }
-    return (region, escapes)
+    return .region(region, escapes: escapes)
   }
 
-  private func home(of value: ValueID, onlyAsIs: Bool = false) -> Int? {
-    guard let (region, escapes) = soleRegion(value) else { return nil }
+  private func home(of value: ValueID, onlyAsIs: Bool = false) -> Home {
+    guard case .region(let region, let escapes) = soleRegion(value) else {
+      return soleRegion(value)
+    }
     let info = regions[region]!
     let tracer = RequestTracer(graph, info)
-    guard let wanted = tracer.requests[value], !wanted.isEmpty else { return nil }
+    guard let wanted = tracer.requests[value], !wanted.isEmpty else {
+      return .none(because: "the region that uses it does not ask for its elements")
+    }
     let identity = Set([tracer.domainCoordinate])
     let sizes = graph.sizes(value)
     if escapes || onlyAsIs {
       // It is stored where the region computes it, so it must be computed for exactly its elements.
-      if wanted == identity, sizes == tracer.domain { return region }
+      if wanted == identity, sizes == tracer.domain { return .region(region, escapes: escapes) }
       if !onlyAsIs, case .rows(_, let axes) = info.kind, !axes.isEmpty,
         wanted == Set([tracer.rowCoordinate]),
         sizes == tracer.rowSizes
       {
-        return region
+        return .region(region, escapes: escapes)
       }
-      return nil
+      return .none(
+        because: escapes
+          ? "it leaves the graph, and its user computes other elements"
+          : "its user wants it elsewhere than at its own elements")
     }
-    if wanted.count > 1 { return cost(value) <= 2 && wanted.count <= 2 ? region : nil }
+    if wanted.count > 1 {
+      return cost(value) <= 2 && wanted.count <= 2
+        ? .region(region, escapes: escapes)
+        : .none(because: "it is wanted at \(wanted.count) places at a time")
+    }
     // Computing it again for every element that it is broadcast to must not cost much.
     let coordinate = wanted.first!
     let evaluations = Set(coordinate.flatMap(\.variables)).reduce(1) { $0 * $1.extent }
-    if evaluations > 2 * max(graph.type(value).elementCount, 1), cost(value) > 4 { return nil }
-    return region
+    if evaluations > 2 * max(graph.type(value).elementCount, 1), cost(value) > 4 {
+      return .none(because: "it is too dear to compute \(evaluations) times")
+    }
+    return .region(region, escapes: escapes)
   }
 
   private func cost(_ value: ValueID) -> Int {
@@ -187,11 +216,19 @@ package struct Partition {
     let axes = axes.sorted()
     let operand = graph.sizes(node.operands[0])
     let whole = Region.Kind.rows(domain: operand, axes: axes)
-    guard !axes.isEmpty, let (region, _) = soleRegion(value),
-      case .rows(let domain, let present) = regions[region]!.kind
-    else { return open(id, whole) }
+    guard !axes.isEmpty, case .region(let region, _) = soleRegion(value) else {
+      guard case .none(let reason) = soleRegion(value) else {
+        return open(id, whole, because: "it reduces no axis")
+      }
+      return open(id, whole, because: reason)
+    }
+    guard case .rows(let domain, let present) = regions[region]!.kind else {
+      return open(id, whole, because: "its user is no row or map")
+    }
     let tracer = RequestTracer(graph, regions[region]!)
-    guard let wanted = tracer.requests[value], wanted.count == 1 else { return open(id, whole) }
+    guard let wanted = tracer.requests[value], wanted.count == 1 else {
+      return open(id, whole, because: "it is wanted at several places at a time")
+    }
     let coordinate = wanted.first!
     let kept = operand.indices.filter { !axes.contains($0) }
     if domain == operand, present.isEmpty || present == axes,
@@ -204,21 +241,24 @@ package struct Partition {
       regions[region]!.kind = whole
       return join(id, region)
     }
-    open(id, whole)
+    open(id, whole, because: "its user does not walk the rows that it reduces")
   }
 
   /// A product takes its users as an epilogue when they are a pure map over its result.
   private mutating func placeProduct(_ id: NodeID, isTiled: Bool, _ kind: Region.Kind) {
     let value = graph[id].results[0]
     let alone = isTiled ? kind : .rows(domain: graph.sizes(value), axes: [])
-    guard let (region, _) = soleRegion(value),
-      case .rows(let domain, let axes) = regions[region]!.kind,
+    guard case .region(let region, _) = soleRegion(value) else {
+      guard case .none(let reason) = soleRegion(value) else { preconditionFailure() }
+      return open(id, alone, because: reason)
+    }
+    guard case .rows(let domain, let axes) = regions[region]!.kind,
       axes.isEmpty, domain == graph.sizes(value)
-    else { return open(id, alone) }
+    else { return open(id, alone, because: "its users are no map over its elements") }
     let tracer = RequestTracer(graph, regions[region]!)
     guard tracer.requests[value] == Set([tracer.domainCoordinate]),
       regions[region]!.members.allSatisfy({ isMap($0) })
-    else { return open(id, alone) }
+    else { return open(id, alone, because: "its users are not elementwise") }
     if isTiled { regions[region]!.kind = kind }
     join(id, region)
   }
@@ -266,111 +306,5 @@ package struct Partition {
     let first = regions.map { $0!.members.map(\.index).min() ?? Int.max }
     regions.indices.sorted { (first[$0], $0) < (first[$1], $1) }.forEach(visit)
     return result
-  }
-}
-
-/// Which values a region needs, and at which coordinates, in terms of its own loop variables.
-package struct RequestTracer {
-  private let graph: Graph
-  private let region: Region
-  package let domain: [Int]
-  package let domainCoordinate: [IndexExpression]
-  package private(set) var rowCoordinate: [IndexExpression] = []
-  package private(set) var rowSizes: [Int] = []
-  /// Coordinates at which values from outside are needed.
-  package private(set) var requests: [ValueID: Set<[IndexExpression]>] = [:]
-  private var visited: Set<Request> = []
-  private var nextVariable: Int
-
-  private struct Request: Hashable {
-    var value: ValueID
-    var coordinate: [IndexExpression]
-  }
-
-  package init(_ graph: Graph, _ region: Region) {
-    self.graph = graph
-    self.region = region
-    switch region.kind {
-    case .rows(let domain, _): self.domain = domain
-    case .contraction(let id), .convolution(let id), .assembly(let id), .routine(let id),
-      .control(let id):
-      domain = graph.sizes(graph[id].results[0])
-    }
-    domainCoordinate = domain.enumerated().map {
-      IndexExpression(LoopVariable(id: $0.offset, extent: $0.element))
-    }
-    nextVariable = domain.count
-    if case .rows(_, let axes) = region.kind {
-      let kept = domain.indices.filter { !axes.contains($0) }
-      rowCoordinate = kept.map { domainCoordinate[$0] }
-      rowSizes = kept.map { domain[$0] }
-    }
-    for output in region.outputs {
-      let sizes = graph.sizes(output.value)
-      let coordinate = sizes == domain ? domainCoordinate : rowCoordinate
-      trace(output.value, coordinate)
-    }
-  }
-
-  /// The values that the region loads from memory.
-  package var loads: [ValueID] {
-    requests.keys.filter { value in
-      guard let node = graph.definition(value) else { return true }
-      switch graph.structure(node) {
-      case .iota: return false
-      case .constant(let tensor): return tensor.count != 1
-      default: return true
-      }
-    }.sorted { $0.index < $1.index }
-  }
-
-  private mutating func variable(_ extent: Int) -> IndexExpression {
-    nextVariable += 1
-    return IndexExpression(LoopVariable(id: nextVariable, extent: extent))
-  }
-
-  private mutating func trace(_ wanted: ValueID, _ at: [IndexExpression]) {
-    let (value, coordinate) = graph.resolve(wanted, at)
-    guard visited.insert(Request(value: value, coordinate: coordinate)).inserted else { return }
-    guard let id = graph.definitions[value.index], region.members.contains(id) else {
-      requests[value, default: []].insert(coordinate)
-      return
-    }
-    let node = graph[id]
-    switch graph.structure(node) {
-    case .map: for operand in node.operands { trace(operand, coordinate) }
-    case .randomBits: for operand in node.operands { trace(operand, []) }
-    case .reduction(_, let axes):
-      // The reduced axes run over the region's own variables where it has them.
-      var position = coordinate.makeIterator()
-      let sizes = graph.sizes(node.operands[0])
-      let shared = sizes == domain
-      let inner = sizes.indices.map { axis -> IndexExpression in
-        if !axes.contains(axis) { return position.next()! }
-        return shared ? domainCoordinate[axis] : variable(sizes[axis])
-      }
-      trace(node.operands[0], inner)
-    case .argReduction(_, let axis):
-      var inner = coordinate
-      inner.insert(variable(graph.sizes(node.operands[0])[axis]), at: axis)
-      trace(node.operands[0], inner)
-    case .gather(let g):
-      trace(node.operands[0], graph.sizes(node.operands[0]).map { variable($0) })
-      for component in g.axes.startAxes.indices {
-        trace(
-          node.operands[1], g.axes.indexPlace(coordinate, component, graph.sizes(node.operands[1])))
-      }
-    case .dynamicSlice:
-      trace(node.operands[0], graph.sizes(node.operands[0]).map { variable($0) })
-      for start in node.operands.dropFirst() { trace(start, []) }
-    case .window, .argWindow, .contraction, .convolution, .assembly, .scatter, .dynamicUpdate,
-      .prefix, .routine, .control:
-      for operand in node.operands {
-        let sizes = graph.sizes(operand)
-        let inner = sizes.map { variable($0) }
-        trace(operand, inner)
-      }
-    case .view, .constant, .iota: break
-    }
   }
 }

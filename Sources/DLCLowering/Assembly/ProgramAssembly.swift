@@ -53,10 +53,12 @@ package struct ProgramAssembly {
 
   private init(target: Target) { self.target = target }
 
-  mutating func buffer(_ type: DataType, _ shape: [Int], _ place: BufferSlot.Place)
-    -> BufferID
-  {
-    program.buffers.append(BufferSlot(type, shape, place))
+  mutating func buffer(
+    _ type: DataType, _ shape: [Int], _ place: BufferSlot.Place, of origin: String = ""
+  ) -> BufferID {
+    var slot = BufferSlot(type, shape, place)
+    slot.origin = origin
+    program.buffers.append(slot)
     return BufferID(program.buffers.count - 1)
   }
 
@@ -71,25 +73,26 @@ package struct ProgramAssembly {
       let type = graph.type(value)
       switch argument.kind {
       case .input:
-        let id = buffer(type.dataType, type.sizes, .input(program.inputs.count))
+        let id = buffer(
+          type.dataType, type.sizes, .input(program.inputs.count), of: argument.name)
         program.inputs.append(Port(argument.name, id))
         scope.bufferOf[.value(value)] = id
       case .state:
         scope.bufferOf[.value(value)] = buffer(
-          type.dataType, type.sizes, .state(position[argument.name]!))
+          type.dataType, type.sizes, .state(position[argument.name]!), of: argument.name)
       case .captured: preconditionFailure("functions capture nothing")
       }
     }
     for (index, result) in graph.results.enumerated() {
       let type = graph.type(result.value)
-      let id = buffer(type.dataType, type.sizes, .output(index))
+      let id = buffer(type.dataType, type.sizes, .output(index), of: result.name)
       program.outputs.append(Port(result.name, id))
       scope.bufferOf[.port(.result(index))] = id
     }
     for (index, update) in graph.updates.enumerated() {
       let type = graph.type(update.value)
       scope.bufferOf[.port(.update(index))] = buffer(
-        type.dataType, type.sizes, .nextState(position[update.name]!))
+        type.dataType, type.sizes, .nextState(position[update.name]!), of: update.name)
     }
     addRegions(plan, &scope)
     prepare(&scope.instructions)
@@ -133,7 +136,10 @@ package struct ProgramAssembly {
       scope.bufferOf[.value(value)] = id
       return id
     }
-    let id = buffer(type.dataType, type.sizes, .arena(0))
+    let node = scope.graph.definition(value)
+    let origin = [node?.operation.mnemonic, node?.name].compactMap(\.self).filter { !$0.isEmpty }
+    let id = buffer(
+      type.dataType, type.sizes, .arena(0), of: origin.joined(separator: " of "))
     scope.bufferOf[.value(value)] = id
     return id
   }
@@ -230,7 +236,8 @@ package struct ProgramAssembly {
             id = known
           } else {
             let local = lowered.temporaries[slot]
-            id = buffer(local.type, [local.count], .arena(0))
+            id = buffer(
+              local.type, [local.count], .arena(0), of: "operand of \(region.origin(scope.graph))")
             scope.bufferOf[key] = id
           }
         }
@@ -239,18 +246,22 @@ package struct ProgramAssembly {
       let run = add(
         call.kernel, buffers,
         Draft(
-          inPlace: call.inPlace.map { (buffers[$0.input], buffers[$0.output]) }, isMap: isMap))
+          inPlace: call.inPlace.map { (buffers[$0.input], buffers[$0.output]) }, isMap: isMap),
+        of: region.origin(scope.graph))
       scope.instructions.append(run)
     }
   }
 
   /// Adds a step.
   /// - Returns: the instruction that runs it.
-  mutating func add(_ kernel: Kernel, _ buffers: [BufferID], _ draft: Draft) -> Instruction {
-    program.steps.append(
-      Step(
-        kernel: add(kernel), buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
-        name: kernel.name, flops: kernel.flops, bytesMoved: kernel.bytesMoved))
+  mutating func add(
+    _ kernel: Kernel, _ buffers: [BufferID], _ draft: Draft, of origin: String
+  ) -> Instruction {
+    var step = Step(
+      kernel: add(kernel), buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
+      name: kernel.name, flops: kernel.flops, bytesMoved: kernel.bytesMoved)
+    step.origin = origin
+    program.steps.append(step)
     drafts.append(draft)
     return .run(program.steps.count - 1..<program.steps.count)
   }

@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct ArgWindowTests {
+  @Test func samples() throws { try OperatorSamples.check(ArgWindow.self) }
+}

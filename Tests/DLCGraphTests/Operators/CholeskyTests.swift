@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct CholeskyTests {
+  @Test func samples() throws { try OperatorSamples.check(Cholesky.self) }
+}

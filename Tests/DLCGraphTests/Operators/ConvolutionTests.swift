@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct ConvolutionTests {
+  @Test func samples() throws { try OperatorSamples.check(Convolution.self) }
+}

@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct CumulativeTests {
+  @Test func samples() throws { try OperatorSamples.check(Cumulative.self) }
+}

@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct GatherTests {
+  @Test func samples() throws { try OperatorSamples.check(Gather.self) }
+}

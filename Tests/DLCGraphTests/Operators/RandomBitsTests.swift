@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct RandomBitsTests {
+  @Test func samples() throws { try OperatorSamples.check(RandomBits.self) }
+}

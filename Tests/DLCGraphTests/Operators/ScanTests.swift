@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct ScanTests {
+  @Test func samples() throws { try OperatorSamples.check(Scan.self) }
+}

@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct ScatterTests {
+  @Test func samples() throws { try OperatorSamples.check(Scatter.self) }
+}

@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct SortTests {
+  @Test func samples() throws { try OperatorSamples.check(Sort.self) }
+}

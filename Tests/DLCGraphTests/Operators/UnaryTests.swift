@@ -1,0 +1,6 @@
+import DLCGraph
+import Testing
+
+@Suite struct UnaryTests {
+  @Test func samples() throws { try OperatorSamples.check(Unary.self) }
+}

@@ -1,0 +1,53 @@
+import DLCKernel
+import DLCTensor
+import Testing
+
+@Suite struct IndexExpressionTests {
+  @Test func indexSimplification() {
+    let i = LoopVariable(id: 0, extent: 6)
+    let j = LoopVariable(id: 1, extent: 8)
+    let flat = IndexExpression(i) * 8 + IndexExpression(j)
+    #expect(flat.quotient(8) == IndexExpression(i))
+    #expect(flat.remainder(8) == IndexExpression(j))
+    // Taken apart and put together it is what it was, along any number of axes.
+    let position = IndexExpression(LoopVariable(id: 2, extent: 401_408))
+    for sizes in [[64, 32, 14, 14], [2, 7, 14336, 2], [401_408], [32, 12544]] {
+      #expect(linearize(delinearize(position, sizes), sizes) == position)
+    }
+    #expect(flat.quotient(4).quotient(2) == IndexExpression(i))
+    let k = LoopVariable(id: 2, extent: 48)
+    let back = IndexExpression(k).quotient(8) * 8 + IndexExpression(k).remainder(8)
+    #expect(back == IndexExpression(k))
+  }
+
+  /// Quotients and remainders of random expressions against plain arithmetic.
+  @Test func indexArithmeticIsExact() {
+    var word: UInt64 = 0
+    func random(_ bound: Int) -> Int {
+      word += 1
+      return Int(Philox.word(index: word, key: 5, counter: 1)) % bound
+    }
+    for _ in 0..<2000 {
+      let a = LoopVariable(id: 0, extent: 1 + random(7))
+      let b = LoopVariable(id: 1, extent: 1 + random(9))
+      let (ca, cb, c0, d1, d2) = (
+        random(9) - 3, random(20) - 5, random(30) - 10, 1 + random(8), 1 + random(5)
+      )
+      let e = IndexExpression(a) * ca + IndexExpression(b) * cb + c0
+      let whole = e.quotient(d1)
+      let mixed = whole.remainder(d2) * 3 + e.remainder(d1)
+      for x in 0..<a.extent {
+        for y in 0..<b.extent {
+          func value(_ expression: IndexExpression) -> Int {
+            let bound = expression.substitute { IndexExpression($0 == a ? x : y) }
+            return bound.constant
+          }
+          let v = ca * x + cb * y + c0
+          let q = Size.floorDivide(v, d1)
+          #expect(value(whole) == q)
+          #expect(value(mixed) == (q - Size.floorDivide(q, d2) * d2) * 3 + v - q * d1)
+        }
+      }
+    }
+  }
+}
