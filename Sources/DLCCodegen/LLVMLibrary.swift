@@ -42,7 +42,8 @@ package struct LLVMLibrary: @unchecked Sendable {
       triple: take(table.pointee.GetDefaultTargetTriple()), cpu: cpu,
       featureText: take(table.pointee.GetHostCPUFeatures()),
       caches: Target.Caches(
-        l1: bytes(1, typical.l1), l2: bytes(2, typical.l2), l3: bytes(3, typical.l3)))
+        l1: bytes(1, typical.l1), l2: bytes(2, typical.l2), l3: bytes(3, typical.l3)),
+      cores: Int(dlc_affinity_count()))
   }
 
   /// Compiles a module's text.

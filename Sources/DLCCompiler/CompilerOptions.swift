@@ -83,7 +83,8 @@ public struct CompilerOptions: Sendable {
           "use native\(host.architecture == .x86_64 ? ", " + CompilerOptions.baselines.keys.sorted().joined(separator: ", ") : "")"
       )
     }
-    return Target(triple: host.triple, cpu: target, featureText: features)
+    return Target(
+      triple: host.triple, cpu: target, featureText: features, cores: host.cores)
   }
 
   /// The x86-64 levels of the psABI, with the features that dlc makes use of.

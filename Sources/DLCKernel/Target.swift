@@ -16,6 +16,9 @@ package struct Target: Hashable, Sendable {
   /// Multiply-adds of whole vectors that begin in a cycle.
   package let multiplyAddUnits: Int
   package let caches: Caches
+  /// How many workers a program will have, as far as is known: what tiles are dealt out to. Results do not
+  /// depend on it.
+  package let cores: Int
 
   package enum Architecture: String, Hashable, Sendable { case x86_64, aarch64 }
 
@@ -79,7 +82,11 @@ package struct Target: Hashable, Sendable {
   /// - Parameters:
   ///   - featureText: LLVM's list, each with + or - in front, separated by commas.
   ///   - caches: those of the machine; what CPUs of the name have by default.
-  package init(triple: String, cpu: String, featureText: String, caches: Caches? = nil) {
+  ///   - cores: workers that a program will have.
+  package init(
+    triple: String, cpu: String, featureText: String, caches: Caches? = nil, cores: Int = 4
+  ) {
+    self.cores = max(1, min(cores, 64))
     self.triple = triple
     self.cpu = cpu
     self.featureText = featureText

@@ -47,12 +47,13 @@ final class EventRecorder: @unchecked Sendable {
   }
 
   func call(
-    _ step: BoundStep, _ index: Int, tile: Int, worker: Int, _ scratch: UnsafeMutableRawPointer?
+    _ code: UnsafeRawPointer, _ arguments: UnsafePointer<UnsafeMutableRawPointer?>, _ step: Int,
+    tile: Int, worker: Int, _ scratch: UnsafeMutableRawPointer?
   ) {
     let start = clock_gettime_nsec()
-    dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch)
+    dlc_call_kernel(code, arguments, Int64(tile), scratch)
     lists[worker].append(
-      TileEvent(step: index, tile: tile, worker: worker, start: start, end: clock_gettime_nsec()))
+      TileEvent(step: step, tile: tile, worker: worker, start: start, end: clock_gettime_nsec()))
   }
 
   /// In the order in which they began.
@@ -87,7 +88,11 @@ final class Executor: @unchecked Sendable {
   private let helperCount: Int
   private var steps: [BoundStep] = []
   /// Where tiles are noted, when they are asked for; set between runs.
-  var recorder: EventRecorder?
+  var recorder: EventRecorder? {
+    didSet { isTraced = recorder != nil }
+  }
+  /// Asked for every tile, where a reference would be counted.
+  private var isTraced = false
   private var range = 0..<0
   private var scratch: [UnsafeMutableRawPointer?] = []
   private let parked = Atomic<Int>(0)
@@ -157,7 +162,13 @@ final class Executor: @unchecked Sendable {
     if wanted <= 0 {
       for index in range {
         let step = steps[index]
-        for tile in 0..<step.tileCount { call(step, index, tile: tile, worker: 0, scratch[0]) }
+        for tile in 0..<step.tileCount {
+          if isTraced {
+            recorder!.call(step.code, step.arguments, index, tile: tile, worker: 0, scratch[0])
+          } else {
+            dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch[0])
+          }
+        }
       }
       return
     }
@@ -221,16 +232,6 @@ final class Executor: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
   }
 
-  private func call(
-    _ step: BoundStep, _ index: Int, tile: Int, worker: Int, _ scratch: UnsafeMutableRawPointer?
-  ) {
-    if let recorder {
-      recorder.call(step, index, tile: tile, worker: worker, scratch)
-    } else {
-      dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch)
-    }
-  }
-
   /// - Parameter worker: 0 is the leader.
   private func work(
     _ steps: [BoundStep], _ range: Range<Int>, worker: Int, _ scratch: UnsafeMutableRawPointer?
@@ -249,7 +250,12 @@ final class Executor: @unchecked Sendable {
       while true {
         let tile = claims.pointee.add(1, ordering: .relaxed).oldValue
         if tile >= tiles { break }
-        call(steps[index], index, tile: tile, worker: worker, scratch)
+        if isTraced {
+          recorder!.call(
+            steps[index].code, steps[index].arguments, index, tile: tile, worker: worker, scratch)
+        } else {
+          dlc_call_kernel(steps[index].code, steps[index].arguments, Int64(tile), scratch)
+        }
         done += 1
       }
       guard done > 0 else { continue }

@@ -130,6 +130,9 @@ extension ContractionSchedule {
     switch packing {
     case .step: break
     case .tile:
+      // Short pieces of rows, each time from where the whole operand is.
+      let whole = Double(problem.columns * depth) * element
+      perTile += Double(columns * depth) * element / model.bandwidth(whole)
       perTile += model.copy(
         problem.types.b, count: columns * depth, isContiguous: problem.isRowMajor)
     }
@@ -144,9 +147,9 @@ extension ContractionSchedule {
       let count = problem.batch * problem.rows * depth
       total += CostModel.step + model.copy(problem.types.b, count: count, isContiguous: false)
     }
-    // Fewer tiles than a few cores could take leave some of them idle.
-    let cores = 4.0
-    let turns = (tiles / cores).rounded(.up) * cores
-    return total * (tiles < 64 ? 0.7 + 0.3 * turns / tiles : 1)
+    // A few cores wait for the last tiles: for a whole turn where tiles are equally long, else for less.
+    let cores = Double(target.cores)
+    let turns = (tiles / cores).rounded(.up) * cores / tiles
+    return total * (0.5 * turns + 0.5 * (1 + (cores - 1) / tiles))
   }
 }
