@@ -1,5 +1,5 @@
 public import DLCGraph
-public import DLCTensor
+import DLCTensor
 
 /// Draws from logits, as the loop of a language model makes them.
 extension FunctionBuilder {

@@ -1,7 +1,7 @@
 import DLCCompiler
 public import DLCGraph
 import DLCReference
-public import DLCRuntime
+import DLCRuntime
 public import DLCTensor
 import Foundation
 
