@@ -11,12 +11,29 @@
 #include <cpuid.h>
 #endif
 
-int dlc_affinity_count(void) {
+static int affinity_count(void) {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
   int count = CPU_COUNT(&set);
   return count < 1 ? 1 : count;
+}
+
+// 0 when there is no quota.
+static int quota_count(void) {
+  // cgroup v2: "<quota> <period>" in microseconds, or "max".
+  FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+  if (!file) return 0;
+  long quota = 0, period = 0;
+  int fields = fscanf(file, "%ld %ld", &quota, &period);
+  fclose(file);
+  if (fields != 2 || quota <= 0 || period <= 0) return 0;
+  return (int)((quota + period - 1) / period);
+}
+
+int dlc_processor_count(void) {
+  int mask = affinity_count(), quota = quota_count();
+  return quota > 0 && quota < mask ? quota : mask;
 }
 
 static const size_t huge = (size_t)2 << 20;
@@ -47,7 +64,7 @@ void dlc_unmap(void *base, size_t size) {
 long dlc_cache_bytes(int level) {
   for (int index = 0; index < 8; index++) {
     char path[96], text[64];
-    long values[2] = {0, 0};
+    long found = 0, bytes = 0;
     const char *names[] = {"level", "type", "size", "shared_cpu_list"};
     int is_data = 0, cpus = 0;
     for (int i = 0; i < 4; i++) {
@@ -57,12 +74,12 @@ long dlc_cache_bytes(int level) {
       char *line = fgets(text, sizeof text, file);
       fclose(file);
       if (!line) return 0;
-      if (i == 0) values[0] = strtol(text, NULL, 10);
+      if (i == 0) found = strtol(text, NULL, 10);
       if (i == 1) is_data = strncmp(text, "Instruction", 11) != 0;
       if (i == 2) {
         char *unit;
-        values[1] = strtol(text, &unit, 10);
-        values[1] *= *unit == 'K' ? 1024 : *unit == 'M' ? 1024 * 1024 : 1;
+        bytes = strtol(text, &unit, 10);
+        bytes *= *unit == 'K' ? 1024 : *unit == 'M' ? 1024 * 1024 : 1;
       }
       if (i == 3) {
         // As "0-3,8-11".
@@ -76,7 +93,7 @@ long dlc_cache_bytes(int level) {
         }
       }
     }
-    if (values[0] == level && is_data) return values[1] / (cpus > 0 ? cpus : 1);
+    if (found == level && is_data) return bytes / (cpus > 0 ? cpus : 1);
   }
   return 0;
 }
@@ -111,17 +128,6 @@ void dlc_cpu_features(char *out, size_t capacity) {
 #elif defined(__aarch64__)
   snprintf(out, capacity, "neon");
 #endif
-}
-
-int dlc_quota_count(void) {
-  // cgroup v2: "<quota> <period>" in microseconds, or "max".
-  FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-  if (!file) return 0;
-  long quota = 0, period = 0;
-  int fields = fscanf(file, "%ld %ld", &quota, &period);
-  fclose(file);
-  if (fields != 2 || quota <= 0 || period <= 0) return 0;
-  return (int)((quota + period - 1) / period);
 }
 
 void *dlc_map_code(const void *bytes, size_t size) {

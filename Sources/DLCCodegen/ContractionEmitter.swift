@@ -14,10 +14,10 @@ extension KernelEmitter {
   /// Calls of microkernels over the tiles of a block: parts of the depth, panels, then rows.
   mutating func emit(_ c: ContractStatement) {
     guard c.rows.total > 0, c.columns.total > 0 else { return }
-    let a = address(c.a, index(c.aBase), c.aType)
-    let b = address(c.b, index(c.bBase), c.bType)
+    let a = address(c.a, index(c.aBase), c.types.a)
+    let b = address(c.b, index(c.bBase), c.types.b)
     let target = PartTarget(
-      pointer: address(c.c, index(c.cBase), c.cType), rowStride: "\(c.cRowStride)",
+      pointer: address(c.c, index(c.cBase), c.types.c), rowStride: "\(c.cRowStride)",
       accumulates: c.accumulates ? "true" : "false")
     perExtent(c.columns) { e, columns in
       e.perExtent(c.rows) { e, rows in
@@ -77,11 +77,11 @@ extension KernelEmitter {
   private mutating func addBlock(
     _ c: ContractStatement, _ partial: String, to target: PartTarget, columns: Int, rows: Int
   ) {
-    let element = c.cType.llvmType
+    let element = c.types.c.llvmType
     _ = counted(from: "0", to: "\(rows)") { e, row, _ in
       let from = e.text.make("i64", 0, "mul nsw i64 \(row), \(c.partialRowStride)").name
       let to = e.text.make("i64", 0, "mul nsw i64 \(row), \(target.rowStride)").name
-      let lanes = e.text.target.vectorBytes / c.cType.byteCount
+      let lanes = e.text.target.vectorBytes / c.types.c.byteCount
       let whole = columns / lanes * lanes
       for (begin, end, width) in [(0, whole, lanes), (whole, columns, 0)] where begin < end {
         _ = e.counted(from: "\(begin)", to: "\(end)", step: max(width, 1)) { e, column, _ in
@@ -95,12 +95,12 @@ extension KernelEmitter {
           let (x, y) = (place(target.pointer, to), place(partial, from))
           let type = Operand(name: "", type: element, lanes: width).fullType
           let before = e.text.make(
-            element, width, "load \(type), ptr \(x), align \(c.cType.byteCount)")
+            element, width, "load \(type), ptr \(x), align \(c.types.c.byteCount)")
           let part = e.text.make(
-            element, width, "load \(type), ptr \(y), align \(c.cType.byteCount)")
+            element, width, "load \(type), ptr \(y), align \(c.types.c.byteCount)")
           let sum = e.text.make(
-            element, width, "\(c.cType.isFloat ? "fadd" : "add") \(before.text), \(part.name)")
-          e.text.emit("store \(sum.text), ptr \(x), align \(c.cType.byteCount)")
+            element, width, "\(c.types.c.isFloat ? "fadd" : "add") \(before.text), \(part.name)")
+          e.text.emit("store \(sum.text), ptr \(x), align \(c.types.c.byteCount)")
           return []
         }
       }
@@ -152,7 +152,7 @@ extension KernelEmitter {
     columns: Int, rows: Int, k: String, depth: String
   ) {
     let (aElement, bElement, cElement) = (
-      c.aType.llvmStorage, c.bType.llvmStorage, c.cType.llvmStorage
+      c.types.a.llvmStorage, c.types.b.llvmStorage, c.types.c.llvmStorage
     )
     let bOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.bPanelStride)").name
     let bDepth = text.make("i64", 0, "mul nsw i64 \(k), \(c.bDepthStride)").name
@@ -164,11 +164,11 @@ extension KernelEmitter {
     let aDepth = text.make("i64", 0, "mul nsw i64 \(k), \(c.aDepthStride)").name
     let accumulates = text.make("i64", 0, "zext i1 \(target.accumulates) to i64").name
     let cOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.panelWidth)").name
-    let laneCount = text.target.vectorBytes / c.cType.byteCount
+    let laneCount = text.target.vectorBytes / c.types.c.byteCount
     var row = 0
     for (height, count) in Microkernel.rowPlan(rows, tile: c.tileRows) {
       let kernel = Microkernel(
-        types: ContractTypes(c.aType, c.bType, into: c.cType), rows: height,
+        types: c.types, rows: height,
         vectors: (columns + laneCount - 1) / laneCount,
         isMasked: columns % laneCount != 0, hasUnitDepth: c.aDepthStride == 1)
       microkernels.insert(kernel)

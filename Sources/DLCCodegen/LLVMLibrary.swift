@@ -30,12 +30,15 @@ package struct LLVMLibrary: @unchecked Sendable {
     return String(cString: text)
   }
 
+  /// Of the levels from 1 on, asked once: it takes many small files.
+  private static let cacheBytes = (1...3).map { Int(dlc_cache_bytes(Int32($0))) }
+
   /// The machine that this process runs on.
   package var host: Target {
     let cpu = take(table.pointee.GetHostCPUName())
     let typical = Target.Caches(cpu: cpu)
-    func bytes(_ level: Int32, _ otherwise: Int) -> Int {
-      let found = Int(dlc_cache_bytes(level))
+    func bytes(_ level: Int, _ otherwise: Int) -> Int {
+      let found = Self.cacheBytes[level - 1]
       return found > 0 ? found : otherwise
     }
     return Target(
@@ -43,7 +46,7 @@ package struct LLVMLibrary: @unchecked Sendable {
       featureText: take(table.pointee.GetHostCPUFeatures()),
       caches: Target.Caches(
         l1: bytes(1, typical.l1), l2: bytes(2, typical.l2), l3: bytes(3, typical.l3)),
-      cores: Int(dlc_affinity_count()))
+      cores: Int(dlc_processor_count()))
   }
 
   /// Compiles a module's text.

@@ -31,7 +31,7 @@ package struct Microkernel: Hashable, Sendable {
   }
 
   private var typeName: String {
-    types.a == types.c && types.b == types.c ? "\(types.c)" : "\(types.a)_\(types.b)_\(types.c)"
+    types.isUniform ? "\(types.c)" : "\(types.a)_\(types.b)_\(types.c)"
   }
 
   private static let parameters = "ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64"

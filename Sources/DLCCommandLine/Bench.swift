@@ -102,7 +102,8 @@ struct Bench: ParsableCommand {
     }
     if profile {
       let times = try executable.profile(inputs, threads: workers.threads)
-      try Console.result(Self.profile(executable.program, times))
+      try Console.result(
+        StepProfile.table(executable.program, times, title: "of") { $0.title } + "\n")
     }
     times.sort()
     let median = times[times.count / 2]
@@ -140,33 +141,6 @@ struct Bench: ParsableCommand {
     }
   }
 
-  /// Time, share and speed of the steps of each scope.
-  private static func profile(_ program: Program, _ times: [Double]) -> String {
-    struct Entry {
-      var (steps, seconds, flops, bytes) = (0, 0.0, 0, 0)
-    }
-    var entries: [String: Entry] = [:]
-    for (step, seconds) in zip(program.steps, times) where seconds > 0 {
-      let name = step.origin.isEmpty ? step.name : step.origin
-      entries[name, default: Entry()].steps += 1
-      entries[name]!.seconds += seconds
-      entries[name]!.flops += step.flops
-      entries[name]!.bytes += step.bytesMoved
-    }
-    let total = max(times.reduce(0, +), 1e-12)
-    var rows = [["of", "steps", "ms", "share"]]
-    for (name, entry) in entries.sorted(by: {
-      ($1.value.seconds, $0.key) < ($0.value.seconds, $1.key)
-    })
-    .prefix(30) {
-      rows.append([
-        name, "\(entry.steps)", fixed(entry.seconds * 1e3, 3),
-        fixed(100 * entry.seconds / total, 1) + " %",
-      ])
-    }
-    return table(rows) + "\n"
-  }
-
   /// Writes events in Chrome's format: a row for each worker, a bar for each tile.
   private func write(trace path: String, _ events: [TileEvent], _ executable: Executable) throws {
     let first = events.first?.start ?? 0
@@ -174,7 +148,7 @@ struct Bench: ParsableCommand {
     let list = events.map { event -> JSON in
       let step = executable.program.steps[event.step]
       return .object([
-        ("name", .text(step.origin.isEmpty ? step.name : step.origin)), ("ph", .text("X")),
+        ("name", .text(step.title)), ("ph", .text("X")),
         ("pid", .integer(1)), ("tid", .integer(event.worker)), ("ts", microseconds(event.start)),
         ("dur", .number(Double(event.end - event.start) / 1e3)),
         (

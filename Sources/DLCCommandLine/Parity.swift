@@ -69,25 +69,9 @@ extension ZooCommand {
         }
         if profile {
           let times = try executable.profile(inputs, threads: threads)
-          var byKernel: [String: (count: Int, seconds: Double, flops: Int, bytes: Int)] = [:]
-          for (step, seconds) in zip(executable.program.steps, times) {
-            var entry = byKernel[step.name] ?? (0, 0, 0, 0)
-            entry.count += 1
-            entry.seconds += seconds
-            entry.flops += step.flops
-            entry.bytes += step.bytesMoved
-            byKernel[step.name] = entry
-          }
-          var list = [["kernel", "steps", "ms", "share", "GFLOP/s", "GB/s"]]
-          let total = times.reduce(0, +)
-          for (name, e) in byKernel.sorted(by: { $0.value.seconds > $1.value.seconds }).prefix(25) {
-            list.append([
-              name, "\(e.count)", fixed(e.seconds * 1e3, 3), fixed(100 * e.seconds / total, 1),
-              fixed(Double(e.flops) / e.seconds / 1e9, 1),
-              fixed(Double(e.bytes) / e.seconds / 1e9, 1),
-            ])
-          }
-          try Console.result("\(workload.name): \(fixed(total * 1e3, 2)) ms\n" + table(list) + "\n")
+          let list = StepProfile.table(executable.program, times, title: "kernel") { $0.name }
+          try Console.result(
+            "\(workload.name): \(fixed(times.reduce(0, +) * 1e3, 2)) ms\n" + list + "\n")
         }
         let error = zip(got, losses).map { abs($0 - $1) / max(abs($1), 1e-30) }.max() ?? .nan
         if !(error <= 1e-4) { failed.append(workload.name) }

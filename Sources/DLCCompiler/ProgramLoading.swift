@@ -132,7 +132,7 @@ extension Compiler {
       bare.keep(function)
       let key = [
         "program 3", ModuleFile.producer, CompileCache.buildIdentity, Executable.machineFeatures,
-        options.key,
+        options.key, "cores \(availableProcessors)",
         sizes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
           separator: ","), Digest.hex(ModuleFile.encode(bare)),
       ].joined(separator: "\n")

@@ -199,30 +199,33 @@ public final class FunctionBuilder: @unchecked Sendable {
   package func located<R, E: Error>(
     at place: String, of scope: String, _ body: () throws(E) -> R
   ) throws(E) -> R {
-    let outer = session.scope
     let suffix = "/derivative"
-    session.scope = scope.isEmpty || scope.hasSuffix(suffix) ? scope : scope + suffix
-    defer { session.scope = outer }
-    if place.isEmpty { return try body() }
-    return try session.replacing(.call(SourceLocation(place)), body)
+    let path = scope.isEmpty || scope.hasSuffix(suffix) ? scope : scope + suffix
+    return try replacingScope(path) { () throws(E) in
+      if place.isEmpty { return try body() }
+      return try session.replacing(.call(SourceLocation(place)), body)
+    }
   }
 
   /// Runs `body` in a scope: the nodes that are added in it carry its path, such as `block2/attention`, by which
   /// listings and profiles say what they belong to. Layers open one for each of them. Nothing depends on it.
   public func scope<R, E: Error>(_ name: String, _ body: () throws(E) -> R) throws(E) -> R {
-    let outer = session.scope
-    session.scope = outer.isEmpty ? name : "\(outer)/\(name)"
-    defer { session.scope = outer }
-    return try body()
+    try replacingScope(session.scope.isEmpty ? name : "\(session.scope)/\(name)", body)
   }
 
   /// Runs `body` in the scope of a path that is counted from the function's beginning: what it has in common with
   /// the present one is not entered again.
   package func scope<R, E: Error>(path: String, _ body: () throws(E) -> R) throws(E) -> R {
-    let outer = session.scope
-    let (open, wanted) = (outer.split(separator: "/"), path.split(separator: "/"))
+    let (open, wanted) = (session.scope.split(separator: "/"), path.split(separator: "/"))
     let common = zip(open, wanted).prefix { $0 == $1 }.count
-    session.scope = (open + wanted.dropFirst(common)).joined(separator: "/")
+    return try replacingScope((open + wanted.dropFirst(common)).joined(separator: "/"), body)
+  }
+
+  private func replacingScope<R, E: Error>(
+    _ path: String, _ body: () throws(E) -> R
+  ) throws(E) -> R {
+    let outer = session.scope
+    session.scope = path
     defer { session.scope = outer }
     return try body()
   }

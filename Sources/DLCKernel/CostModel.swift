@@ -48,9 +48,9 @@ package struct CostModel: Sendable {
     let perStep = max(
       Double(rows) / heights * vectors / panels / Double(target.multiplyAddUnits),
       (Double(rows) / heights + vectors / panels) / 2)
-    let latency = 4.0
     let calls = heights * panels
-    return calls * (Double(depth) * max(perStep, latency / 4) + Self.microkernelCall)
+    // No step of the depth takes less than a cycle.
+    return calls * (Double(depth) * max(perStep, 1) + Self.microkernelCall)
       + Double(rows) * vectors * 1.5
   }
 
@@ -64,23 +64,18 @@ package struct CostModel: Sendable {
   package func price(_ kernel: Kernel) -> Price {
     var price = Price()
     for section in kernel.allSections {
-      var walk = Walk(model: self, kernel: kernel)
-      for variable in section.grid { walk.extents[variable] = 1 }
+      let walk = Walk(model: self)
       price.cycles += Double(section.tileCount) * walk.cycles(section.body, .scalar)
       price.tiles += section.tileCount
     }
     price.bytes = zip(kernel.touchedElements, kernel.parameters).reduce(0) {
       $0 + Double($1.0 * $1.1.type.byteCount)
     }
-    finish(&price)
-    return price
-  }
-
-  package func finish(_ price: inout Price) {
     let transfer = price.bytes / bandwidth(price.bytes)
     price.total =
       max(price.cycles, transfer) + 0.3 * min(price.cycles, transfer) + Self.step
       + Double(price.tiles) * Self.tile
+    return price
   }
 
   /// In what form the innermost open loop runs.
@@ -92,9 +87,6 @@ package struct CostModel: Sendable {
 
   private struct Walk {
     let model: CostModel
-    let kernel: Kernel
-    /// How often an open loop turns at a time: the size of a block where the extent is one.
-    var extents: [LoopVariable: Int] = [:]
 
     func cycles(_ statements: [Statement], _ form: Form) -> Double {
       statements.reduce(0) { $0 + cycles($1, form) }
@@ -103,14 +95,14 @@ package struct CostModel: Sendable {
     private func cycles(_ statement: Statement, _ form: Form) -> Double {
       switch statement {
       case .define(_, let expression): return cycles(expression, form)
-      case .store(_, let index, _, let type): return 1.0 * access(index, type, form) + 0.25
+      case .store(_, let index, _, let type): return access(index, type, form) + 0.25
       case .bind: return scalar(form, 3)
       case .when(_, let body): return 1 + 0.5 * cycles(body, form)
       case .loop(let loop): return cycles(loop, form)
       case .contract(let c):
         let tile = RegisterTile(rows: c.tileRows, vectors: model.target.tile.vectors)
         return model.contract(
-          c.cType, tile: tile, rows: min(c.rows.size, c.rows.total),
+          c.types.c, tile: tile, rows: min(c.rows.size, c.rows.total),
           columns: min(c.columns.size, c.columns.total), depth: c.depth)
       case .pack(let p):
         let depth = p.taps.reduce(1) { $0 * $1.extent }

@@ -115,10 +115,7 @@ package struct Loop: Hashable, Sendable {
 
 /// C[rows, columns] = A B by register-tiled microkernels. B lies in panels of `panelWidth` columns.
 package struct ContractStatement: Hashable, Sendable {
-  /// Of the elements of A and B, which are converted to the type of C before they are multiplied and summed.
-  package var aType: DataType
-  package var bType: DataType
-  package var cType: DataType
+  package var types: ContractTypes
   package var a: Memory
   package var aBase: IndexExpression
   package var aRowStride: Int
@@ -156,7 +153,7 @@ package struct ContractStatement: Hashable, Sendable {
     c: Memory, cBase: IndexExpression, cRowStride: Int, cIsPadded: Bool, rows: BlockExtent,
     columns: BlockExtent, depth: Int, tileRows: Int, depthBlock: Int, accumulates: Bool = false
   ) {
-    (aType, bType, cType) = (types.a, types.b, types.c)
+    self.types = types
     self.a = a
     self.aBase = aBase
     self.aRowStride = aRowStride
@@ -179,7 +176,7 @@ package struct ContractStatement: Hashable, Sendable {
   }
 }
 
-/// The types of the factors of a product and of its sums.
+/// The types of the factors of a product, which are converted to that of the sums before they are multiplied.
 package struct ContractTypes: Hashable, Sendable {
   package var a: DataType
   package var b: DataType
@@ -189,7 +186,10 @@ package struct ContractTypes: Hashable, Sendable {
   }
   package init(_ type: DataType) { self.init(type, type, into: type) }
 
-  package var text: String { a == c && b == c ? "\(c)" : "\(a) \(b) into \(c)" }
+  package var text: String { isUniform ? "\(c)" : "\(a) \(b) into \(c)" }
+
+  /// Whether all three are one type.
+  package var isUniform: Bool { a == c && b == c }
 
   /// Whether every element of the factors is one of the sums' type.
   package var isExact: Bool { a.widens(to: c) && b.widens(to: c) }

@@ -65,7 +65,7 @@ extension Statement {
         + ["\(indent)}"]
     case .contract(let c):
       return [
-        "\(indent)contract \(ContractTypes(c.aType, c.bType, into: c.cType).text) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"
+        "\(indent)contract \(c.types.text) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"
           + " columns \(c.columns.text)\(c.cIsPadded ? " padded" : "")"
           + " \(c.accumulates ? "+=" : "=") \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aDepthStride)"
           + " * \(c.b.text)[\(c.bBase)] panels \(c.panelWidth) by \(c.bPanelStride), \(c.bDepthStride)"

@@ -142,8 +142,8 @@ private struct KernelChecker {
         (scope, visible) = (outerScope, outerVisible)
       case .contract(let c):
         if c.rows.total == 0 || c.columns.total == 0 { continue }
-        if !ContractTypes(c.aType, c.bType, into: c.cType).isExact {
-          found.append("\(c.cType) does not hold the factors \(c.aType) and \(c.bType)")
+        if !c.types.isExact {
+          found.append("\(c.types.c) does not hold the factors \(c.types.a) and \(c.types.b)")
         }
         if c.tileRows < 1 || c.panelWidth < 1 {
           found.append("a register tile of \(c.tileRows) rows by \(c.panelWidth) columns is none")
@@ -155,20 +155,20 @@ private struct KernelChecker {
         // A sum of nothing reads nothing.
         if c.depth > 0 {
           access(
-            c.a, c.aBase, c.aType, write: false,
+            c.a, c.aBase, c.types.a, write: false,
             reach: (rows - 1) * c.aRowStride + (c.depth - 1) * c.aDepthStride)
           access(
-            c.b, c.bBase, c.bType, write: false,
+            c.b, c.bBase, c.types.b, write: false,
             reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth
               - 1)
         }
         let width = c.cIsPadded ? panels * c.panelWidth : columns
-        access(c.c, c.cBase, c.cType, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
+        access(c.c, c.cBase, c.types.c, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
         if c.partials.count < SumOrder.levels(c.depth, chain: c.depthBlock) {
           found.append("a depth of \(c.depth) has no room for the sums of its groups")
         }
         for memory in c.partials {
-          access(memory, IndexExpression(0), c.cType, write: true, reach: c.partialCount - 1)
+          access(memory, IndexExpression(0), c.types.c, write: true, reach: c.partialCount - 1)
         }
       case .pack(let p):
         if (p.taps + p.positions).contains(where: { $0.extent == 0 }) { continue }

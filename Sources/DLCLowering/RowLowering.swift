@@ -119,7 +119,7 @@ struct RowLowering {
   /// Whether the innermost loop runs along a row, in vectors.
   private var isInner: Bool { Self.isInner(schedule.loops, axes, domain) }
 
-  private static func isInner(_ loops: [[Int]], _ axes: [Int], _ domain: [Int]) -> Bool {
+  static func isInner(_ loops: [[Int]], _ axes: [Int], _ domain: [Int]) -> Bool {
     guard let last = loops.last, axes.contains(last[0]) else { return false }
     return last.reduce(1) { $0 * domain[$1] } > 1
   }

@@ -43,7 +43,4 @@ final class Area: @unchecked Sendable {
 }
 
 /// The processors that this process may use: its affinity mask, bounded by its quota.
-public var availableProcessors: Int {
-  let (mask, quota) = (Int(dlc_affinity_count()), Int(dlc_quota_count()))
-  return quota > 0 ? min(mask, quota) : mask
-}
+public var availableProcessors: Int { Int(dlc_processor_count()) }

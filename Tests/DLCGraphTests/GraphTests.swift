@@ -27,7 +27,7 @@ import Testing
     #expect(read == module && read.text == module.text)
   }
 
-  /// Scopes are paths, which layers continue; two nodes that differ in them alone are one.
+  /// Scopes are paths; graphs that differ in them and in lines alone are equal, loops inside included.
   @Test func scopes() throws {
     var module = Module("m")
     try module.function("f") { g in
@@ -38,6 +38,23 @@ import Testing
     let nodes = module.functions[0].graph.nodes
     #expect(nodes.map(\.name) == ["block/inner", "other", ""])
     #expect(nodes[0].location.contains("GraphTests.swift"))
+    func looped(_ name: String) throws -> Graph {
+      var module = Module("m")
+      let body = { (g: FunctionBuilder, c: [Value], _: [Value]) -> ([Value], [Value]) in
+        ([g.scope(name) { g.tanh(c[0]) }], [])
+      }
+      try module.function("f") { g in
+        let x = g.input("x", .float32, [3])
+        if name == "a" {
+          g.output("y", g.scan(carried: [x], length: 2, body: body).carried[0])
+        } else {
+          g.output("y", g.scan(carried: [x], length: 2, body: body).carried[0])
+        }
+      }
+      return module.functions[0].graph
+    }
+    let (a, b) = (try looped("a"), try looped("b"))
+    #expect(a == b && a.hashValue == b.hashValue && a.text() != b.text())
   }
 
   /// A control operator says which graphs it runs, and each operator has a file of tests.

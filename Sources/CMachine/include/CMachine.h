@@ -13,11 +13,9 @@ static inline void dlc_pause(void) {
 #endif
 }
 
-/// The number of CPUs in the process's affinity mask (at least 1).
-int dlc_affinity_count(void);
-
-/// The CPUs that the control group's quota amounts to, rounded up; 0 when there is no quota.
-int dlc_quota_count(void);
+/// The CPUs that this process may use: those in its affinity mask (at least 1), and no more than its control
+/// group's quota amounts to, rounded up.
+int dlc_processor_count(void);
 
 /// Copies code into memory of its own and makes it executable; NULL when that is refused.
 void *dlc_map_code(const void *bytes, size_t size);

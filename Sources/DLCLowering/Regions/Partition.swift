@@ -166,9 +166,8 @@ package struct Partition {
   }
 
   private func home(of value: ValueID, onlyAsIs: Bool = false) -> Home {
-    guard case .region(let region, let escapes) = soleRegion(value) else {
-      return soleRegion(value)
-    }
+    let home = soleRegion(value)
+    guard case .region(let region, let escapes) = home else { return home }
     let info = regions[region]!
     let tracer = RequestTracer(graph, info)
     guard let wanted = tracer.requests[value], !wanted.isEmpty else {
@@ -216,11 +215,11 @@ package struct Partition {
     let axes = axes.sorted()
     let operand = graph.sizes(node.operands[0])
     let whole = Region.Kind.rows(domain: operand, axes: axes)
-    guard !axes.isEmpty, case .region(let region, _) = soleRegion(value) else {
-      guard case .none(let reason) = soleRegion(value) else {
-        return open(id, whole, because: "it reduces no axis")
-      }
-      return open(id, whole, because: reason)
+    if axes.isEmpty { return open(id, whole, because: "it reduces no axis") }
+    let region: Int
+    switch soleRegion(value) {
+    case .none(let reason): return open(id, whole, because: reason)
+    case .region(let found, _): region = found
     }
     guard case .rows(let domain, let present) = regions[region]!.kind else {
       return open(id, whole, because: "its user is no row or map")
@@ -248,9 +247,10 @@ package struct Partition {
   private mutating func placeProduct(_ id: NodeID, isTiled: Bool, _ kind: Region.Kind) {
     let value = graph[id].results[0]
     let alone = isTiled ? kind : .rows(domain: graph.sizes(value), axes: [])
-    guard case .region(let region, _) = soleRegion(value) else {
-      guard case .none(let reason) = soleRegion(value) else { preconditionFailure() }
-      return open(id, alone, because: reason)
+    let region: Int
+    switch soleRegion(value) {
+    case .none(let reason): return open(id, alone, because: reason)
+    case .region(let found, _): region = found
     }
     guard case .rows(let domain, let axes) = regions[region]!.kind,
       axes.isEmpty, domain == graph.sizes(value)

@@ -91,7 +91,7 @@ struct RegionEvaluator {
   /// Gives a product on tiles the memory in which it sums groups of parts.
   mutating func makeRoom(for product: inout ContractStatement) {
     let levels = SumOrder.levels(product.depth, chain: product.depthBlock)
-    for _ in 0..<levels { product.partials.append(local(product.cType, product.partialCount)) }
+    for _ in 0..<levels { product.partials.append(local(product.types.c, product.partialCount)) }
   }
 
   /// A parameter for memory of another size than the value has (a packed operand).
@@ -191,7 +191,7 @@ struct RegionEvaluator {
       let memory = parameter(.value(value), value)
       let index = linearize(coordinate, type.sizes)
       accesses.append(index)
-      cost += 1
+      cost += InstructionCost.access
       return define(.load(memory, index, type.dataType), in: home)
     }
     let node = graph[id]
@@ -213,7 +213,7 @@ struct RegionEvaluator {
       let position = from.indices.map { axis in
         bound(node.operands[axis + 1], [], extent: from[axis] - size[axis] + 1) + coordinate[axis]
       }
-      cost += 1
+      cost += InstructionCost.access
       return evaluate(node.operands[0], position)
     case .argWindow(let g): return argWindow(node, g, coordinate)
     case .window(let g): return window(node, g, coordinate)
@@ -282,7 +282,7 @@ struct RegionEvaluator {
           node.operands[1], g.axes.indexPlace(c, component, indices),
           extent: from[axis] - g.sliceSizes[axis] + 1)
     }
-    cost += 4
+    cost += InstructionCost.gather
     return evaluate(node.operands[0], position)
   }
 

@@ -83,15 +83,7 @@ package enum Problem: Hashable, Sendable {
           ConvolutionSchedule.candidates(
             p, copies: copies.map { $0.map { RowSchedule.best($0, target) } }, target)
         ) { .convolution($0) }
-      case .assembly(let pieces):
-        [
-          Candidate(
-            schedule: .assembly(
-              AssemblySchedule(
-                pieces: pieces.map { RowSchedule.best($0, target) }, merged: Self.mergeLimit,
-                fillBlock: 1 << 16)),
-            cycles: pieces.reduce(0) { $0 + RowSchedule.best($1, target).cost($1, target) })
-        ]
+      case .assembly(let pieces): [Self.assembly(pieces, target)]
       case .routine(_, var schedule, let copy):
         {
           schedule.copy = copy.map { RowSchedule.best($0, target) }
@@ -117,6 +109,16 @@ package enum Problem: Hashable, Sendable {
 
   /// Parts of one kernel at most: each is code that LLVM sees at once.
   static let mergeLimit = 24
+
+  private static func assembly(_ pieces: [RowProblem], _ target: Target) -> Candidate<
+    RegionSchedule
+  > {
+    let schedules = pieces.map { RowSchedule.best($0, target) }
+    return Candidate(
+      schedule: .assembly(
+        AssemblySchedule(pieces: schedules, merged: mergeLimit, fillBlock: 1 << 16)),
+      cycles: zip(schedules, pieces).reduce(0) { $0 + $1.0.cost($1.1, target) })
+  }
 
   private static func wrapped<S>(_ list: [Candidate<S>], _ wrap: (S) -> RegionSchedule)
     -> [Candidate<

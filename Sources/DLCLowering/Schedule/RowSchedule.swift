@@ -56,10 +56,7 @@ package struct RowProblem: Hashable, Sendable {
   }
   var rowLength: Int { axes.reduce(1) { $0 * domain[$1] } }
   /// Whether the innermost loop runs along a row.
-  var isInner: Bool {
-    guard let last = loops.last, axes.contains(last[0]) else { return false }
-    return last.reduce(1) { $0 * domain[$1] } > 1
-  }
+  var isInner: Bool { RowLowering.isInner(loops, axes, domain) }
 }
 
 extension RowSchedule {
