@@ -19,9 +19,15 @@ import Testing
     ContractTypes(.float32, .float16, into: .float32),
   ]
 
-  /// Small whole numbers, which every type holds and every order of sums gives exactly.
+  /// Whole numbers that every order of sums gives exactly: all that 8 bits hold, small ones otherwise.
   static func numbers(_ count: Int, _ type: DataType, _ seed: Int) -> [Double] {
-    (0..<count).map { Double(($0 * 7 + seed) % 11) - (type.isSigned || type.isFloat ? 5 : 0) }
+    (0..<count).map { i in
+      switch type {
+      case .uint8: Double((i * 37 + seed) % 256)
+      case .int8: Double((i * 37 + seed) % 256 - 128)
+      default: Double((i * 7 + seed) % 11 - 5)
+      }
+    }
   }
 
   /// Rows and columns of whole tiles and of rests, for every register tile of the target.
