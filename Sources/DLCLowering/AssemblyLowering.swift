@@ -81,20 +81,11 @@ enum FillLowering {
   ) -> KernelCall {
     var e = RegionEvaluator(graph, region)
     let count = max(graph.type(destination.value).elementCount, 1)
-    let (block, element) = (e.variable((count + size - 1) / size), e.variable(count))
-    e.scopes = [RegionEvaluator.Scope(variables: [block])]
+    let type = graph.type(destination.value).dataType
+    let block = e.tiles(count, size: size)
     let value = e.evaluate(scalar, [])
     let memory = e.parameter(.destination(destination), destination.value)
-    let type = graph.type(destination.value).dataType
-    let loop = Loop(
-      element, BlockExtent(total: count, size: size, index: block), mode: .vector(unroll: 4),
-      body: [.store(memory, IndexExpression(element), value, type)])
-    let kernel = Kernel(
-      name: "", parameters: e.parameters, locals: [], grid: [block],
-      body: e.scopes[0].statements + [.loop(loop)],
-      flops: 0, bytesMoved: Lowering.bytes(e.parameters))
-    return KernelCall(
-      kernel: Lowering.named(kernel, "fill", type, target), bindings: Lowering.bindings(e),
-      inPlace: [])
+    e.each(count, .vector(unroll: 4), block: block) { e, i in e.store(memory, i, value, type) }
+    return e.call("fill", type, target, flops: 0)
   }
 }

@@ -46,7 +46,7 @@ extension ContractionPlan {
   /// What its schedule depends on.
   /// - Parameter epilogue: vector instructions that follow for an element.
   func problem(_ graph: Graph, epilogue: Int) -> ContractionProblem {
-    var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
+    var e = RegionEvaluator(graph)
     let batch = self.batch.map { e.variable($0) }
     let (row, column) = (e.variable(rowCount), e.variable(columnCount))
     let step = e.variable(depthCount)
@@ -113,7 +113,7 @@ extension ContractionPlan {
 }
 
 /// Writes the kernels of one product.
-struct ContractionLowering {
+struct ContractionLowering: KernelWriter {
   private let region: Region
   private let root: ValueID
   private let plan: ContractionPlan
@@ -123,6 +123,10 @@ struct ContractionLowering {
   private let types: ContractTypes
   private let width: Int
   private var e: RegionEvaluator
+  var draft: KernelDraft {
+    get { e.draft }
+    _modify { yield &e.draft }
+  }
   private var calls: [KernelCall] = []
   private var temporaries: [Local] = []
   // The grid: batch, blocks of rows, blocks of columns.
@@ -163,6 +167,7 @@ struct ContractionLowering {
     step = e.variable(plan.depthCount)
     rowBlocks = e.variable((plan.rowCount + schedule.rowBlock - 1) / schedule.rowBlock)
     columnBlocks = e.variable((plan.columnCount + schedule.columnBlock - 1) / schedule.columnBlock)
+    for variable in batch + [rowBlocks, columnBlocks] { e.draft.addTiles(variable) }
     self.e = e
   }
 
@@ -187,10 +192,9 @@ struct ContractionLowering {
       packs
       ? e.parameter(.temporary(0), types.b, count: temporaries[0].count)
       : e.local(types.b, schedule.columnBlock * partDepth)
-    var body: [Statement] = []
     for first in stride(from: 0, to: plan.depthCount, by: partDepth) {
       let depth = min(partDepth, plan.depthCount - first)
-      if !packs { body += packTile(packed, first: first, depth: depth) }
+      if !packs { packTile(packed, first: first, depth: depth) }
       let start = left.position.substitute { v in
         v == row
           ? IndexExpression(rowBlocks) * schedule.rowBlock
@@ -208,23 +212,15 @@ struct ContractionLowering {
         depthBlock: packs ? SumOrder.productPart(plan.depthCount) : max(depth, 1),
         accumulates: first > 0)
       e.makeRoom(for: &product)
-      body.append(.contract(product))
+      draft.append(.contract(product))
     }
-    if !isDirect { body += epilogue(rowExtent, columnExtent, result.memory, result.stride) }
-    calls.append(call(body))
+    if !isDirect { epilogue(rowExtent, columnExtent, result.memory, result.stride) }
+    calls.append(
+      e.call(
+        isDirect ? "product" : "product_epilogue", types.c, target,
+        flops: 2 * plan.batchCount * plan.rowCount * plan.columnCount * plan.depthCount,
+        inPlace: isDirect ? [] : Lowering.sharable(region, graph, e)))
     return LoweredRegion(calls: calls, temporaries: temporaries)
-  }
-
-  private func call(_ body: [Statement]) -> KernelCall {
-    let kernel = Kernel(
-      name: "", parameters: e.parameters, locals: e.locals,
-      grid: batch + [rowBlocks, columnBlocks], body: body,
-      flops: 2 * plan.batchCount * plan.rowCount * plan.columnCount * plan.depthCount,
-      bytesMoved: Lowering.bytes(e.parameters))
-    return KernelCall(
-      kernel: Lowering.named(kernel, isDirect ? "product" : "product_epilogue", types.c, target),
-      bindings: Lowering.bindings(e),
-      inPlace: isDirect ? [] : Lowering.sharable(region, graph, e))
   }
 
   /// Where the product goes: to its own place, or into scratch memory that the epilogue reads.
@@ -245,15 +241,15 @@ struct ContractionLowering {
 
   private mutating func epilogue(
     _ rows: BlockExtent, _ columns: BlockExtent, _ memory: Memory, _ stride: Int
-  ) -> [Statement] {
+  ) {
     let coordinate =
       batch.map { IndexExpression($0) } + delinearize(IndexExpression(row), plan.rows)
       + delinearize(IndexExpression(column), plan.columns)
-    return Self.epilogue(
-      &e, region, root, coordinate, outer: [(row, rows)], inner: (column, columns),
-      outerScope: Set(batch + [rowBlocks, columnBlocks]), memory,
+    let position =
       (IndexExpression(row) - IndexExpression(rowBlocks) * schedule.rowBlock) * stride
-        + (IndexExpression(column) - IndexExpression(columnBlocks) * schedule.columnBlock))
+      + (IndexExpression(column) - IndexExpression(columnBlocks) * schedule.columnBlock)
+    e.epilogue(
+      root, in: memory, at: position, coordinate, rows: (row, rows), columns: (column, columns))
   }
 
   /// The left operand where it lies, or a copy whose rows and depth are at regular distances.
@@ -261,7 +257,7 @@ struct ContractionLowering {
     memory: Memory, position: IndexExpression, rowStride: Int, depthStride: Int
   ) {
     var (value, position) = plan.position(graph, batch, row, step)
-    var source = RegionEvaluator.ParameterSource.value(value)
+    var source = KernelCall.Binding.value(value)
     var count = graph.type(value).elementCount
     if schedule.copiesLeft {
       calls.append(copyLeft(slot: temporaries.count))
@@ -281,9 +277,9 @@ struct ContractionLowering {
   }
 
   /// Part of the columns of a tile, in panels of scratch memory.
-  private mutating func packTile(_ memory: Memory, first: Int, depth: Int) -> [Statement] {
+  private mutating func packTile(_ memory: Memory, first: Int, depth: Int) {
     let n = plan.columnCount
-    let (panel, column, step) = (e.variable(panels), e.variable(n), e.variable(depth))
+    let (panel, column, step) = (variable(panels), variable(n), variable(depth))
     let c = plan.rightCoordinate(
       batch, column: IndexExpression(column), depth: IndexExpression(step) + first)
     let perPanel = schedule.columnBlock / width
@@ -291,53 +287,27 @@ struct ContractionLowering {
       (IndexExpression(panel) - IndexExpression(columnBlocks) * perPanel) * (depth * width)
       + IndexExpression(step) * width
       + (IndexExpression(column) - IndexExpression(panel) * width)
-    e.scopes = [RegionEvaluator.Scope(variables: Set(c.flatMap(\.variables)))]
-    let id = e.evaluate(plan.right, c)
-    let inner = Statement.loop(
-      Loop(
-        column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: 2),
-        body: e.scopes[0].statements + [.store(memory, place, id, types.b)]))
-    let extent = BlockExtent(total: panels, size: perPanel, index: columnBlocks)
-    if e.isContiguous(plan.right, c, along: column) {
-      return [.loop(Loop(step, body: [.loop(Loop(panel, extent, body: [inner]))]))]
+    let columns = LoopShape(
+      column, BlockExtent(total: n, size: width, index: panel), mode: .vector(unroll: 2))
+    let perTile = LoopShape(
+      panel, BlockExtent(total: panels, size: perPanel, index: columnBlocks))
+    let isRowMajor = e.isContiguous(plan.right, c, along: column)
+    nest((isRowMajor ? [LoopShape(step), perTile] : [perTile, LoopShape(step)]) + [columns]) { w in
+      let id = w.e.evaluate(w.plan.right, c)
+      w.store(memory, place, id, w.types.b)
     }
-    return [.loop(Loop(panel, extent, body: [.loop(Loop(step, body: [inner]))]))]
-  }
-
-  /// Loops over a finished block of a product that compute the members on it and store the outputs.
-  static func epilogue(
-    _ e: inout RegionEvaluator, _ region: Region, _ root: ValueID, _ coordinate: [IndexExpression],
-    outer: [(LoopVariable, BlockExtent)], inner: (LoopVariable, BlockExtent),
-    outerScope: Set<LoopVariable>,
-    _ memory: Memory, _ position: IndexExpression
-  ) -> [Statement] {
-    e.resident[root] = (memory, { _ in position })
-    e.scopes = [RegionEvaluator.Scope(variables: outerScope)]
-    func nest(_ e: inout RegionEvaluator, _ rest: ArraySlice<(LoopVariable, BlockExtent)>) {
-      if let (variable, extent) = rest.first {
-        let statements = e.inScope([variable]) { nest(&$0, rest.dropFirst()) }
-        e.append(.loop(Loop(variable, extent, body: statements)))
-        return
-      }
-      let statements = e.inScope([inner.0]) { e in
-        for output in region.outputs {
-          e.store(output, coordinate, linearize(coordinate, e.graph.sizes(output.value)))
-        }
-      }
-      e.append(
-        .loop(Loop(inner.0, inner.1, mode: .vector(unroll: e.cost <= 8 ? 2 : 1), body: statements)))
-    }
-    nest(&e, outer[...])
-    return e.scopes[0].statements
   }
 
   /// The right operand in panels [batch, panel, depth, width]; what lies beyond the last column is
   /// never written and never used.
   private func pack() -> KernelCall {
     let (n, k) = (plan.columnCount, plan.depthCount)
-    var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
+    var e = RegionEvaluator(graph)
     let batch = plan.batch.map { e.variable($0) }
     let (panel, column, depth) = (e.variable(panels), e.variable(n), e.variable(k))
+    for variable in batch { e.draft.addTiles(variable) }
+    let panelBlocks = e.tiles(panels, size: schedule.packPanels)
+    let depthBlocks = e.tiles(k, size: schedule.packDepth)
     let c = plan.rightCoordinate(
       batch, column: IndexExpression(column), depth: IndexExpression(depth))
     let position =
@@ -346,59 +316,59 @@ struct ContractionLowering {
     // Neighbouring columns in memory: whole rows of several panels are read at a time. Otherwise each
     // panel follows its columns down, which then are the streams.
     let isRowMajor = e.isContiguous(plan.right, c, along: column)
-    let (panelBlock, depthBlock) = (schedule.packPanels, schedule.packDepth)
-    let group = e.variable((panels + panelBlock - 1) / panelBlock)
-    let chunk = e.variable((k + depthBlock - 1) / depthBlock)
-    e.scopes = [RegionEvaluator.Scope(variables: Set(batch + [panel, chunk, depth, column]))]
-    let id = e.evaluate(plan.right, c)
-    let statements = e.scopes[0].statements
-    var parameters = e.parameters
-    parameters.append(Parameter(types.b, plan.batchCount * panels * k * width, isOutput: true))
-    let store = Statement.store(.parameter(parameters.count - 1), position, id, types.b)
-    let columns = Statement.loop(
-      Loop(
-        column, BlockExtent(total: n, size: width, index: panel),
-        mode: .vector(unroll: width / target.lanes), body: statements + [store]))
-    let depthExtent = BlockExtent(total: k, size: depthBlock, index: chunk)
-    let panelExtent = BlockExtent(total: panels, size: panelBlock, index: group)
-    let body: Statement =
-      isRowMajor
-      ? .loop(Loop(depth, depthExtent, body: [.loop(Loop(panel, panelExtent, body: [columns]))]))
-      : .loop(Loop(panel, panelExtent, body: [.loop(Loop(depth, depthExtent, body: [columns]))]))
-    let kernel = Lowering.named(
-      Kernel(
-        name: "", parameters: parameters, locals: [], grid: batch + [group, chunk], body: [body],
-        flops: 0,
-        bytesMoved: Lowering.bytes(parameters)), "pack", types.b, target)
-    return KernelCall(kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(0)], inPlace: [])
+    let outer = [LoopShape(panel, panelBlocks), LoopShape(depth, depthBlocks)]
+    let columns = LoopShape(
+      column, BlockExtent(total: n, size: width, index: panel),
+      mode: .vector(unroll: width / target.lanes))
+    let count = plan.batchCount * panels * k * width
+    e.nest((isRowMajor ? outer.reversed() : outer) + [columns]) { e in
+      let id = e.evaluate(plan.right, c)
+      let memory = e.parameter(.temporary(0), types.b, count: count, isOutput: true)
+      e.store(memory, position, id, types.b)
+    }
+    return e.call("pack", types.b, target, flops: 0)
   }
 
   /// The left operand as [batch, rows, depth] in row-major order.
   private func copyLeft(slot: Int) -> KernelCall {
-    var e = RegionEvaluator(graph, Region(.rows(domain: [], axes: []), members: [], outputs: []))
+    var e = RegionEvaluator(graph)
     let batch = plan.batch.map { e.variable($0) }
     let (m, k) = (plan.rowCount, plan.depthCount)
     let (row, depth) = (e.variable(m), e.variable(k))
+    for variable in batch { e.draft.addTiles(variable) }
+    let rows = e.tiles(m, size: schedule.copyRows)
     let c = plan.leftCoordinate(
       batch, row: IndexExpression(row), depth: IndexExpression(depth))
-    e.scopes = [RegionEvaluator.Scope(variables: Set(batch + [row, depth]))]
-    let id = e.evaluate(plan.left, c)
-    let statements = e.scopes[0].statements
-    var parameters = e.parameters
-    parameters.append(Parameter(types.a, plan.batchCount * m * k, isOutput: true))
     let position = (plan.flat(batch) * m + IndexExpression(row)) * k + IndexExpression(depth)
-    let rowBlock = schedule.copyRows
-    let block = e.variable((m + rowBlock - 1) / rowBlock)
-    let inner = Loop(
-      depth, mode: .vector(unroll: 1),
-      body: statements + [.store(.parameter(parameters.count - 1), position, id, types.a)])
-    let outer = Loop(row, BlockExtent(total: m, size: rowBlock, index: block), body: [.loop(inner)])
-    let kernel = Lowering.named(
-      Kernel(
-        name: "", parameters: parameters, locals: [], grid: batch + [block], body: [.loop(outer)],
-        flops: 0,
-        bytesMoved: Lowering.bytes(parameters)), "copy", types.a, target)
-    return KernelCall(
-      kernel: kernel, bindings: Lowering.bindings(e) + [.temporary(slot)], inPlace: [])
+    e.nest([LoopShape(row, rows), LoopShape(depth, mode: .vector(unroll: 1))]) { e in
+      let id = e.evaluate(plan.left, c)
+      let memory = e.parameter(
+        .temporary(slot), types.a, count: plan.batchCount * m * k, isOutput: true)
+      e.store(memory, position, id, types.a)
+    }
+    return e.call("copy", types.a, target, flops: 0)
+  }
+}
+
+extension RegionEvaluator {
+  /// Loops over a finished block of a product, which lies in memory, that compute the members on it and
+  /// store the outputs.
+  mutating func epilogue(
+    _ root: ValueID, in memory: Memory, at position: IndexExpression,
+    _ coordinate: [IndexExpression], rows: (variable: LoopVariable, extent: BlockExtent),
+    columns: (variable: LoopVariable, extent: BlockExtent)
+  ) {
+    resident[root] = (memory, { _ in position })
+    each(rows.variable, block: rows.extent) { e, _ in
+      e.loop(
+        columns.variable, block: columns.extent,
+        modeAfter: { .vector(unroll: $0.cost <= 8 ? 2 : 1) }
+      ) { e, _, _ in
+        for output in e.region.outputs {
+          e.store(output, coordinate, linearize(coordinate, e.graph.sizes(output.value)))
+        }
+        return []
+      }
+    }
   }
 }

@@ -105,11 +105,11 @@ package enum Lowering {
     }
     guard areMaps else { return [] }
     var pairs: [(Int, Int)] = []
-    for (input, source) in evaluator.parameterValues.enumerated() {
+    for (input, source) in evaluator.bindings.enumerated() {
       guard case .value(let value) = source,
         tracer.requests[value] == Set([coordinate]), graph.sizes(value) == sizes
       else { continue }
-      for (output, target) in evaluator.parameterValues.enumerated() {
+      for (output, target) in evaluator.bindings.enumerated() {
         if case .destination(let destination) = target,
           graph.sizes(destination.value) == sizes,
           graph.type(destination.value).dataType.byteCount == graph.type(value).dataType.byteCount
@@ -138,16 +138,6 @@ package enum Lowering {
       if case .destination = call.bindings[index] { call.bindings[index] = binding }
     }
     return call
-  }
-
-  static func bindings(_ evaluator: RegionEvaluator) -> [KernelCall.Binding] {
-    evaluator.parameterValues.map {
-      switch $0 {
-      case .value(let value): .value(value)
-      case .destination(let destination): .destination(destination)
-      case .temporary(let number): .temporary(number)
-      }
-    }
   }
 
   static func bytes(_ parameters: [Parameter]) -> Int {

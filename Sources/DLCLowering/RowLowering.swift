@@ -7,7 +7,7 @@ import DLCTensor
 /// Reductions are ordered by levels: a level's loop over the row computes every reduction whose
 /// operands need only earlier levels, and stores what is ready. Values that are expensive to compute
 /// again in a later level are kept in a row buffer.
-struct RowLowering {
+struct RowLowering: KernelWriter {
   private let region: Region
   private let graph: Graph
   private let target: Target
@@ -17,7 +17,11 @@ struct RowLowering {
   /// Where the region's one output goes, when not to its own row-major place.
   private let placement: (([IndexExpression]) -> IndexExpression)?
   private let offset: [Int]
-  private var evaluator: RegionEvaluator
+  private var e: RegionEvaluator
+  var draft: KernelDraft {
+    get { e.draft }
+    _modify { yield &e.draft }
+  }
   private var variables: [LoopVariable] = []
   /// The stages that have been written.
   private var stages: [RowProblem.Stage] = []
@@ -34,8 +38,8 @@ struct RowLowering {
     placement: (([IndexExpression]) -> IndexExpression)?
   ) -> KernelCall {
     var lowering = RowLowering(region, schedule, graph, target, offset, placement)
-    let body = lowering.statements()
-    return lowering.assemble(body)
+    lowering.write()
+    return lowering.call()
   }
 
   private static func domain(_ region: Region) -> [Int] {
@@ -53,20 +57,20 @@ struct RowLowering {
     var plain = RowSchedule(
       loops: domain(region).indices.map { [$0] }, unroll: 1, width: 1, stageUnrolls: [], kept: [])
     var trial = RowLowering(region, plain, graph, target, offset, placement)
-    _ = trial.statements()
+    trial.write()
     plain.loops = trial.mergeable()
     plain.kept = trial.keptMembers(plain.loops)
     var work = trial
     if plain.loops.count < trial.domain.count || !plain.kept.isEmpty {
       work = RowLowering(region, plain, graph, target, offset, placement)
-      _ = work.statements()
+      work.write()
     }
     let last = Array(zip(plain.loops, work.variables)).last { !trial.axes.contains($0.0[0]) }?.1
     return RowProblem(
       domain: trial.domain, axes: trial.axes, loops: plain.loops, kept: plain.kept,
-      cost: work.evaluator.cost, stages: work.stages, productDepth: work.evaluator.productDepth,
+      cost: work.e.cost, stages: work.stages, productDepth: work.e.productDepth,
       isAlong: last.map { variable in
-        work.evaluator.accesses.allSatisfy {
+        work.e.accesses.allSatisfy {
           $0.stride(of: variable).map { $0 == 0 || $0 == 1 } ?? false
         }
       } ?? true)
@@ -85,7 +89,7 @@ struct RowLowering {
     self.axes = axes
     self.offset = offset
     self.placement = placement
-    evaluator = RegionEvaluator(graph, region)
+    e = RegionEvaluator(graph, region)
   }
 
   private func mergeable() -> [[Int]] {
@@ -94,7 +98,7 @@ struct RowLowering {
       if let last = groups.last?.last,
         axes.contains(last) == axes.contains(axis) || domain[axis] == 1 || domain[last] == 1,
         domain[axis] == 1 || domain[last] == 1 && axes.contains(last) == axes.contains(axis)
-          || evaluator.accesses.allSatisfy({ access in
+          || e.accesses.allSatisfy({ access in
             guard let outer = access.stride(of: variables[last]),
               let inner = access.stride(of: variables[axis])
             else { return false }
@@ -124,11 +128,9 @@ struct RowLowering {
     return last.reduce(1) { $0 * domain[$1] } > 1
   }
 
-  /// Everything inside of the loops over kept axes.
-  private mutating func statements() -> [Statement] {
-    variables = schedule.loops.map { group in
-      evaluator.variable(group.reduce(1) { $0 * domain[$1] })
-    }
+  /// The loops over kept axes, and everything inside of them.
+  private mutating func write() {
+    variables = schedule.loops.map { group in variable(group.reduce(1) { $0 * domain[$1] }) }
     var coordinate = domain.map { _ in IndexExpression(0) }
     for (group, variable) in zip(schedule.loops, variables) {
       for (axis, position) in zip(
@@ -137,11 +139,30 @@ struct RowLowering {
         coordinate[axis] = position + offset[axis]
       }
     }
-    if rowVariables.isEmpty {
-      evaluator.spreadWidth = schedule.spread
-      return pureMap(coordinate, keptVariables)
+    nest(keptLoops()) { w in
+      if w.rowVariables.isEmpty { w.writeMap(coordinate) } else { w.writeRows(coordinate) }
     }
-    return rows(coordinate, keptVariables, rowVariables)
+  }
+
+  /// The loops over kept axes: those inside of the split whole, the split one in blocks, those outside as
+  /// tiles.
+  private mutating func keptLoops() -> [LoopShape] {
+    let isVector = axes.isEmpty ? schedule.spread == nil : !isInner
+    let kept = keptVariables
+    var loops: [LoopShape] = []
+    for (position, variable) in kept.enumerated() {
+      let isLanes = isVector && position == kept.count - 1
+      let mode: Loop.Mode =
+        isLanes ? .vector(unroll: schedule.unroll, width: schedule.width) : .serial
+      if let split = schedule.split, position < split.loop {
+        draft.addTiles(variable)
+      } else if let split = schedule.split, position == split.loop {
+        loops.append(LoopShape(variable, tiles(variable.extent, size: split.size), mode: mode))
+      } else {
+        loops.append(LoopShape(variable, mode: mode))
+      }
+    }
+    return loops
   }
 
   private func destinationIndex(_ output: Region.Destination, _ coordinate: [IndexExpression])
@@ -150,15 +171,12 @@ struct RowLowering {
     placement.map { $0(coordinate) } ?? linearize(coordinate, graph.sizes(output.value))
   }
 
-  private mutating func pureMap(_ coordinate: [IndexExpression], _ kept: [LoopVariable])
-    -> [Statement]
-  {
-    evaluator.scopes = [RegionEvaluator.Scope(variables: Set(kept))]
+  private mutating func writeMap(_ coordinate: [IndexExpression]) {
+    e.spreadWidth = schedule.spread
     for output in region.outputs {
-      evaluator.store(
+      e.store(
         output, coordinate, destinationIndex(output, zip(coordinate, offset).map { $0 + -$1 }))
     }
-    return evaluator.scopes[0].statements
   }
 
   // MARK: Levels
@@ -188,65 +206,69 @@ struct RowLowering {
     return result
   }
 
-  private mutating func rows(
-    _ coordinate: [IndexExpression], _ kept: [LoopVariable], _ reduced: [LoopVariable]
-  ) -> [Statement] {
-    // The evaluator is worked on apart from self, which its closures read.
-    let me = self
-    var e = evaluator
-    defer { evaluator = e }
-    let keptAxes = domain.indices.filter { !axes.contains($0) }
-    let rowCoordinate = keptAxes.map { coordinate[$0] }
+  private mutating func writeRows(_ coordinate: [IndexExpression]) {
+    let rowCoordinate = domain.indices.filter { !axes.contains($0) }.map { coordinate[$0] }
     var levels: [ValueID: Int] = [:]
-    let reductions = region.members.sorted { $0.index < $1.index }.map { graph[$0].results[0] }
-      .filter { isReduction($0) != nil }
-    let isFull = { [graph, domain] (o: Region.Destination) in graph.sizes(o.value) == domain }
-    let full = region.outputs.filter(isFull)
+    let reductions = members.map { graph[$0].results[0] }.filter { isReduction($0) != nil }
+    let full = region.outputs.filter { graph.sizes($0.value) == domain }
     let last = max(
       reductions.map { level($0, &levels) }.max() ?? 0,
       full.map { level($0.value, &levels) + 1 }.max() ?? 0)
     let cached = cachedLevels(full, levels)
-    e.scopes = [RegionEvaluator.Scope(variables: Set(kept))]
-    var rowPosition = IndexExpression(0)
-    for variable in reduced {
-      rowPosition = rowPosition * variable.extent + IndexExpression(variable)
-    }
-    var buffers: [ValueID: Memory] = [:]
     for stage in 1...max(last, 1) {
-      let now = reductions.filter { levels[$0] == stage }
-      let stores = full.filter { levels[$0.value]! + 1 == stage }
-      let keep = cached.filter { $0.value == stage }.map(\.key).sorted { $0.index < $1.index }
-      if now.isEmpty && stores.isEmpty && keep.isEmpty { continue }
-      for value in keep {
-        buffers[value] = e.local(graph.type(value).dataType, reduced.reduce(1) { $0 * $1.extent })
-      }
-      let before = e.cost
-      let unroll =
-        stages.count < schedule.stageUnrolls.count ? schedule.stageUnrolls[stages.count] : 1
-      let accumulators = me.nest(&e, reduced[...], now, unroll: unroll) { e in
-        var next: [ScalarID] = []
-        for value in now { next.append(e.evaluate(me.isReduction(value)!.operand, coordinate)) }
-        for output in stores {
-          e.store(output, coordinate, me.destinationIndex(output, coordinate))
-        }
-        for value in keep {
-          let id = e.evaluate(value, coordinate)
-          e.append(.store(buffers[value]!, rowPosition, id, me.graph.type(value).dataType))
-        }
-        return next
-      }
-      stages.append(RowProblem.Stage(cost: e.cost - before, reduces: !now.isEmpty))
-      for (value, result) in zip(now, accumulators) {
-        e.remember(value, rowCoordinate, result, in: 0)
-      }
-      for value in keep {
-        e.resident[value] = (buffers[value]!, { $0 == coordinate ? rowPosition : nil })
-      }
+      let work = Stage(
+        reductions: reductions.filter { levels[$0] == stage },
+        stores: full.filter { levels[$0.value]! + 1 == stage },
+        kept: cached.filter { $0.value == stage }.map(\.key).sorted { $0.index < $1.index })
+      write(work, coordinate, rowCoordinate)
     }
-    for output in region.outputs where !isFull(output) {
+    for output in region.outputs where graph.sizes(output.value) != domain {
       e.store(output, rowCoordinate, linearize(rowCoordinate, graph.sizes(output.value)))
     }
-    return e.scopes[0].statements
+  }
+
+  /// What one loop over a row does.
+  private struct Stage {
+    var reductions: [ValueID]
+    var stores: [Region.Destination]
+    /// Values that later stages read from a row buffer.
+    var kept: [ValueID]
+  }
+
+  private mutating func write(
+    _ work: Stage, _ coordinate: [IndexExpression], _ rowCoordinate: [IndexExpression]
+  ) {
+    if work.reductions.isEmpty && work.stores.isEmpty && work.kept.isEmpty { return }
+    let along = rowVariables
+    let rowPosition = along.reduce(IndexExpression(0)) { $0 * $1.extent + IndexExpression($1) }
+    let length = along.reduce(1) { $0 * $1.extent }
+    let buffers = work.kept.map { local(graph.type($0).dataType, length) }
+    let before = e.cost
+    let unroll =
+      stages.count < schedule.stageUnrolls.count ? schedule.stageUnrolls[stages.count] : 1
+    let carried = work.reductions.map {
+      Carried(graph.type($0).dataType, isReduction($0)!.combiner)
+    }
+    let results = reduce(
+      along[...], carried, innermost: isInner ? .vector(unroll: unroll) : .serial
+    ) { w in
+      let next = work.reductions.map { w.e.evaluate(w.isReduction($0)!.operand, coordinate) }
+      for output in work.stores {
+        w.e.store(output, coordinate, w.destinationIndex(output, coordinate))
+      }
+      for (value, buffer) in zip(work.kept, buffers) {
+        let id = w.e.evaluate(value, coordinate)
+        w.store(buffer, rowPosition, id, w.graph.type(value).dataType)
+      }
+      return next
+    }
+    stages.append(RowProblem.Stage(cost: e.cost - before, reduces: !work.reductions.isEmpty))
+    for (value, result) in zip(work.reductions, results) {
+      e.remember(value, rowCoordinate, result)
+    }
+    for (value, buffer) in zip(work.kept, buffers) {
+      e.resident[value] = (buffer, { $0 == coordinate ? rowPosition : nil })
+    }
   }
 
   /// The members in order: what a schedule counts.
@@ -302,78 +324,11 @@ struct RowLowering {
     }.map(\.offset)
   }
 
-  /// The loops over the reduced variables of one level; returns the reductions' results.
-  private func nest(
-    _ evaluator: inout RegionEvaluator, _ reduced: ArraySlice<LoopVariable>,
-    _ values: [ValueID], unroll: Int,
-    _ body: (inout RegionEvaluator) -> [ScalarID]
-  ) -> [ScalarID] {
-    func build(_ e: inout RegionEvaluator, _ rest: ArraySlice<LoopVariable>) -> [ScalarID] {
-      guard let variable = rest.first else { return body(&e) }
-      let ids = values.map { _ in (current: e.scalar(), next: e.scalar(), result: e.scalar()) }
-      let statements = e.inScope([variable]) { e in
-        let parts = build(&e, rest.dropFirst())
-        for (index, value) in values.enumerated() {
-          let type = self.graph.type(value).dataType
-          let combiner = self.isReduction(value)!.combiner
-          e.append(
-            .define(
-              ids[index].next,
-              .apply(combiner.operation, type, [ids[index].current, parts[index]])))
-        }
-      }
-      let isLast = rest.count == 1
-      let accumulators = values.enumerated().map { index, value -> Accumulator in
-        let type = self.graph.type(value).dataType
-        let combiner = self.isReduction(value)!.combiner
-        return Accumulator(
-          type, initial: combiner.identity(type), current: ids[index].current,
-          next: ids[index].next,
-          result: ids[index].result, combiner: combiner)
-      }
-      e.append(
-        .loop(
-          Loop(
-            variable, mode: isLast && isInner ? .vector(unroll: unroll) : .serial,
-            accumulators: accumulators, body: statements)))
-      return ids.map(\.result)
-    }
-    return build(&evaluator, reduced)
-  }
-
-  // MARK: Tiles
-
-  /// Puts the loops over kept axes around the body: those inside of the split whole, the split one in blocks,
-  /// those outside as tiles.
-  private mutating func assemble(_ body: [Statement]) -> KernelCall {
-    let isVector = axes.isEmpty ? schedule.spread == nil : !isInner
-    var (statements, grid) = (body, [LoopVariable]())
-    for (position, variable) in keptVariables.enumerated().reversed() {
-      let isLanes = isVector && position == keptVariables.count - 1
-      let mode: Loop.Mode =
-        isLanes ? .vector(unroll: schedule.unroll, width: schedule.width) : .serial
-      if let split = schedule.split, position < split.loop {
-        grid.insert(variable, at: 0)
-      } else if let split = schedule.split, position == split.loop {
-        let block = evaluator.variable((variable.extent + split.size - 1) / split.size)
-        let extent = BlockExtent(total: variable.extent, size: split.size, index: block)
-        statements = [.loop(Loop(variable, extent, mode: mode, body: statements))]
-        grid = [block]
-      } else {
-        statements = [.loop(Loop(variable, mode: mode, body: statements))]
-      }
-    }
+  private mutating func call() -> KernelCall {
     let elements = domain.reduce(1, *)
-    var kernel = Kernel(
-      name: "", parameters: evaluator.parameters, locals: evaluator.locals, grid: grid,
-      body: elements == 0 && region.outputs.allSatisfy { graph.type($0.value).elementCount == 0 }
-        ? [] : statements,
-      flops: elements * max(evaluator.cost, 1), bytesMoved: Lowering.bytes(evaluator.parameters))
-    let type = graph.type(region.outputs[0].value).dataType
-    let structure = axes.isEmpty ? "map" : "rows"
-    kernel = Lowering.named(kernel, structure, type, target)
-    return KernelCall(
-      kernel: kernel, bindings: Lowering.bindings(evaluator),
-      inPlace: placement == nil ? Lowering.sharable(region, graph, evaluator) : [])
+    return e.call(
+      axes.isEmpty ? "map" : "rows", graph.type(region.outputs[0].value).dataType, target,
+      flops: elements * max(e.cost, 1),
+      inPlace: placement == nil ? Lowering.sharable(region, graph, e) : [])
   }
 }

@@ -10,8 +10,8 @@ extension RoutineWriter {
     let element = type(0)
     let out = destination(0)
     let (n, batch) = matrices()
-    let (upper, column) = (e.local(element, n * n), e.local(element, n))
-    let zero = Carried(type: element, initial: .float(0), combiner: .sum)
+    let (upper, column) = (local(element, n * n), local(element, n))
+    let zero = Carried(element, initial: .float(0), combiner: .sum)
     each(n * n, .vector(unroll: 1)) { w, i in w.store(upper, i, w.number(0, element), element) }
     each(n) { w, j in
       w.each(n, .vector(unroll: 1)) { w, i in

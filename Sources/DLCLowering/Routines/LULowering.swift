@@ -24,8 +24,8 @@ extension RoutineWriter {
       let best = w.loop(
         n,
         [
-          Carried(type: element, initial: .float(-1), combiner: nil),
-          Carried(type: .int64, initial: .integer(0), combiner: nil),
+          Carried(element, initial: .float(-1)),
+          Carried(.int64, initial: .integer(0)),
         ]
       ) { w, i, best in
         let size = w.apply(.unary(.abs), element, w.load(out, at(i, j), element))

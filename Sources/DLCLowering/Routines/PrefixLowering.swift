@@ -11,7 +11,7 @@ extension RoutineWriter {
     let outer = Array(sizes[..<g.axis])
     let inner = Array(sizes[(g.axis + 1)...])
     let (rows, columns, length) = (outer.reduce(1, *), inner.reduce(1, *), sizes[g.axis])
-    let first = Carried(type: element, initial: g.combiner.identity(element), combiner: nil)
+    let first = Carried(element, initial: g.combiner.identity(element))
     func combined(_ w: inout RoutineWriter, _ base: ScalarID?, _ x: ScalarID) -> ScalarID {
       base.map { w.apply(g.combiner.operation, element, $0, x) } ?? x
     }
@@ -26,7 +26,7 @@ extension RoutineWriter {
         let unit = (0..<level).reduce(1) { size, _ in size * SumOrder.group }
         let count = (length + unit - 1) / unit
         let extent = block.map { BlockExtent(total: count, size: SumOrder.group, index: $0) }
-        let number = w.e.variable(count)
+        let number = w.variable(count)
         return w.loop(number, [first], block: extent) { w, i, carried in
           if level > 0 {
             let before = combined(&w, base, carried[0])
@@ -45,11 +45,11 @@ extension RoutineWriter {
       _ = run(&w, levels, nil, nil)
     }
     if columns == 1 {
-      let block = tiles(rows, size: schedule.block)
+      let block = blocks(rows)
       each(rows, block: block) { w, row in line(&w, row, IndexExpression(0)) }
     } else {
       let row = tile(rows)
-      let block = tiles(columns, size: schedule.block)
+      let block = blocks(columns)
       each(columns, .vector(unroll: 1), block: block) { w, column in line(&w, row, column) }
     }
     return finish("prefix", flops: sizes.reduce(1, *))

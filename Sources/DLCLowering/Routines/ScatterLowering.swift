@@ -17,7 +17,7 @@ extension RoutineWriter {
     for axis in paired { coordinate[axis] = tile(updates[axis]) }
     let split = g.splitAxis(to, updates)
     let block = split.map { axis in
-      tiles(updates[axis], size: schedule.block)
+      blocks(updates[axis])
     }
     let outer = batch.filter { !paired.contains($0) }
     func window(_ w: inout RoutineWriter, _ rest: ArraySlice<Int>, _ starts: [IndexExpression]) {
@@ -53,7 +53,7 @@ extension RoutineWriter {
       for (component, axis) in g.axes.startAxes.enumerated() {
         let raw = w.e.evaluate(
           w.node.operands[1], g.axes.indexPlace(coordinate, component, indices))
-        let wide = w.e.signed(raw, w.type(1), in: w.e.scopes.count - 1)
+        let wide = w.e.signed(raw, w.type(1), in: w.draft.depth)
         let room = to[axis] - g.sliceSizes[axis]
         let low = w.apply(.compare(.greater_equal), .int64, wide, w.number(0, .int64))
         let high = w.apply(.compare(.less_equal), .int64, wide, w.number(Double(room), .int64))

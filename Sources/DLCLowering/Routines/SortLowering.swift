@@ -47,8 +47,8 @@ extension RoutineWriter {
       full.insert(i, at: axis)
       return full
     }
-    var from = e.local(.int32, count)
-    var to = e.local(.int32, count)
+    var from = local(.int32, count)
+    var to = local(.int32, count)
     let first = from
     each(count, .vector(unroll: 1)) { w, i in
       let number = w.position(i, .int32)
@@ -60,7 +60,7 @@ extension RoutineWriter {
       let (source, target) = (from, to)
       /// Merges the runs of `left` and `right` elements that start at `base`.
       func merge(_ w: inout RoutineWriter, _ base: IndexExpression, _ left: Int, _ right: Int) {
-        let zero = Carried(type: .int64, initial: .integer(0), combiner: nil)
+        let zero = Carried(.int64, initial: .integer(0))
         w.loop(left + right, [zero, zero]) { w, t, taken in
           let start = w.position(base)
           let middle = w.position(base + left)

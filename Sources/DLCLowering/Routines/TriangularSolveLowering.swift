@@ -11,9 +11,9 @@ extension RoutineWriter {
     let out = destination(0)
     let (n, batch) = matrices()
     let columns = shape.last!
-    let block = tiles(columns, size: schedule.block)
+    let block = blocks(columns)
     let forward = lower != transpose
-    let zero = Carried(type: element, initial: .float(0), combiner: .sum)
+    let zero = Carried(element, initial: .float(0), combiner: .sum)
     each(n) { w, step in
       let i = forward ? step : IndexExpression(n - 1) - step
       w.each(columns, .vector(unroll: 1), block: block) { w, c in
