@@ -9,39 +9,26 @@ extension FloatMath {
     _ fast: [Operand], where isRare: Operand, _ operands: [Operand],
     _ slow: ([Operand]) -> [Operand]
   ) -> [Operand] {
-    var any = isRare
-    if lanes > 0 {
-      let symbol = "@llvm.vector.reduce.or.v\(lanes)i1"
-      text.declare("declare i1 \(symbol)(<\(lanes) x i1>)")
-      any = text.make("i1", 0, "call i1 \(symbol)(\(isRare.text))")
-    }
+    let any = text.any(isRare)
     let (rare, done, before) = (text.label("rare"), text.label("reduced"), text.block)
-    text.emit("br i1 \(any.name), label %\(rare), label %\(done)\(text.unlikely)")
-    text.startBlock(rare)
-    var results = fast.map { Operand(name: "poison", type: $0.type, lanes: lanes) }
+    text.branch(if: any, rare, else: done, isRare: true)
+    text.start(rare)
+    var results = fast.map { Operand.poison($0.type, lanes) }
     if lanes == 0 {
       results = slow(operands)
     } else {
       for lane in 0..<lanes {
-        let single = operands.map {
-          text.make($0.type, 0, "extractelement \($0.text), i64 \(lane)")
-        }
+        let single = operands.map { text.extract($0, lane) }
         for (index, value) in slow(single).enumerated() {
-          results[index] = text.make(
-            value.type, lanes,
-            "insertelement \(results[index].text), \(value.text), i64 \(lane)")
+          results[index] = text.insert(value, into: results[index], lane)
         }
       }
       results = zip(results, fast).map { select(isRare, $0, $1) }
     }
     let after = text.block
-    text.emit("br label %\(done)")
-    text.startBlock(done)
-    return zip(fast, results).map { usual, corrected in
-      text.make(
-        usual.type, lanes,
-        "phi \(usual.fullType) [ \(usual.name), %\(before) ], [ \(corrected.name), %\(after) ]")
-    }
+    text.branch(to: done)
+    text.start(done)
+    return zip(fast, results).map { text.phi([($0, before), ($1, after)]) }
   }
 
   /// x - n pi/2 for the nearest whole n, and n modulo 4, of a finite double of any size.
@@ -54,18 +41,14 @@ extension FloatMath {
     let r1 = fma(whole, -1.57079632673412561417e+00, x)
     let r2 = fma(whole, -6.07710050630396597660e-11, r1)
     let r = fma(whole, -2.02226624879595063154e-21, r2)
-    let isLarge = compare("ogt", magnitude(x), 0x1p20)
+    let isLarge = compare(.ogt, magnitude(x), 0x1p20)
     // The lanes that do not ask for it take part with a number that the table serves.
     let argument = select(isLarge, x, number(0x1p30))
     let text = text
     text.define(Self.longQuarterTurns)
     let reduced = replacing([r, n], where: isLarge, [argument]) { x in
-      let pair = text.make(
-        "{ double, i64 }", 0, "call { double, i64 } @dlc_quarter_turns(double \(x[0].name))")
-      return [
-        text.make("double", 0, "extractvalue \(pair.text), 0"),
-        text.make("i64", 0, "extractvalue \(pair.text), 1"),
-      ]
+      let (rest, turns) = text.call("dlc_quarter_turns", x, gives: (.double, .i64))
+      return [rest, turns]
     }
     return (reduced[0], reduced[1])
   }
@@ -96,21 +79,20 @@ extension FloatMath {
   }
 
   private mutating func bit(_ turns: Operand, _ place: Int) -> Operand {
-    let masked = binary("and", turns, integer(1 << place))
-    return text.make("i1", lanes, "icmp ne \(masked.text), \(integer(0).name)")
+    text.compare(.ne, text.integer(.and, turns, 1 << place), 0)
   }
 
   /// What a function of an angle is at infinities, and at zeros, whose sign an odd function keeps.
   private mutating func atEnds(_ x: Operand, _ value: Operand, isOdd: Bool) -> Operand {
-    let finite = select(compare("oeq", magnitude(x), .infinity), number(.nan), value)
-    return isOdd ? select(compare("oeq", x, 0), x, finite) : finite
+    let finite = select(compare(.oeq, magnitude(x), .infinity), number(.nan), value)
+    return isOdd ? select(compare(.oeq, x, 0), x, finite) : finite
   }
 
   /// Sine or cosine of a double of any size. Error: 1 ulp.
   mutating func sineCosine(_ x: Operand, cosine: Bool) -> Operand {
     let (r, n) = quarterTurns(x)
     let (s, c) = sineCosine(reduced: r)
-    let quadrant = cosine ? binary("add", n, integer(1)) : n
+    let quadrant = cosine ? text.integer(.add, n, integer(1)) : n
     let value = select(bit(quadrant, 0), c, s)
     let signed = select(bit(quadrant, 1), negate(value), value)
     return atEnds(x, signed, isOdd: !cosine)
@@ -131,27 +113,23 @@ extension FloatMath {
     // A quotient below 2^53 is off by one at most.
     let q = text.intrinsic("trunc", [div(x, y)])
     let r = fusedRemainder(q, y, x)
-    let up = select(compare("olt", r, 0), add(r, y), r)
-    let down = select(compare("oge", up, y), sub(up, y), up)
-    let isSmall = compare("olt", x, y)
+    let up = select(compare(.olt, r, 0), add(r, y), r)
+    let down = select(compare(.oge, up, y), sub(up, y), up)
+    let isSmall = compare(.olt, x, y)
     let short = select(isSmall, x, down)
-    let isFinite = compare("olt", x, .infinity)
-    let isPositive = compare("ogt", y, 0)
-    let exceeds = compare("oge", x, mul(y, hasFMA ? 0x1p52 : 1))
-    let isLong = binary("and", binary("and", isFinite, isPositive), exceeds)
+    let isFinite = compare(.olt, x, .infinity)
+    let isPositive = compare(.ogt, y, 0)
+    let exceeds = compare(.oge, x, mul(y, hasFMA ? 0x1p52 : 1))
+    let isLong = text.integer(.and, text.integer(.and, isFinite, isPositive), exceeds)
     let (dividend, divisor) = (select(isLong, x, number(1)), select(isLong, y, number(1)))
     let text = text
     text.define(Self.longRemainder)
     let reduced = replacing([short], where: isLong, [dividend, divisor]) { v in
-      [
-        text.make(
-          "double", 0,
-          "call double @dlc_long_remainder(double \(v[0].name), double \(v[1].name))")
-      ]
+      [text.call("dlc_long_remainder", v, gives: .double)]
     }
-    let valid = select(compare("oeq", x, .infinity), number(.nan), reduced[0])
-    let defined = select(compare("oeq", y, 0), number(.nan), valid)
-    return select(compare("uno", a, b), add(a, b), copySign(defined, a))
+    let valid = select(compare(.oeq, x, .infinity), number(.nan), reduced[0])
+    let defined = select(compare(.oeq, y, 0), number(.nan), valid)
+    return select(compare(.uno, a, b), add(a, b), copySign(defined, a))
   }
 
   /// x - q y, rounded once; without the instruction, every quotient takes the long way.

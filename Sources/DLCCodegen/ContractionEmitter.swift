@@ -5,10 +5,20 @@ import DLCTensor
 extension KernelEmitter {
   /// Where the sums of a part go: a block of the result, or one that a group of parts is summed in.
   private struct PartTarget {
-    var pointer: String
-    var rowStride: String
+    var pointer: Operand
+    var rowStride: Operand
     /// Whether they are added to what lies there, as an i1.
-    var accumulates: String
+    var accumulates: Operand
+  }
+
+  /// A block of a product in which a stretch of the depth is summed.
+  private struct Part {
+    let statement: ContractStatement
+    var a: Operand
+    var b: Operand
+    var target: PartTarget
+    var rows: Int
+    var columns: Int
   }
 
   /// Calls of microkernels over the tiles of a block: parts of the depth, panels, then rows.
@@ -17,15 +27,16 @@ extension KernelEmitter {
     let a = address(c.a, index(c.aBase), c.types.a)
     let b = address(c.b, index(c.bBase), c.types.b)
     let target = PartTarget(
-      pointer: address(c.c, index(c.cBase), c.types.c), rowStride: "\(c.cRowStride)",
-      accumulates: c.accumulates ? "true" : "false")
+      pointer: address(c.c, index(c.cBase), c.types.c), rowStride: .index(c.cRowStride),
+      accumulates: .bool(c.accumulates))
     perExtent(c.columns) { e, columns in
       e.perExtent(c.rows) { e, rows in
+        let part = Part(statement: c, a: a, b: b, target: target, rows: rows, columns: columns)
         if c.depth <= c.depthBlock {
-          e.emitPart(c, a, b, target, columns: columns, rows: rows, k: "0", depth: "\(c.depth)")
+          e.emit(part, k: .index(0), depth: .index(c.depth))
         } else {
           e.emitParts(
-            c, a, b, target, columns: columns, rows: rows, from: "0", to: "\(c.depth)",
+            part, from: .index(0), to: .index(c.depth),
             level: SumOrder.levels(c.depth, chain: c.depthBlock))
         }
       }
@@ -35,72 +46,52 @@ extension KernelEmitter {
   /// The parts of a stretch of the depth: the first writes to the target, the others add to it; above
   /// the first level the others are groups, each summed in a block of its own first.
   private mutating func emitParts(
-    _ c: ContractStatement, _ a: String, _ b: String, _ target: PartTarget, columns: Int, rows: Int,
-    from begin: String, to end: String, level: Int
+    _ part: Part, from begin: Operand, to end: Operand, level: Int
   ) {
+    let (c, target) = (part.statement, part.target)
     let size = (0..<level).reduce(c.depthBlock) { size, _ in size * SumOrder.group }
     _ = counted(from: begin, to: end, step: size) { e, k, _ in
-      let isFirst = e.text.make("i1", 0, "icmp eq i64 \(k), \(begin)").name
-      let next = e.text.make("i64", 0, "add nsw i64 \(k), \(size)").name
-      let isLess = e.text.make("i1", 0, "icmp slt i64 \(next), \(end)").name
-      let last = e.text.make("i64", 0, "select i1 \(isLess), i64 \(next), i64 \(end)").name
-      var mine = target
+      let text = e.text
+      let isFirst = text.compare(.eq, k, begin)
+      let last = text.smaller(text.add(k, size), end)
+      var mine = part
       if level == 0 {
-        mine.accumulates =
-          e.text.make("i1", 0, "select i1 \(isFirst), i1 \(target.accumulates), i1 true").name
-        let depth = e.text.make("i64", 0, "sub nsw i64 \(last), \(k)").name
-        e.emitPart(c, a, b, mine, columns: columns, rows: rows, k: k, depth: depth)
+        mine.target.accumulates = text.select(isFirst, target.accumulates, .bool(true))
+        e.emit(mine, k: k, depth: text.subtract(last, k))
         return []
       }
       let partial = e.pointers[c.partials[level - 1]]!
-      mine.pointer =
-        e.text.make("ptr", 0, "select i1 \(isFirst), ptr \(target.pointer), ptr \(partial)").name
-      mine.rowStride =
-        e.text.make(
-          "i64", 0, "select i1 \(isFirst), i64 \(target.rowStride), i64 \(c.partialRowStride)"
-        ).name
-      mine.accumulates =
-        e.text.make("i1", 0, "select i1 \(isFirst), i1 \(target.accumulates), i1 false").name
-      e.emitParts(
-        c, a, b, mine, columns: columns, rows: rows, from: k, to: last, level: level - 1)
-      let (add, done) = (e.text.label("add"), e.text.label("added"))
-      e.text.emit("br i1 \(isFirst), label %\(done), label %\(add)")
-      e.text.startBlock(add)
-      e.addBlock(c, partial, to: target, columns: columns, rows: rows)
-      e.text.emit("br label %\(done)")
-      e.text.startBlock(done)
+      mine.target.pointer = text.select(isFirst, target.pointer, partial)
+      mine.target.rowStride = text.select(isFirst, target.rowStride, .index(c.partialRowStride))
+      mine.target.accumulates = text.select(isFirst, target.accumulates, .bool(false))
+      e.emitParts(mine, from: k, to: last, level: level - 1)
+      let (add, done) = (text.label("add"), text.label("added"))
+      text.branch(if: isFirst, done, else: add)
+      text.start(add)
+      e.addBlock(partial, to: part)
+      text.branch(to: done)
+      text.start(done)
       return []
     }
   }
 
   /// Adds the sums of a group to where they belong.
-  private mutating func addBlock(
-    _ c: ContractStatement, _ partial: String, to target: PartTarget, columns: Int, rows: Int
-  ) {
-    let element = c.types.c.llvmType
-    _ = counted(from: "0", to: "\(rows)") { e, row, _ in
-      let from = e.text.make("i64", 0, "mul nsw i64 \(row), \(c.partialRowStride)").name
-      let to = e.text.make("i64", 0, "mul nsw i64 \(row), \(target.rowStride)").name
-      let lanes = e.text.target.vectorBytes / c.types.c.byteCount
+  private mutating func addBlock(_ partial: Operand, to part: Part) {
+    let (type, columns) = (part.statement.types.c, part.columns)
+    let element = type.llvmType
+    _ = counted(from: .index(0), to: .index(part.rows)) { e, row, _ in
+      let text = e.text
+      let from = text.multiply(row, part.statement.partialRowStride)
+      let to = text.multiply(row, part.target.rowStride)
+      let lanes = text.target.vectorBytes / type.byteCount
       let whole = columns / lanes * lanes
       for (begin, end, width) in [(0, whole, lanes), (whole, columns, 0)] where begin < end {
-        _ = e.counted(from: "\(begin)", to: "\(end)", step: max(width, 1)) { e, column, _ in
-          func place(_ base: String, _ row: String) -> String {
-            let at = e.text.make("i64", 0, "add nsw i64 \(row), \(column)").name
-            return e.text.make(
-              "ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(at)"
-            )
-            .name
-          }
-          let (x, y) = (place(target.pointer, to), place(partial, from))
-          let type = Operand(name: "", type: element, lanes: width).fullType
-          let before = e.text.make(
-            element, width, "load \(type), ptr \(x), align \(c.types.c.byteCount)")
-          let part = e.text.make(
-            element, width, "load \(type), ptr \(y), align \(c.types.c.byteCount)")
-          let sum = e.text.make(
-            element, width, "\(c.types.c.isFloat ? "fadd" : "add") \(before.text), \(part.name)")
-          e.text.emit("store \(sum.text), ptr \(x), align \(c.types.c.byteCount)")
+        _ = e.counted(from: .index(begin), to: .index(end), step: max(width, 1)) { _, column, _ in
+          let x = text.offset(part.target.pointer, text.add(to, column), of: element)
+          let y = text.offset(partial, text.add(from, column), of: element)
+          let before = text.load(element, width, from: x, align: type.byteCount)
+          let sum = text.sum(before, text.load(element, width, from: y, align: type.byteCount))
+          text.store(sum, to: x, align: type.byteCount)
           return []
         }
       }
@@ -108,22 +99,18 @@ extension KernelEmitter {
     }
   }
 
-  private mutating func emitPart(
-    _ c: ContractStatement, _ a: String, _ b: String, _ target: PartTarget, columns: Int, rows: Int,
-    k: String, depth: String
-  ) {
-    let whole = columns / c.panelWidth
+  private mutating func emit(_ part: Part, k: Operand, depth: Operand) {
+    let c = part.statement
+    let whole = part.columns / c.panelWidth
     if whole > 0 {
-      _ = counted(from: "0", to: "\(whole)") { e, p, _ in
-        e.emitPanel(
-          c, a, b, target, panel: p, columns: c.panelWidth, rows: rows, k: k, depth: depth)
+      _ = counted(from: .index(0), to: .index(whole)) { e, p, _ in
+        e.emitPanel(part, p, columns: c.panelWidth, k: k, depth: depth)
         return []
       }
     }
-    if columns % c.panelWidth != 0 {
-      let width = c.cIsPadded ? c.panelWidth : columns % c.panelWidth
-      emitPanel(
-        c, a, b, target, panel: "\(whole)", columns: width, rows: rows, k: k, depth: depth)
+    if part.columns % c.panelWidth != 0 {
+      let width = c.cIsPadded ? c.panelWidth : part.columns % c.panelWidth
+      emitPanel(part, .index(whole), columns: width, k: k, depth: depth)
     }
   }
 
@@ -135,61 +122,49 @@ extension KernelEmitter {
       return
     }
     let (last, full, done) = (text.label("last"), text.label("full"), text.label("joined"))
-    let isLast = text.make("i1", 0, "icmp eq i64 \(variables[block]!), \(extent.blockCount - 1)")
-      .name
-    text.emit("br i1 \(isLast), label %\(last), label %\(full)")
-    text.startBlock(last)
+    let isLast = text.compare(.eq, variables[block]!, extent.blockCount - 1)
+    text.branch(if: isLast, last, else: full)
+    text.start(last)
     body(&self, extent.lastSize)
-    text.emit("br label %\(done)")
-    text.startBlock(full)
+    text.branch(to: done)
+    text.start(full)
     body(&self, extent.size)
-    text.emit("br label %\(done)")
-    text.startBlock(done)
+    text.branch(to: done)
+    text.start(done)
   }
 
   private mutating func emitPanel(
-    _ c: ContractStatement, _ a: String, _ b: String, _ target: PartTarget, panel: String,
-    columns: Int, rows: Int, k: String, depth: String
+    _ part: Part, _ panel: Operand, columns: Int, k: Operand, depth: Operand
   ) {
-    let (aElement, bElement, cElement) = (
-      c.types.a.llvmStorage, c.types.b.llvmStorage, c.types.c.llvmStorage
-    )
-    let bOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.bPanelStride)").name
-    let bDepth = text.make("i64", 0, "mul nsw i64 \(k), \(c.bDepthStride)").name
-    let bStart = text.make("i64", 0, "add nsw i64 \(bOffset), \(bDepth)").name
-    let bPointer = text.make(
-      "ptr", 0, "getelementptr inbounds \(bElement), ptr \(b), i64 \(bStart)"
-    )
-    .name
-    let aDepth = text.make("i64", 0, "mul nsw i64 \(k), \(c.aDepthStride)").name
-    let accumulates = text.make("i64", 0, "zext i1 \(target.accumulates) to i64").name
-    let cOffset = text.make("i64", 0, "mul nsw i64 \(panel), \(c.panelWidth)").name
+    let (c, target) = (part.statement, part.target)
+    let bStart = text.add(text.multiply(panel, c.bPanelStride), text.multiply(k, c.bDepthStride))
+    let bPointer = text.offset(part.b, bStart, of: c.types.b.llvmStorage)
+    let aDepth = text.multiply(k, c.aDepthStride)
+    let accumulates = text.cast(.zext, target.accumulates, to: .i64)
+    let cOffset = text.multiply(panel, c.panelWidth)
     let laneCount = text.target.vectorBytes / c.types.c.byteCount
     var row = 0
-    for (height, count) in Microkernel.rowPlan(rows, tile: c.tileRows) {
+    for (height, count) in Microkernel.rowPlan(part.rows, tile: c.tileRows) {
       let kernel = Microkernel(
         types: c.types, rows: height,
         vectors: (columns + laneCount - 1) / laneCount,
         isMasked: columns % laneCount != 0, hasUnitDepth: c.aDepthStride == 1)
       microkernels.insert(kernel)
-      let symbol = kernel.name(text.target)
-      text.declare(kernel.declaration(text.target))
-      _ = counted(from: "0", to: "\(count)") { e, tile, _ in
-        let scaled = e.text.make("i64", 0, "mul nsw i64 \(tile), \(height)").name
-        let first = e.text.make("i64", 0, "add nsw i64 \(scaled), \(row)").name
-        let aRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(c.aRowStride)").name
-        let aStart = e.text.make("i64", 0, "add nsw i64 \(aRow), \(aDepth)").name
-        let aPointer = e.text.make(
-          "ptr", 0, "getelementptr inbounds \(aElement), ptr \(a), i64 \(aStart)"
-        ).name
-        let cRow = e.text.make("i64", 0, "mul nsw i64 \(first), \(target.rowStride)").name
-        let cStart = e.text.make("i64", 0, "add nsw i64 \(cRow), \(cOffset)").name
-        let cPointer = e.text.make(
-          "ptr", 0, "getelementptr inbounds \(cElement), ptr \(target.pointer), i64 \(cStart)"
-        ).name
-        e.text.emit(
-          "call void @\(symbol)(ptr \(aPointer), i64 \(c.aRowStride), i64 \(c.aDepthStride), ptr \(bPointer), i64 \(c.bDepthStride), ptr \(cPointer), i64 \(target.rowStride), i64 \(depth), i64 \(accumulates), i64 \(columns))"
-        )
+      kernel.declare(in: text)
+      _ = counted(from: .index(0), to: .index(count)) { e, tile, _ in
+        let text = e.text
+        let first = text.add(text.multiply(tile, height), row)
+        let aStart = text.add(text.multiply(first, c.aRowStride), aDepth)
+        let aPointer = text.offset(part.a, aStart, of: c.types.a.llvmStorage)
+        let cStart = text.add(text.multiply(first, target.rowStride), cOffset)
+        let cPointer = text.offset(target.pointer, cStart, of: c.types.c.llvmStorage)
+        text.call(
+          kernel.name(text.target),
+          [
+            aPointer, .index(c.aRowStride), .index(c.aDepthStride), bPointer,
+            .index(c.bDepthStride), cPointer, target.rowStride, depth, accumulates,
+            .index(columns),
+          ])
         return []
       }
       row += height * count
@@ -199,92 +174,85 @@ extension KernelEmitter {
   /// Panels of an implicit convolution matrix. A panel whose positions are neighbours in memory is
   /// copied by vectors, any other lane by lane.
   mutating func emit(_ p: PackStatement) {
-    let element = p.type.llvmType
     let base = address(p.source, index(p.base), p.type)
     let (begin, end) = bounds(p.columns)
     let depth = p.taps.reduce(1) { $0 * $1.extent }
     let width = p.panelWidth
     let destination = pointers[p.destination]!
-    func position(_ e: inout KernelEmitter, _ column: String) -> String {
-      let variable = LoopVariable(id: -1, extent: max(p.columns.total, 2))
-      let coordinate = delinearize(IndexExpression(variable), p.positions.map(\.extent))
-      let offset = zip(coordinate, p.positions).reduce(IndexExpression(0)) {
-        $0 + $1.0 * $1.1.stride
-      }
-      return e.index(offset, [variable: column])
-    }
     _ = counted(from: begin, to: end, step: width) { e, column, _ in
-      let offsets: [String] = (0..<width).map { lane in
-        let at = e.text.make("i64", 0, "add nsw i64 \(column), \(lane)").name
-        let inside = e.text.make("i1", 0, "icmp slt i64 \(at), \(p.columns.total)").name
-        let safe = e.text.make(
-          "i64", 0, "select i1 \(inside), i64 \(at), i64 \(p.columns.total - 1)"
-        ).name
-        return position(&e, safe)
-      }
-      let local = e.text.make("i64", 0, "sub nsw i64 \(column), \(begin)").name
-      let panelStart = e.text.make("i64", 0, "mul nsw i64 \(local), \(depth)").name
-      let span = e.text.make("i64", 0, "sub nsw i64 \(offsets[width - 1]), \(offsets[0])").name
+      let text = e.text
+      let offsets = e.positions(p, from: column)
+      let panelStart = text.multiply(text.subtract(column, begin), depth)
+      let span = text.subtract(offsets[width - 1], offsets[0])
       // Columns beyond the last repeat it, so that only a whole panel can be a run.
-      let isDense = e.text.make("i1", 0, "icmp eq i64 \(span), \(width - 1)").name
-      let last = e.text.make("i64", 0, "add nsw i64 \(column), \(width - 1)").name
-      let isWhole = e.text.make("i1", 0, "icmp slt i64 \(last), \(p.columns.total)").name
-      let isRun = e.text.make("i1", 0, "and i1 \(isDense), \(isWhole)").name
+      let isDense = text.compare(.eq, span, width - 1)
+      let isWhole = text.compare(.slt, text.add(column, width - 1), p.columns.total)
+      let isRun = text.integer(.and, isDense, isWhole)
       let (run, scattered, done) = (
-        e.text.label("run"), e.text.label("scattered"), e.text.label("packed")
+        text.label("run"), text.label("scattered"), text.label("packed")
       )
-      e.text.emit("br i1 \(isRun), label %\(run), label %\(scattered)")
+      text.branch(if: isRun, run, else: scattered)
       for isVector in [true, false] {
-        e.text.startBlock(isVector ? run : scattered)
-        e.overTaps(p.taps[...], row: "0", offset: "0") { e, row, offset in
-          let scaled = e.text.make("i64", 0, "mul nsw i64 \(row), \(width)").name
-          let to = e.text.make("i64", 0, "add nsw i64 \(panelStart), \(scaled)").name
-          let toPointer = e.text.make(
-            "ptr", 0, "getelementptr inbounds \(element), ptr \(destination), i64 \(to)"
-          ).name
-          func source(_ lane: Int) -> String {
-            let at = e.text.make("i64", 0, "add nsw i64 \(offset), \(offsets[lane])").name
-            return e.text.make(
-              "ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(at)"
-            ).name
-          }
-          if isVector {
-            let value = e.text.make(
-              element, width,
-              "load <\(width) x \(element)>, ptr \(source(0)), align \(p.type.byteCount)")
-            e.text.emit("store \(value.text), ptr \(toPointer), align \(p.type.byteCount)")
-          } else {
-            for lane in 0..<width {
-              let value = e.text.make(
-                element, 0, "load \(element), ptr \(source(lane)), align \(p.type.byteCount)")
-              let place = e.text.make(
-                "ptr", 0, "getelementptr inbounds \(element), ptr \(toPointer), i64 \(lane)"
-              ).name
-              e.text.emit("store \(value.text), ptr \(place), align \(p.type.byteCount)")
-            }
-          }
+        text.start(isVector ? run : scattered)
+        e.overTaps(p.taps[...], row: .index(0), offset: .index(0)) { e, row, offset in
+          let to = text.offset(
+            destination, text.add(panelStart, text.multiply(row, width)), of: p.type.llvmType)
+          e.copyTap(p, from: base, offset, offsets, to: to, isVector: isVector)
         }
-        e.text.emit("br label %\(done)")
+        text.branch(to: done)
       }
-      e.text.startBlock(done)
+      text.start(done)
       return []
+    }
+  }
+
+  /// Where the positions of a panel lie in the source; those beyond the last column repeat it.
+  private mutating func positions(_ p: PackStatement, from column: Operand) -> [Operand] {
+    let variable = LoopVariable(id: -1, extent: max(p.columns.total, 2))
+    let coordinate = delinearize(IndexExpression(variable), p.positions.map(\.extent))
+    let place = zip(coordinate, p.positions).reduce(IndexExpression(0)) {
+      $0 + $1.0 * $1.1.stride
+    }
+    return (0..<p.panelWidth).map { lane in
+      let at = text.add(column, lane)
+      let inside = text.compare(.slt, at, p.columns.total)
+      let safe = text.select(inside, at, .index(p.columns.total - 1))
+      return index(place, [variable: safe])
+    }
+  }
+
+  /// One row of a panel: the elements under a tap.
+  private mutating func copyTap(
+    _ p: PackStatement, from base: Operand, _ offset: Operand, _ positions: [Operand],
+    to destination: Operand, isVector: Bool
+  ) {
+    let (element, align) = (p.type.llvmType, p.type.byteCount)
+    func source(_ lane: Int) -> Operand {
+      text.offset(base, text.add(offset, positions[lane]), of: element)
+    }
+    if isVector {
+      let value = text.load(element, p.panelWidth, from: source(0), align: align)
+      text.store(value, to: destination, align: align)
+      return
+    }
+    for lane in 0..<p.panelWidth {
+      let value = text.load(element, 0, from: source(lane), align: align)
+      text.store(value, to: text.offset(destination, .index(lane), of: element), align: align)
     }
   }
 
   /// Nested loops over the taps; the body gets the tap's number and its offset in the source.
   private mutating func overTaps(
-    _ taps: ArraySlice<PackStatement.Axis>, row: String, offset: String,
-    _ body: (inout KernelEmitter, String, String) -> Void
+    _ taps: ArraySlice<PackStatement.Axis>, row: Operand, offset: Operand,
+    _ body: (inout KernelEmitter, Operand, Operand) -> Void
   ) {
     guard let axis = taps.first else {
       body(&self, row, offset)
       return
     }
-    _ = counted(from: "0", to: "\(axis.extent)") { e, i, _ in
-      let scaled = e.text.make("i64", 0, "mul nsw i64 \(row), \(axis.extent)").name
-      let nextRow = e.text.make("i64", 0, "add nsw i64 \(scaled), \(i)").name
-      let step = e.text.make("i64", 0, "mul nsw i64 \(i), \(axis.stride)").name
-      let nextOffset = e.text.make("i64", 0, "add nsw i64 \(offset), \(step)").name
+    _ = counted(from: .index(0), to: .index(axis.extent)) { e, i, _ in
+      let nextRow = e.text.add(e.text.multiply(row, axis.extent), i)
+      let nextOffset = e.text.add(offset, e.text.multiply(i, axis.stride))
       e.overTaps(taps.dropFirst(), row: nextRow, offset: nextOffset, body)
       return []
     }

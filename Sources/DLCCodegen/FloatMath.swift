@@ -1,37 +1,35 @@
 import DLCKernel
 import DLCTensor
 
-/// Arithmetic on float or double operands as text, for writing polynomials.
+/// Arithmetic on float or double operands, for writing polynomials.
 struct FloatMath {
   let text: FunctionText
-  let type: String
+  let type: ElementType
   let lanes: Int
 
-  init(_ text: FunctionText, _ type: String, _ lanes: Int) {
+  init(_ text: FunctionText, _ type: ElementType, _ lanes: Int) {
     self.text = text
     self.type = type
     self.lanes = lanes
   }
 
-  var integerType: String { type == "double" ? "i64" : "i32" }
+  var integerType: ElementType { type.bits }
   var hasFMA: Bool { text.target.hasMultiplyAdd }
 
-  func number(_ value: Double) -> Operand {
-    FunctionText.literal(FunctionText.floating(value, type), type, lanes)
-  }
-  func integer(_ value: Int) -> Operand { FunctionText.literal("\(value)", integerType, lanes) }
+  func number(_ value: Double) -> Operand { .real(value, type, lanes) }
+  func integer(_ value: Int) -> Operand { .integer(value, integerType, lanes) }
 
-  mutating func binary(_ instruction: String, _ a: Operand, _ b: Operand) -> Operand {
-    text.make(a.type, lanes, "\(instruction) \(a.text), \(b.name)")
-  }
-  mutating func add(_ a: Operand, _ b: Operand) -> Operand { binary("fadd nsz", a, b) }
-  mutating func sub(_ a: Operand, _ b: Operand) -> Operand { binary("fsub nsz", a, b) }
-  mutating func mul(_ a: Operand, _ b: Operand) -> Operand { binary("fmul nsz", a, b) }
-  mutating func div(_ a: Operand, _ b: Operand) -> Operand { binary("fdiv nsz", a, b) }
+  mutating func add(_ a: Operand, _ b: Operand) -> Operand { real(.fadd, a, b) }
+  mutating func sub(_ a: Operand, _ b: Operand) -> Operand { real(.fsub, a, b) }
+  mutating func mul(_ a: Operand, _ b: Operand) -> Operand { real(.fmul, a, b) }
+  mutating func div(_ a: Operand, _ b: Operand) -> Operand { real(.fdiv, a, b) }
+  private func real(_ instruction: FunctionText.RealInstruction, _ a: Operand, _ b: Operand)
+    -> Operand
+  { text.real(instruction, a, b, ignoresZeroSign: true) }
   mutating func add(_ a: Operand, _ b: Double) -> Operand { add(a, number(b)) }
   mutating func sub(_ a: Operand, _ b: Double) -> Operand { sub(a, number(b)) }
   mutating func mul(_ a: Operand, _ b: Double) -> Operand { mul(a, number(b)) }
-  mutating func negate(_ a: Operand) -> Operand { text.make(type, lanes, "fneg \(a.text)") }
+  mutating func negate(_ a: Operand) -> Operand { text.negate(a) }
   mutating func magnitude(_ a: Operand) -> Operand { text.intrinsic("fabs", [a]) }
 
   mutating func fma(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
@@ -66,55 +64,50 @@ struct FloatMath {
     return terms[0]
   }
 
-  mutating func compare(_ predicate: String, _ a: Operand, _ b: Operand) -> Operand {
-    text.make("i1", lanes, "fcmp \(predicate) \(a.text), \(b.name)")
-  }
-  mutating func compare(_ predicate: String, _ a: Operand, _ b: Double) -> Operand {
-    compare(predicate, a, number(b))
-  }
+  mutating func compare(_ predicate: FunctionText.RealPredicate, _ a: Operand, _ b: Operand)
+    -> Operand
+  { text.compare(predicate, a, b) }
+  mutating func compare(_ predicate: FunctionText.RealPredicate, _ a: Operand, _ b: Double)
+    -> Operand
+  { compare(predicate, a, number(b)) }
   mutating func select(_ condition: Operand, _ a: Operand, _ b: Operand) -> Operand {
-    text.make(a.type, lanes, "select \(condition.text), \(a.text), \(b.text)")
+    text.select(condition, a, b)
   }
-  mutating func toBits(_ a: Operand) -> Operand {
-    let to = Operand(name: "", type: integerType, lanes: lanes).fullType
-    return text.make(integerType, lanes, "bitcast \(a.text) to \(to)")
-  }
-  mutating func fromBits(_ a: Operand) -> Operand {
-    text.make(type, lanes, "bitcast \(a.text) to \(number(0).fullType)")
-  }
+  mutating func toBits(_ a: Operand) -> Operand { text.cast(.bitcast, a, to: integerType) }
+  mutating func fromBits(_ a: Operand) -> Operand { text.cast(.bitcast, a, to: type) }
   mutating func copySign(_ a: Operand, _ sign: Operand) -> Operand {
     text.intrinsic("copysign", [a, sign])
   }
 
-  private var fractionBits: Int { type == "double" ? 52 : 23 }
-  private var bias: Int { type == "double" ? 1023 : 127 }
+  private var fractionBits: Int { type == .double ? 52 : 23 }
+  private var bias: Int { type == .double ? 1023 : 127 }
 
   /// 2^n for an integer in the range of normal exponents.
   mutating func powerOfTwo(_ n: Operand) -> Operand {
-    let biased = binary("add", n, integer(bias))
-    return fromBits(binary("shl", biased, integer(fractionBits)))
+    let biased = text.integer(.add, n, integer(bias))
+    return fromBits(text.integer(.shl, biased, integer(fractionBits)))
   }
 
   /// The nearest integer to a small number, as a number and as an integer; NaN gives any integer.
   mutating func round(_ x: Operand) -> (Operand, Operand) {
-    let magic = type == "double" ? 0x1.8p52 : 0x1.8p23
+    let magic = type == .double ? 0x1.8p52 : 0x1.8p23
     let shifted = add(x, magic)
     let whole = sub(shifted, magic)
-    let n = binary("sub", toBits(shifted), toBits(number(magic)))
+    let n = text.integer(.sub, toBits(shifted), toBits(number(magic)))
     return (whole, n)
   }
 
   /// x clipped to a range; NaN stays NaN.
   mutating func clip(_ x: Operand, _ low: Double, _ high: Double) -> Operand {
-    let upper = select(compare("ogt", x, high), number(high), x)
-    return select(compare("olt", upper, low), number(low), upper)
+    let upper = select(compare(.ogt, x, high), number(high), x)
+    return select(compare(.olt, upper, low), number(low), upper)
   }
 
   /// e^x. Range reduction by Cody and Waite, then a polynomial on |r| <= ln 2 / 2.
   /// Error: float 1 ulp, double 1 ulp; results in the subnormal range are rounded twice.
   /// `isBounded` says that x is between -745 and 709, for float -103 and 88, or NaN.
   mutating func exponential(_ x: Operand, isBounded: Bool = false) -> Operand {
-    let double = type == "double"
+    let double = type == .double
     let clipped = isBounded ? x : double ? clip(x, -746, 710) : clip(x, -104, 89)
     let (whole, n) = round(mul(clipped, 1.4426950408889634))
     let r: Operand
@@ -128,24 +121,24 @@ struct FloatMath {
     let high = double ? Self.exponentialDouble : Self.exponentialFloat
     let p = add(fma(mul(r, r), balancedPolynomial(r, high), r), 1)
     // 2^n in two factors: n reaches beyond the normal exponents on both sides.
-    let half = binary("ashr", n, integer(1))
-    let rest = binary("sub", n, half)
+    let half = text.integer(.ashr, n, integer(1))
+    let rest = text.integer(.sub, n, half)
     return mul(mul(p, powerOfTwo(half)), powerOfTwo(rest))
   }
 
   /// The natural logarithm, after fdlibm: x = 2^k (1 + f), s = f / (2 + f).
   /// Error: below 1 ulp in both types.
   mutating func log(_ x: Operand) -> Operand {
-    let double = type == "double"
-    let tiny = compare("olt", x, double ? 0x1p-1022 : 0x1p-126)
+    let double = type == .double
+    let tiny = compare(.olt, x, double ? 0x1p-1022 : 0x1p-126)
     let scaled = select(tiny, mul(x, double ? 0x1p54 : 0x1p25), x)
     let bits = toBits(scaled)
     let offset = double ? 0x3fe6_a09e_0000_0000 : 0x3f35_04f3
-    let k = binary("ashr", binary("sub", bits, integer(offset)), integer(fractionBits))
-    let m = fromBits(binary("sub", bits, binary("shl", k, integer(fractionBits))))
+    let k = text.integer(.ashr, text.integer(.sub, bits, integer(offset)), integer(fractionBits))
+    let m = fromBits(text.integer(.sub, bits, text.integer(.shl, k, integer(fractionBits))))
     let correction = select(tiny, integer(double ? 54 : 25), integer(0))
-    let exponent = binary("sub", k, correction)
-    let dk = text.make(type, lanes, "sitofp \(exponent.text) to \(m.fullType)")
+    let exponent = text.integer(.sub, k, correction)
+    let dk = text.cast(.sitofp, exponent, to: type)
     let f = sub(m, 1)
     let s = div(f, add(f, 2))
     let z = mul(s, s)
@@ -178,9 +171,9 @@ struct FloatMath {
     let tail = fma(dk, low, mul(s, add(half, r)))
     let value = fma(dk, high, add(sub(tail, half), f))
     // 0, negative numbers, infinity and NaN.
-    let atZero = select(compare("oeq", x, 0), number(-.infinity), value)
-    let negative = select(compare("olt", x, 0), number(.nan), atZero)
-    return select(compare("olt", x, .infinity), negative, x)
+    let atZero = select(compare(.oeq, x, 0), number(-.infinity), value)
+    let negative = select(compare(.olt, x, 0), number(.nan), atZero)
+    return select(compare(.olt, x, .infinity), negative, x)
   }
 
   /// e^x - 1. Error: 2 ulp (double).
@@ -197,25 +190,25 @@ struct FloatMath {
       ])
     let p = fma(mul(r, r), tail, r)
     // (2^(n-1) p + (2^(n-1) - 1/2)) 2 stays finite up to the largest argument.
-    let scale = powerOfTwo(binary("sub", n, integer(1)))
+    let scale = powerOfTwo(text.integer(.sub, n, integer(1)))
     let value = mul(fma(scale, p, sub(scale, 0.5)), 2)
-    return select(compare("oeq", x, 0), x, value)
+    return select(compare(.oeq, x, 0), x, value)
   }
 
   /// ln(1 + x), by Kahan's correction of the rounded sum. Error: 3 ulp (double).
   mutating func logPlusOne(_ x: Operand) -> Operand {
     let u = add(x, 1)
     let corrected = mul(log(u), div(x, sub(u, 1)))
-    let small = select(compare("oeq", u, 1), x, corrected)
-    return select(compare("oeq", u, .infinity), u, small)
+    let small = select(compare(.oeq, u, 1), x, corrected)
+    return select(compare(.oeq, u, .infinity), u, small)
   }
 
   /// tanh. Float: an odd polynomial (Cephes) below 0.625, else 1 - 2 / (e^2x + 1); 2 ulp.
   /// Double: t / (t + 2) with t = e^2x - 1; 3 ulp.
   mutating func tanh(_ x: Operand) -> Operand {
     let size = magnitude(x)
-    if type == "double" {
-      let bounded = select(compare("ogt", size, 22), number(22), size)
+    if type == .double {
+      let bounded = select(compare(.ogt, size, 22), number(22), size)
       let t = exponentialMinusOne(add(bounded, bounded))
       return copySign(div(t, add(t, 2)), x)
     }
@@ -226,26 +219,26 @@ struct FloatMath {
         -3.33332819422e-1, 1.33314422036e-1, -5.37397155531e-2, 2.06390887954e-2, -5.70498872745e-3,
       ])
     let near = fma(mul(p, z), x, x)
-    let bounded = select(compare("ogt", size, 10), number(10), size)
+    let bounded = select(compare(.ogt, size, 10), number(10), size)
     let e = exponential(add(bounded, bounded))
     let far = sub(number(1), div(number(2), add(e, 1)))
     // The product with a zero of z has lost the sign of x.
-    return copySign(select(compare("olt", size, 0.625), near, far), x)
+    return copySign(select(compare(.olt, size, 0.625), near, far), x)
   }
 
   /// 1 / (1 + e^-x), from e^-|x| so that nothing overflows. Error: 3 ulp.
   mutating func logistic(_ x: Operand) -> Operand {
     let e = exponential(negate(magnitude(x)))
-    let numerator = select(compare("oge", x, 0), number(1), e)
+    let numerator = select(compare(.oge, x, 0), number(1), e)
     return div(numerator, add(e, 1))
   }
 
   /// (1 + 2x) e^(x^2) erfc(x), a polynomial, times e^(-x^2) / (1 + 2x), for x >= 0; the square is split so that its rounding error does
   /// not grow in the exponential. Coefficients: Tools/fit-erfc.py.
   private mutating func erfcOfPositive(_ x: Operand) -> Operand {
-    let double = type == "double"
+    let double = type == .double
     let top = double ? 27.27 : 10.1
-    let bounded = select(compare("ogt", x, top), number(top), x)
+    let bounded = select(compare(.ogt, x, top), number(top), x)
     let t = div(sub(bounded, 2), add(bounded, 2))
     // The constant in two parts, so that its own rounding does not show in the result.
     var coefficients = double ? Self.erfcDouble : Self.erfcFloat
@@ -261,17 +254,17 @@ struct FloatMath {
   /// erfc. Error: 4 ulp in the normal range, in the tail too.
   mutating func erfc(_ x: Operand) -> Operand {
     let positive = erfcOfPositive(magnitude(x))
-    return select(compare("olt", x, 0), sub(number(2), positive), positive)
+    return select(compare(.olt, x, 0), sub(number(2), positive), positive)
   }
 
   /// erf: an odd polynomial up to 1, then 1 - erfc. Error: 2 ulp.
   mutating func erf(_ x: Operand) -> Operand {
-    let double = type == "double"
+    let double = type == .double
     let size = magnitude(x)
     let near = mul(x, polynomial(mul(x, x), double ? Self.erfDouble : Self.erfFloat))
     let far = sub(number(1), erfcOfPositive(size))
-    let value = copySign(select(compare("olt", size, 1), near, far), x)
-    return select(compare("uno", x, x), x, value)
+    let value = copySign(select(compare(.olt, size, 1), near, far), x)
+    return select(compare(.uno, x, x), x, value)
   }
 
   /// The cube root of a double: e^(ln|x| / 3) and one Newton step. Error: 1 ulp.
@@ -281,8 +274,8 @@ struct FloatMath {
     let square = mul(y, y)
     let better = sub(y, div(fma(square, y, negate(size)), mul(square, 3)))
     let value = copySign(better, x)
-    let special = select(compare("oeq", size, .infinity), x, value)
-    return select(compare("oeq", x, 0), x, special)
+    let special = select(compare(.oeq, size, .infinity), x, value)
+    return select(compare(.oeq, x, 0), x, special)
   }
 
   /// x^y by e^(y ln|x|) in double. Error in float: 1 ulp; in double: about |y ln x| + 2 ulp.
@@ -290,33 +283,33 @@ struct FloatMath {
     let size = magnitude(x)
     let value = exponential(mul(y, log(size)))
     let whole = text.intrinsic("trunc", [y])
-    let isInteger = compare("oeq", whole, y)
+    let isInteger = compare(.oeq, whole, y)
     let half = mul(y, 0.5)
-    let isEven = compare("oeq", text.intrinsic("trunc", [half]), half)
+    let isEven = compare(.oeq, text.intrinsic("trunc", [half]), half)
     // Bits of x decide the sign, so that -0 counts as negative.
-    let sign = binary("ashr", toBits(x), integer(type == "double" ? 63 : 31))
-    let negative = text.make("i1", lanes, "icmp ne \(sign.text), \(integer(0).name)")
+    let sign = text.integer(.ashr, toBits(x), integer(type == .double ? 63 : 31))
+    let negative = text.compare(.ne, sign, 0)
     let oddPower = select(isEven, value, negate(value))
-    let ofNegative = select(isInteger, oddPower, select(compare("oeq", x, 0), value, number(.nan)))
+    let ofNegative = select(isInteger, oddPower, select(compare(.oeq, x, 0), value, number(.nan)))
     let infinite = select(
-      compare("oeq", size, .infinity), select(isInteger, oddPower, value), ofNegative)
+      compare(.oeq, size, .infinity), select(isInteger, oddPower, value), ofNegative)
     let signed = select(negative, infinite, value)
-    let minusOne = select(compare("oeq", magnitude(y), .infinity), number(1), signed)
-    let unit = select(compare("oeq", size, 1), select(negative, minusOne, number(1)), signed)
-    let one = select(compare("oeq", x, 1), number(1), unit)
-    return select(compare("oeq", y, 0), number(1), one)
+    let minusOne = select(compare(.oeq, magnitude(y), .infinity), number(1), signed)
+    let unit = select(compare(.oeq, size, 1), select(negative, minusOne, number(1)), signed)
+    let one = select(compare(.oeq, x, 1), number(1), unit)
+    return select(compare(.oeq, y, 0), number(1), one)
   }
 
   /// The angle of (x, y) by fdlibm's arc tangent on [0, tan(pi/8)] and identities. Error: 2 ulp (double).
   mutating func atan2(_ y: Operand, _ x: Operand) -> Operand {
     let (ax, ay) = (magnitude(x), magnitude(y))
-    let swap = compare("ogt", ay, ax)
+    let swap = compare(.ogt, ay, ax)
     let top = select(swap, ax, ay)
     let bottom = select(swap, ay, ax)
-    let both = compare("oeq", top, bottom)  // equal sizes, infinities included
+    let both = compare(.oeq, top, bottom)  // equal sizes, infinities included
     let ratio = select(
-      both, select(compare("oeq", bottom, 0), number(0), number(1)), div(top, bottom))
-    let steep = compare("ogt", ratio, 0.41421356237309503)
+      both, select(compare(.oeq, bottom, 0), number(0), number(1)), div(top, bottom))
+    let steep = compare(.ogt, ratio, 0.41421356237309503)
     let t = select(steep, div(sub(ratio, 1), add(ratio, 1)), ratio)
     let z = mul(t, t)
     let p = polynomial(
@@ -332,13 +325,13 @@ struct FloatMath {
       steep, add(add(small, 3.06161699786838301793e-17), 7.85398163397448278999e-01), small)
     let turned = select(
       swap, sub(number(1.57079632679489655800e+00), sub(angle, 6.12323399573676603587e-17)), angle)
-    let sign = binary("ashr", toBits(x), integer(type == "double" ? 63 : 31))
-    let negative = text.make("i1", lanes, "icmp ne \(sign.text), \(integer(0).name)")
+    let sign = text.integer(.ashr, toBits(x), integer(type == .double ? 63 : 31))
+    let negative = text.compare(.ne, sign, 0)
     let mirrored = select(
       negative, sub(number(3.14159265358979311600e+00), sub(turned, 1.22464679914735317720e-16)),
       turned)
     let value = copySign(mirrored, y)
-    return select(compare("uno", x, y), add(x, y), value)
+    return select(compare(.uno, x, y), add(x, y), value)
   }
 
   /// Coefficients of (e^r - 1 - r) / r^2: Taylor's for double, a minimax fit (Cephes) for float.

@@ -1,190 +1,406 @@
 package import DLCKernel
-package import DLCTensor
 
-/// A value in LLVM text: its name or literal, its element type, and the number of lanes (0 = scalar).
-package struct Operand: Hashable {
-  package var name: String
-  package var type: String  // the element type, as LLVM writes it
-  package var lanes: Int
-
-  package var fullType: String { lanes == 0 ? type : "<\(lanes) x \(type)>" }
-  package var text: String { "\(fullType) \(name)" }
+/// A place that branches go to.
+struct Label: Hashable {
+  fileprivate let name: String
 }
 
-/// Collects the text of one LLVM module: functions line by line, and the intrinsics they declare.
-/// A class, since the emitters that write into it pass it around; one thread uses it.
+/// Writes one LLVM module instruction by instruction: checks the types of operands, names results, and
+/// collects the declarations that are needed. A class, since the emitters that write into it pass it around;
+/// one thread uses it.
 package final class FunctionText {
-  package private(set) var lines: [String] = []
+  private var lines: [String] = []
   private var counter = 0
   private var declarations: Set<String> = []
   private var definitions: Set<String> = []
   private var hasUnlikely = false
+  private var hasInvariant = false
   /// The block that instructions now go to: what a phi names as its predecessor.
-  package private(set) var block = "entry"
+  private(set) var block = Label(name: "entry")
   package let target: Target
 
   package init(_ target: Target) { self.target = target }
 
-  package func fresh(_ hint: String = "v") -> String {
+  private func fresh(_ hint: String) -> String {
     counter += 1
     return "%\(hint)\(counter)"
   }
 
-  package func emit(_ line: String) { lines.append("  " + line) }
-
-  package func raw(_ line: String) { lines.append(line) }
-
-  package func startBlock(_ label: String) {
-    lines.append("\(label):")
-    block = label
-  }
-
-  package func label(_ hint: String) -> String {
-    counter += 1
-    return "\(hint)\(counter)"
-  }
+  private func emit(_ line: String) { lines.append("  " + line) }
 
   /// Emits `%x = <instruction>` and returns the value.
-  package func make(_ type: String, _ lanes: Int, _ instruction: String) -> Operand {
-    let name = fresh()
+  private func make(
+    _ type: ElementType, _ lanes: Int, _ instruction: String, hint: String = "v"
+  ) -> Operand {
+    let name = fresh(hint)
     emit("\(name) = \(instruction)")
-    return Operand(name: name, type: type, lanes: lanes)
+    return Operand(name, type, lanes)
   }
 
-  package func declare(_ text: String) { declarations.insert(text) }
-
-  /// Adds functions and constants of the module's own.
-  package func define(_ text: String) { definitions.insert(text) }
-
-  /// What marks the first target of a branch as rare: registers are kept for the other one.
-  package var unlikely: String {
-    hasUnlikely = true
-    return ", !prof !9"
-  }
-
-  /// Calls an intrinsic that is overloaded on the type of its first operand.
-  package func intrinsic(_ name: String, _ arguments: [Operand]) -> Operand {
-    let first = arguments[0]
-    let symbol = "@llvm.\(name).\(Self.mangle(first))"
-    declare(
-      "declare \(first.fullType) \(symbol)(\(arguments.map(\.fullType).joined(separator: ", ")))")
-    return make(
-      first.type, first.lanes,
-      "call \(first.fullType) \(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
-  }
-
-  /// a b + c, rounded once where the target has the instruction: the step of every product, wherever it
-  /// is computed.
-  package func multiplyAdd(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
-    if target.hasMultiplyAdd { return intrinsic("fma", [a, b, c]) }
-    let product = make(a.type, a.lanes, "fmul \(a.text), \(b.name)")
-    return make(a.type, a.lanes, "fadd \(product.text), \(c.name)")
-  }
-
-  package static func mangle(_ operand: Operand) -> String {
-    let element =
-      switch operand.type {
-      case "float": "f32"
-      case "double": "f64"
-      case "half": "f16"
-      default: operand.type
-      }
-    return operand.lanes == 0 ? element : "v\(operand.lanes)\(element)"
-  }
-
-  /// A scalar as a vector with equal lanes.
-  package func splat(_ value: Operand, _ lanes: Int) -> Operand {
-    if value.lanes == lanes { return value }
-    if !value.name.hasPrefix("%") {
-      return Self.literal(value.name, value.type, lanes)
-    }
-    let one = make(
-      value.type, lanes,
-      "insertelement <\(lanes) x \(value.type)> poison, \(value.type) \(value.name), i64 0")
-    return make(
-      value.type, lanes,
-      "shufflevector \(one.text), <\(lanes) x \(value.type)> poison, <\(lanes) x i32> zeroinitializer"
-    )
-  }
-
-  package static func literal(_ text: String, _ type: String, _ lanes: Int) -> Operand {
-    if lanes == 0 { return Operand(name: text, type: type, lanes: 0) }
-    let element = "\(type) \(text)"
-    return Operand(
-      name: "<" + [String](repeating: element, count: lanes).joined(separator: ", ") + ">",
-      type: type, lanes: lanes)
-  }
-
-  /// A floating-point literal, exact: LLVM wants the bits of the double.
-  package static func floating(_ value: Double, _ type: String) -> String {
-    let exact = type == "double" ? value : Double(Float(value))
-    let digits = String(exact.bitPattern, radix: 16, uppercase: true)
-    return "0x" + String(repeating: "0", count: 16 - digits.count) + digits
-  }
-
-  package func integer(_ instruction: String, _ a: Operand, _ b: Int) -> Operand {
-    make(a.type, a.lanes, "\(instruction) \(a.text), \(Self.literal("\(b)", a.type, a.lanes).name)")
-  }
-
-  /// A loop from `begin` up to `end`; the body gets the counter and the carried values, and gives
-  /// their next values. Returns what the carried values are after the loop.
-  package func loop(
-    from begin: String, to end: String, step: Int, carried: [Operand] = [],
-    _ body: (String, [Operand]) -> [Operand]
-  ) -> [Operand] {
-    let (head, inside, done) = (label("head"), label("body"), label("done"))
-    let (i, next) = (fresh("i"), fresh("n"))
-    let before = block
-    emit("br label %\(head)")
-    startBlock(head)
-    let phis = carried.map { Operand(name: fresh("c"), type: $0.type, lanes: $0.lanes) }
-    let mark = lines.count
-    emit("")  // the phis, once the last block of the body is known
-    let more = fresh("t")
-    emit("\(more) = icmp slt i64 \(i), \(end)")
-    emit("br i1 \(more), label %\(inside), label %\(done)")
-    startBlock(inside)
-    let results = body(i, phis)
-    emit("\(next) = add nsw i64 \(i), \(step)")
-    let last = block
-    emit("br label %\(head)")
-    var text = "  \(i) = phi i64 [ \(begin), %\(before) ], [ \(next), %\(last) ]"
-    for (index, phi) in phis.enumerated() {
-      text +=
-        "\n  \(phi.name) = phi \(phi.fullType) [ \(carried[index].name), %\(before) ], [ \(results[index].name), %\(last) ]"
-    }
-    lines[mark] = text
-    startBlock(done)
-    return phis
+  private func requireEqual(_ a: Operand, _ b: Operand) {
+    precondition(a.type == b.type && a.lanes == b.lanes, "\(a.text) and \(b.text) differ in type")
   }
 
   /// The module: all functions, then the declarations.
   package var moduleText: String {
     "target triple = \"\(target.triple)\"\n\n" + lines.joined(separator: "\n") + "\n\n"
       + (declarations.sorted() + definitions.sorted()).joined(separator: "\n")
+      + (hasInvariant ? "\n\n!0 = !{}" : "")
       + (hasUnlikely ? "\n\n!9 = !{!\"branch_weights\", i32 1, i32 1000000}" : "")
       + "\n\nattributes #0 = { nounwind willreturn mustprogress \"no-builtins\" }\n"
   }
 }
 
-extension DataType {
-  /// LLVM's type of a value in a register.
-  package var llvmType: String {
-    switch computeType {
-    case .float32: "float"
-    case .float64: "double"
-    case .bool: "i1"
-    default: "i\(bitCount)"
+// MARK: Functions
+
+extension FunctionText {
+  struct Parameter {
+    var name: String
+    var type: ElementType
+    /// What LLVM may rely on, and where the argument comes from.
+    var attributes = ""
+
+    static func pointer(_ name: String, _ attributes: String) -> Parameter {
+      Parameter(name: name, type: .pointer, attributes: attributes + " ")
     }
+    static func index(_ name: String) -> Parameter { Parameter(name: name, type: .i64) }
   }
 
-  /// LLVM's type of an element in memory.
-  package var llvmStorage: String {
-    switch self {
-    case .float16: "half"
-    case .bfloat16: "i16"
-    case .bool: "i8"
-    default: llvmType
+  /// Opens a function without result, and gives its arguments.
+  func begin(_ symbol: String, _ parameters: [Parameter], isHidden: Bool = false) -> [Operand] {
+    let list = parameters.map { "\($0.type.rawValue) \($0.attributes)%\($0.name)" }
+    lines.append(
+      "define \(isHidden ? "hidden " : "")void @\(symbol)(\(list.joined(separator: ", "))) #0 {")
+    start(Label(name: "entry"))
+    return parameters.map { Operand("%" + $0.name, $0.type) }
+  }
+
+  func end() { lines.append("}") }
+
+  func ret() { emit("ret void") }
+
+  /// Declares a function of another module.
+  func declareHidden(_ symbol: String, _ parameters: [Parameter]) {
+    let list = parameters.map(\.type.rawValue).joined(separator: ", ")
+    declarations.insert("declare hidden void @\(symbol)(\(list)) #0")
+  }
+
+  /// Adds functions and constants of the module's own, as LLVM text.
+  func define(_ text: String) { definitions.insert(text) }
+
+  func call(_ symbol: String, _ arguments: [Operand]) {
+    emit("call void @\(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
+  }
+
+  func call(_ symbol: String, _ arguments: [Operand], gives type: ElementType) -> Operand {
+    make(
+      type, 0,
+      "call \(type.rawValue) @\(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
+  }
+
+  /// Calls a function that gives two values.
+  func call(_ symbol: String, _ arguments: [Operand], gives types: (ElementType, ElementType))
+    -> (Operand, Operand)
+  {
+    let pair = "{ \(types.0.rawValue), \(types.1.rawValue) }"
+    let name = fresh("v")
+    emit("\(name) = call \(pair) @\(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
+    return (
+      make(types.0, 0, "extractvalue \(pair) \(name), 0"),
+      make(types.1, 0, "extractvalue \(pair) \(name), 1")
+    )
+  }
+}
+
+// MARK: Blocks
+
+extension FunctionText {
+  func label(_ hint: String) -> Label {
+    counter += 1
+    return Label(name: "\(hint)\(counter)")
+  }
+
+  func start(_ label: Label) {
+    lines.append("\(label.name):")
+    block = label
+  }
+
+  func branch(to label: Label) { emit("br label %\(label.name)") }
+
+  /// - Parameter isRare: registers are kept for the other way.
+  func branch(if condition: Operand, _ then: Label, else other: Label, isRare: Bool = false) {
+    precondition(condition.type == .i1 && condition.lanes == 0, "a branch needs one bool")
+    if isRare { hasUnlikely = true }
+    emit(
+      "br i1 \(condition.name), label %\(then.name), label %\(other.name)"
+        + (isRare ? ", !prof !9" : ""))
+  }
+
+  /// What a value is after blocks that give it in their own ways.
+  func phi(_ ways: [(value: Operand, from: Label)]) -> Operand {
+    let first = ways[0].value
+    for way in ways { requireEqual(way.value, first) }
+    let list = ways.map { "[ \($0.value.name), %\($0.from.name) ]" }.joined(separator: ", ")
+    return make(first.type, first.lanes, "phi \(first.fullType) \(list)")
+  }
+
+  /// A loop from `begin` up to `end`; the body gets the counter and the carried values, and gives
+  /// their next values. Returns what the carried values are after the loop.
+  func loop(
+    from begin: Operand, to end: Operand, step: Int, carried: [Operand] = [],
+    _ body: (Operand, [Operand]) -> [Operand]
+  ) -> [Operand] {
+    let (head, inside, done) = (label("head"), label("body"), label("done"))
+    let (i, next) = (Operand(fresh("i"), .i64), Operand(fresh("n"), .i64))
+    let before = block
+    branch(to: head)
+    start(head)
+    let phis = carried.map { Operand(fresh("c"), $0.type, $0.lanes) }
+    let mark = lines.count
+    emit("")  // the phis, once the last block of the body is known
+    let more = make(.i1, 0, "icmp slt \(i.text), \(end.name)", hint: "t")
+    branch(if: more, inside, else: done)
+    start(inside)
+    let results = body(i, phis)
+    for (result, phi) in zip(results, phis) { requireEqual(result, phi) }
+    emit("\(next.name) = add nsw \(i.text), \(step)")
+    let last = block
+    branch(to: head)
+    func phi(_ value: Operand, _ first: Operand, _ later: Operand) -> String {
+      "  \(value.name) = phi \(value.fullType) [ \(first.name), %\(before.name) ], [ \(later.name), %\(last.name) ]"
     }
+    lines[mark] =
+      ([phi(i, begin, next)] + phis.indices.map { phi(phis[$0], carried[$0], results[$0]) })
+      .joined(separator: "\n")
+    start(done)
+    return phis
+  }
+}
+
+// MARK: Arithmetic
+
+extension FunctionText {
+  enum IntegerInstruction: String {
+    case add, sub, mul, and, or, xor, shl, lshr, ashr, sdiv, udiv, srem, urem
+  }
+  enum RealInstruction: String {
+    case fadd, fsub, fmul, fdiv
+  }
+  enum IntegerPredicate: String {
+    case eq, ne, slt, sle, sgt, sge, ult, ule, ugt, uge
+  }
+  enum RealPredicate: String {
+    case oeq, une, olt, ole, ogt, oge, one, uno
+  }
+  enum Cast: String {
+    case fpext, fptrunc, zext, sext, trunc, bitcast, sitofp, uitofp
+  }
+
+  func integer(_ instruction: IntegerInstruction, _ a: Operand, _ b: Operand, hint: String = "v")
+    -> Operand
+  {
+    requireEqual(a, b)
+    precondition(!a.type.isReal, "\(instruction) of \(a.text)")
+    return make(a.type, a.lanes, "\(instruction.rawValue) \(a.text), \(b.name)", hint: hint)
+  }
+
+  func integer(_ instruction: IntegerInstruction, _ a: Operand, _ b: Int, hint: String = "v")
+    -> Operand
+  {
+    integer(instruction, a, .integer(b, a.type, a.lanes), hint: hint)
+  }
+
+  // Positions and distances, which do not overflow.
+  func add(_ a: Operand, _ b: Operand) -> Operand { position("add", a, b) }
+  func add(_ a: Operand, _ b: Int) -> Operand { position("add", a, .index(b)) }
+  func subtract(_ a: Operand, _ b: Operand) -> Operand { position("sub", a, b) }
+  func multiply(_ a: Operand, _ b: Operand) -> Operand { position("mul", a, b) }
+  func multiply(_ a: Operand, _ b: Int) -> Operand { position("mul", a, .index(b)) }
+
+  private func position(_ instruction: String, _ a: Operand, _ b: Operand) -> Operand {
+    requireEqual(a, b)
+    precondition(a.type == .i64 && a.lanes == 0, "\(a.text) is no position")
+    return make(.i64, 0, "\(instruction) nsw \(a.text), \(b.name)")
+  }
+
+  /// The smaller of two positions.
+  func smaller(_ a: Operand, _ b: Operand) -> Operand { select(compare(.slt, a, b), a, b) }
+
+  /// - Parameter ignoresZeroSign: whether -0 may be 0.
+  func real(
+    _ instruction: RealInstruction, _ a: Operand, _ b: Operand, ignoresZeroSign: Bool = false
+  ) -> Operand {
+    requireEqual(a, b)
+    precondition(a.type.isReal, "\(instruction) of \(a.text)")
+    return make(
+      a.type, a.lanes,
+      "\(instruction.rawValue) \(ignoresZeroSign ? "nsz " : "")\(a.text), \(b.name)")
+  }
+
+  func negate(_ a: Operand) -> Operand { make(a.type, a.lanes, "fneg \(a.text)") }
+
+  /// The sum of numbers or of integers.
+  func sum(_ a: Operand, _ b: Operand) -> Operand {
+    a.type.isReal ? real(.fadd, a, b) : integer(.add, a, b)
+  }
+
+  /// a b + c, for numbers rounded once where the target has the instruction: the step of every product,
+  /// wherever it is computed.
+  func multiplyAdd(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
+    guard a.type.isReal else { return integer(.add, integer(.mul, a, b), c) }
+    if target.hasMultiplyAdd { return intrinsic("fma", [a, b, c]) }
+    return real(.fadd, real(.fmul, a, b), c)
+  }
+
+  func compare(_ predicate: IntegerPredicate, _ a: Operand, _ b: Operand) -> Operand {
+    requireEqual(a, b)
+    precondition(!a.type.isReal, "\(predicate) of \(a.text)")
+    return make(.i1, a.lanes, "icmp \(predicate.rawValue) \(a.text), \(b.name)")
+  }
+
+  func compare(_ predicate: IntegerPredicate, _ a: Operand, _ b: Int) -> Operand {
+    compare(predicate, a, .integer(b, a.type, a.lanes))
+  }
+
+  func compare(_ predicate: RealPredicate, _ a: Operand, _ b: Operand) -> Operand {
+    requireEqual(a, b)
+    precondition(a.type.isReal, "\(predicate) of \(a.text)")
+    return make(.i1, a.lanes, "fcmp \(predicate.rawValue) \(a.text), \(b.name)")
+  }
+
+  func select(_ condition: Operand, _ a: Operand, _ b: Operand) -> Operand {
+    requireEqual(a, b)
+    precondition(condition.type == .i1, "\(condition.text) decides nothing")
+    return make(a.type, a.lanes, "select \(condition.text), \(a.text), \(b.text)")
+  }
+
+  func cast(_ cast: Cast, _ a: Operand, to type: ElementType) -> Operand {
+    make(
+      type, a.lanes, "\(cast.rawValue) \(a.text) to \(Operand.fullType(type, a.lanes))")
+  }
+
+  /// Calls an intrinsic that is overloaded on the type of its first operand.
+  func intrinsic(_ name: String, _ arguments: [Operand]) -> Operand {
+    let first = arguments[0]
+    for argument in arguments { requireEqual(argument, first) }
+    let symbol = "@llvm.\(name).\(Operand.mangle(first.type, first.lanes))"
+    declarations.insert(
+      "declare \(first.fullType) \(symbol)(\(arguments.map(\.fullType).joined(separator: ", ")))")
+    return make(
+      first.type, first.lanes,
+      "call \(first.fullType) \(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
+  }
+
+  /// Numbers as integers: those beyond the range take its ends.
+  func saturating(_ a: Operand, to type: ElementType, isSigned: Bool) -> Operand {
+    let to = Operand.fullType(type, a.lanes)
+    let symbol =
+      "@llvm.\(isSigned ? "fptosi" : "fptoui").sat.\(Operand.mangle(type, a.lanes)).\(Operand.mangle(a.type, a.lanes))"
+    declarations.insert("declare \(to) \(symbol)(\(a.fullType))")
+    return make(type, a.lanes, "call \(to) \(symbol)(\(a.text))")
+  }
+
+  /// Whether a bool holds in any lane.
+  func any(_ a: Operand) -> Operand {
+    if a.lanes == 0 { return a }
+    let symbol = "@llvm.vector.reduce.or.v\(a.lanes)i1"
+    declarations.insert("declare i1 \(symbol)(\(a.fullType))")
+    return make(.i1, 0, "call i1 \(symbol)(\(a.text))")
+  }
+}
+
+// MARK: Lanes
+
+extension FunctionText {
+  /// A scalar as a vector with equal lanes.
+  func splat(_ value: Operand, _ lanes: Int) -> Operand {
+    if value.lanes == lanes { return value }
+    if value.isLiteral { return .repeated(value.name, value.type, lanes) }
+    let one = insert(value, into: .poison(value.type, lanes), 0)
+    return make(
+      value.type, lanes,
+      "shufflevector \(one.text), \(Operand.poison(value.type, lanes).text), \(Operand.zero(.i32, lanes).text)"
+    )
+  }
+
+  func extract(_ a: Operand, _ lane: Int) -> Operand {
+    make(a.type, 0, "extractelement \(a.text), i64 \(lane)")
+  }
+
+  func insert(_ value: Operand, into a: Operand, _ lane: Int) -> Operand {
+    precondition(value.type == a.type && value.lanes == 0, "\(value.text) is no lane of \(a.text)")
+    return make(a.type, a.lanes, "insertelement \(a.text), \(value.text), i64 \(lane)")
+  }
+
+  /// The numbered lanes of two vectors side by side.
+  func shuffle(_ a: Operand, _ b: Operand, _ lanes: [Int]) -> Operand {
+    requireEqual(a, b)
+    return make(
+      a.type, lanes.count,
+      "shufflevector \(a.text), \(b.text), \(Operand.integers(lanes, .i32).text)")
+  }
+
+  /// Lanes before `count`, a position, as bools.
+  func mask(_ lanes: Int, before count: Operand) -> Operand {
+    let limit = splat(cast(.trunc, count, to: .i32), lanes)
+    return compare(.slt, .integers(Array(0..<lanes), .i32), limit)
+  }
+}
+
+// MARK: Memory
+
+extension FunctionText {
+  /// Where the element number `index` from a pointer lies.
+  func offset(
+    _ pointer: Operand, _ index: Operand, of type: ElementType, hint: String = "v"
+  ) -> Operand {
+    precondition(pointer.type == .pointer && index.type == .i64, "\(index.text) of \(pointer.text)")
+    return make(
+      .pointer, 0, "getelementptr inbounds \(type.rawValue), \(pointer.text), \(index.text)",
+      hint: hint)
+  }
+
+  /// Lanes side by side in memory, or one element.
+  func load(_ type: ElementType, _ lanes: Int, from pointer: Operand, align: Int) -> Operand {
+    make(
+      type, lanes, "load \(Operand.fullType(type, lanes)), \(pointer.text), align \(align)")
+  }
+
+  /// A pointer that nobody changes.
+  func loadPointer(from pointer: Operand, hint: String) -> Operand {
+    hasInvariant = true
+    return make(
+      .pointer, 0, "load ptr, \(pointer.text), align 8, !invariant.load !0", hint: hint)
+  }
+
+  func store(_ value: Operand, to pointer: Operand, align: Int) {
+    emit("store \(value.text), \(pointer.text), align \(align)")
+  }
+
+  /// Zeros where the mask is false.
+  func load(
+    _ type: ElementType, _ lanes: Int, from pointer: Operand, align: Int, mask: Operand
+  ) -> Operand {
+    let zero = Operand.zero(type, lanes)
+    let symbol = "@llvm.masked.load.\(Operand.mangle(type, lanes)).p0"
+    declarations.insert(
+      "declare \(zero.fullType) \(symbol)(ptr, i32, \(mask.fullType), \(zero.fullType))")
+    return make(
+      type, lanes,
+      "call \(zero.fullType) \(symbol)(\(pointer.text), i32 \(align), \(mask.text), \(zero.text))")
+  }
+
+  func store(_ value: Operand, to pointer: Operand, align: Int, mask: Operand) {
+    let symbol = "@llvm.masked.store.\(Operand.mangle(value.type, value.lanes)).p0"
+    declarations.insert("declare void \(symbol)(\(value.fullType), ptr, i32, \(mask.fullType))")
+    emit("call void \(symbol)(\(value.text), \(pointer.text), i32 \(align), \(mask.text))")
+  }
+
+  /// Asks for the memory so many bytes ahead.
+  func prefetch(_ pointer: Operand, ahead bytes: Int) {
+    declarations.insert("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    // It may lie beyond the memory that the pointer is into.
+    let at = make(.pointer, 0, "getelementptr i8, \(pointer.text), i64 \(bytes)")
+    emit("call void @llvm.prefetch.p0(\(at.text), i32 0, i32 3, i32 1)")
   }
 }

@@ -3,19 +3,18 @@ import DLCTensor
 
 /// Loops, and the order in which what they carry is combined (see `SumOrder`).
 extension KernelEmitter {
-  mutating func bounds(_ extent: BlockExtent) -> (begin: String, end: String) {
-    guard let block = extent.index, extent.blockCount > 1 else { return ("0", "\(extent.total)") }
-    let begin = text.make("i64", 0, "mul nsw i64 \(variables[block]!), \(extent.size)").name
-    let next = text.make("i64", 0, "add nsw i64 \(begin), \(extent.size)").name
+  func bounds(_ extent: BlockExtent) -> (begin: Operand, end: Operand) {
+    guard let block = extent.index, extent.blockCount > 1 else {
+      return (.index(0), .index(extent.total))
+    }
+    let begin = text.multiply(variables[block]!, extent.size)
+    let next = text.add(begin, extent.size)
     if extent.total % extent.size == 0 { return (begin, next) }
-    let inside = text.make("i1", 0, "icmp slt i64 \(next), \(extent.total)").name
-    let end = text.make("i64", 0, "select i1 \(inside), i64 \(next), i64 \(extent.total)").name
-    return (begin, end)
+    return (begin, text.smaller(next, .index(extent.total)))
   }
 
   private func initial(_ a: Accumulator, _ lanes: Int) -> Operand {
-    let scalar = literal(a.initial, a.type)
-    return FunctionText.literal(scalar.name, scalar.type, lanes)
+    text.splat(literal(a.initial, a.type), lanes)
   }
 
   mutating func emitSerial(_ loop: Loop) {
@@ -24,7 +23,7 @@ extension KernelEmitter {
     if loop.extent.index == nil, loop.extent.total <= 4 {
       var carried = start
       for iteration in 0..<loop.extent.total {
-        variables[loop.variable] = "\(iteration)"
+        variables[loop.variable] = .index(iteration)
         carried = emitBody(loop, carried, lanes)
       }
       for (a, value) in zip(loop.accumulators, carried) { values[a.result] = value }
@@ -43,14 +42,14 @@ extension KernelEmitter {
 
   /// The terms from `begin` to `end`, `step` apart, in groups of groups; `chain` runs one group.
   private mutating func grouped(
-    _ loop: Loop, _ lanes: Int, from begin: String, to end: String, step: Int, level: Int,
+    _ loop: Loop, _ lanes: Int, from begin: Operand, to end: Operand, step: Int, level: Int,
     _ carried: [Operand],
-    _ chain: (inout KernelEmitter, String, String, [Operand]) -> [Operand]
+    _ chain: (inout KernelEmitter, Operand, Operand, [Operand]) -> [Operand]
   ) -> [Operand] {
     if level == 0 { return chain(&self, begin, end, carried) }
     let size = (0..<level).reduce(step) { size, _ in size * SumOrder.group }
     return counted(from: begin, to: end, step: size, carried: carried) { e, i, phis in
-      let inside = e.smaller(e.text.make("i64", 0, "add nsw i64 \(i), \(size)").name, end)
+      let inside = e.text.smaller(e.text.add(i, size), end)
       let start = zip(loop.accumulators, phis).map { $0.isGrouped ? e.initial($0, lanes) : $1 }
       let sums = e.grouped(
         loop, lanes, from: i, to: inside, step: step, level: level - 1, start, chain)
@@ -69,17 +68,17 @@ extension KernelEmitter {
     return results
   }
 
-  private func smaller(_ a: String, _ b: String) -> String {
-    let isLess = text.make("i1", 0, "icmp slt i64 \(a), \(b)").name
-    return text.make("i64", 0, "select i1 \(isLess), i64 \(a), i64 \(b)").name
+  /// Where the multiples of `step` that fit end.
+  private func wholeEnd(_ begin: Operand, _ end: Operand, _ step: Int) -> Operand {
+    text.subtract(end, text.integer(.urem, text.subtract(end, begin), step))
   }
 
   /// Iterations one after the other. Loads that run along the loop, while the lanes stand apart in
   /// memory, are made for several iterations at a time: a vector from each lane's place, transposed.
   private mutating func emitChain(
-    _ loop: Loop, _ lanes: Int, from begin: String, to end: String, _ carried: [Operand]
+    _ loop: Loop, _ lanes: Int, from begin: Operand, to end: Operand, _ carried: [Operand]
   ) -> [Operand] {
-    func single(_ e: inout KernelEmitter, _ begin: String, _ end: String, _ carried: [Operand])
+    func single(_ e: inout KernelEmitter, _ begin: Operand, _ end: Operand, _ carried: [Operand])
       -> [Operand]
     {
       e.counted(from: begin, to: end, carried: carried) { e, i, phis in
@@ -90,9 +89,7 @@ extension KernelEmitter {
     guard let (loads, block) = transposable(loop) else {
       return single(&self, begin, end, carried)
     }
-    let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
-    let rest = text.make("i64", 0, "urem i64 \(length), \(block)").name
-    let limit = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
+    let limit = wholeEnd(begin, end, block)
     let whole = counted(from: begin, to: limit, step: block, carried: carried) { e, i, phis in
       e.variables[loop.variable] = i
       let lanes = loads.map { e.laneAddresses($0) }
@@ -104,7 +101,7 @@ extension KernelEmitter {
           for (load, column) in zip(loads, columns) { e.transposed[load.id] = column[u] }
           let at = first + u
           e.variables[loop.variable] =
-            at == 0 ? i : e.text.make("i64", 0, "add nsw i64 \(i), \(at)").name
+            at == 0 ? i : e.text.add(i, at)
           next = e.emitBody(loop, next, e.vector!.lanes)
         }
       }
@@ -116,8 +113,8 @@ extension KernelEmitter {
 
   /// A loop whose body writes through this emitter.
   mutating func counted(
-    from begin: String, to end: String, step: Int = 1, carried: [Operand] = [],
-    _ body: (inout KernelEmitter, String, [Operand]) -> [Operand]
+    from begin: Operand, to end: Operand, step: Int = 1, carried: [Operand] = [],
+    _ body: (inout KernelEmitter, Operand, [Operand]) -> [Operand]
   ) -> [Operand] {
     text.loop(from: begin, to: end, step: step, carried: carried) { i, phis in body(&self, i, phis)
     }
@@ -150,12 +147,13 @@ extension KernelEmitter {
     if loop.accumulators.isEmpty {
       let (position, end) = emitWhole(loop, step: lanes * unroll, fixed, []) { e, i, _ in
         for u in 0..<unroll {
-          let at = u == 0 ? i : e.text.make("i64", 0, "add nsw i64 \(i), \(u * lanes)").name
+          let at = u == 0 ? i : e.text.add(i, u * lanes)
           _ = e.emitVectors(loop, lanes, at: at, [])
         }
         return []
       }.range
-      emitRest(loop, lanes, from: position, to: end, isEmpty: fixed.map { $0 % (lanes * unroll) == 0 })
+      emitRest(
+        loop, lanes, from: position, to: end, isEmpty: fixed.map { $0 % (lanes * unroll) == 0 })
     } else if let fixed, fixed <= block {
       carried = emitOneBlock(loop, lanes, unroll: unroll, fixed)
     } else {
@@ -166,13 +164,11 @@ extension KernelEmitter {
       var (current, width) = (value, lanes)
       while width > 1 {
         width /= 2
-        let upper = (0..<lanes).map { "i32 \(min($0 + width, lanes - 1))" }.joined(separator: ", ")
-        let shifted = text.make(
-          current.type, lanes,
-          "shufflevector \(current.text), \(current.fullType) poison, <\(lanes) x i32> <\(upper)>")
+        let upper = (0..<lanes).map { min($0 + width, lanes - 1) }
+        let shifted = text.shuffle(current, .poison(current.type, lanes), upper)
         current = combine(a, current, shifted)
       }
-      values[a.result] = text.make(current.type, 0, "extractelement \(current.text), i64 0")
+      values[a.result] = text.extract(current, 0)
     }
   }
 
@@ -180,7 +176,7 @@ extension KernelEmitter {
 
   /// One whole vector of a vector loop.
   private mutating func emitVectors(
-    _ loop: Loop, _ lanes: Int, at position: String, _ carried: [Operand]
+    _ loop: Loop, _ lanes: Int, at position: Operand, _ carried: [Operand]
   ) -> [Operand] {
     vector = VectorContext(variable: loop.variable, lanes: lanes, mask: nil, remaining: nil)
     variables[loop.variable] = position
@@ -191,47 +187,40 @@ extension KernelEmitter {
 
   /// A vector of which only the lanes before `end` count.
   private mutating func emitMasked(
-    _ loop: Loop, _ lanes: Int, at position: String, end: String, _ carried: [Operand]
+    _ loop: Loop, _ lanes: Int, at position: Operand, end: Operand, _ carried: [Operand]
   ) -> [Operand] {
-    let remaining = text.make("i64", 0, "sub nsw i64 \(end), \(position)").name
-    let count = text.make("i32", 0, "trunc i64 \(remaining) to i32")
-    let limit = text.splat(count, lanes)
-    let numbers = (0..<lanes).map { "i32 \($0)" }.joined(separator: ", ")
-    let mask = text.make("i1", lanes, "icmp slt <\(lanes) x i32> <\(numbers)>, \(limit.name)")
+    let remaining = text.subtract(end, position)
+    let mask = text.mask(lanes, before: remaining)
     vector = VectorContext(
       variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining)
     variables[loop.variable] = position
     let next = emitBody(loop, carried, lanes)
     vector = nil
-    return zip(next, carried).map { new, old in
-      text.make(new.type, lanes, "select \(mask.text), \(new.text), \(old.text)")
-    }
+    return zip(next, carried).map { text.select(mask, $0, $1) }
   }
 
   /// The multiples of `step` that fit, and where they end.
   private mutating func emitWhole(
     _ loop: Loop, step: Int, _ fixed: Int?, _ carried: [Operand],
-    _ body: (inout KernelEmitter, String, [Operand]) -> [Operand]
-  ) -> (carried: [Operand], range: (position: String, end: String)) {
+    _ body: (inout KernelEmitter, Operand, [Operand]) -> [Operand]
+  ) -> (carried: [Operand], range: (position: Operand, end: Operand)) {
     let (begin, end) = bounds(loop.extent)
     if let fixed {
       let limit = fixed / step * step
       if limit == 0 { return (carried, (begin, end)) }
       return (
-        counted(from: begin, to: "\(limit)", step: step, carried: carried, body),
-        ("\(limit)", end)
+        counted(from: begin, to: .index(limit), step: step, carried: carried, body),
+        (.index(limit), end)
       )
     }
-    let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
-    let rest = text.make("i64", 0, "urem i64 \(length), \(step)").name
-    let limit = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
+    let limit = wholeEnd(begin, end, step)
     return (counted(from: begin, to: limit, step: step, carried: carried, body), (limit, end))
   }
 
   /// What is left, one vector at a time.
   @discardableResult
   private mutating func emitRest(
-    _ loop: Loop, _ lanes: Int, from position: String, to end: String, isEmpty: Bool?,
+    _ loop: Loop, _ lanes: Int, from position: Operand, to end: Operand, isEmpty: Bool?,
     _ carried: [Operand] = []
   ) -> [Operand] {
     if isEmpty == true { return carried }
@@ -242,12 +231,12 @@ extension KernelEmitter {
 
   /// A few vectors, by turns, of the chains in a queue; the first in it is next.
   private mutating func emitTurns(
-    _ loop: Loop, _ lanes: Int, unroll: Int, at position: String, _ queue: [Operand]
+    _ loop: Loop, _ lanes: Int, unroll: Int, at position: Operand, _ queue: [Operand]
   ) -> [Operand] {
     let count = loop.accumulators.count
     var queue = queue
     for u in 0..<unroll {
-      let at = u == 0 ? position : text.make("i64", 0, "add nsw i64 \(position), \(u * lanes)").name
+      let at = u == 0 ? position : text.add(position, u * lanes)
       queue += emitVectors(loop, lanes, at: at, Array(queue[..<count]))
       queue.removeFirst(count)
     }
@@ -272,7 +261,8 @@ extension KernelEmitter {
     if extent % (lanes * unroll) != 0 {
       turns = counted(from: range.position, to: range.end, step: lanes, carried: whole) {
         e, i, phis in
-        Array(phis[count...]) + e.emitMasked(loop, lanes, at: i, end: range.end, Array(phis[..<count]))
+        Array(phis[count...])
+          + e.emitMasked(loop, lanes, at: i, end: range.end, Array(phis[..<count]))
       }
     }
     // The queue has turned once for each vector.
@@ -295,13 +285,11 @@ extension KernelEmitter {
     let (count, step) = (loop.accumulators.count, lanes * Self.chains)
     let block = step * SumOrder.group
     let (begin, end) = bounds(loop.extent)
-    let position: String
+    let position: Operand
     if let fixed {
-      position = "\(fixed / step * step)"
+      position = .index(fixed / step * step)
     } else {
-      let length = text.make("i64", 0, "sub nsw i64 \(end), \(begin)").name
-      let rest = text.make("i64", 0, "urem i64 \(length), \(step)").name
-      position = text.make("i64", 0, "sub nsw i64 \(end), \(rest)").name
+      position = wholeEnd(begin, end, step)
     }
     let carried = grouped(
       loop, lanes, from: begin, to: position, step: block,
@@ -309,9 +297,10 @@ extension KernelEmitter {
       loop.accumulators.map { initial($0, lanes) }
     ) { e, begin, end, carried in
       e.counted(from: begin, to: end, step: block, carried: carried) { e, i, phis in
-        let next = e.text.make("i64", 0, "add nsw i64 \(i), \(block)").name
+        let next = e.text.add(i, block)
         let chains = e.counted(
-          from: i, to: e.smaller(next, end), step: lanes * unroll, carried: e.queue(loop, lanes)
+          from: i, to: e.text.smaller(next, end), step: lanes * unroll,
+          carried: e.queue(loop, lanes)
         ) { $0.emitTurns(loop, lanes, unroll: unroll, at: $1, $2) }
         var sums = Array(chains[..<count])
         for number in 1..<Self.chains {

@@ -34,165 +34,157 @@ package struct Microkernel: Hashable, Sendable {
     types.isUniform ? "\(types.c)" : "\(types.a)_\(types.b)_\(types.c)"
   }
 
-  private static let parameters = "ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64"
+  private static let parameters: [FunctionText.Parameter] = [
+    .pointer("a", "noalias nonnull readonly"), .index("ars"), .index("aks"),
+    .pointer("b", "noalias nonnull readonly"), .index("bks"),
+    .pointer("c", "noalias nonnull"), .index("crs"),
+    .index("depth"), .index("accumulate"), .index("columns"),
+  ]
 
-  package func declaration(_ target: Target) -> String {
-    "declare hidden void @\(name(target))(\(Self.parameters)) #0"
+  /// Says in another module that this one has the function.
+  func declare(in text: FunctionText) {
+    text.declareHidden(name(text.target), Self.parameters)
   }
 
   /// C (+)= A B with runtime strides: (a, row stride, depth stride, b, depth stride, c, row stride,
   /// depth, accumulate, columns).
   package func emit(_ target: Target) -> String {
     let text = FunctionText(target)
-    let (type, element) = (types.c, types.c.llvmType)
-    let (aElement, bElement) = (types.a.llvmStorage, types.b.llvmStorage)
-    let lanes = target.vectorBytes / type.byteCount
-    let vectorType = "<\(lanes) x \(element)>"
-    text.raw(
-      "define hidden void @\(name(target))(ptr noalias nonnull readonly %a, i64 %ars, i64 %aks, ptr noalias nonnull readonly %b, i64 %bks, ptr noalias nonnull %c, i64 %crs, i64 %depth, i64 %accumulate, i64 %columns) #0 {"
-    )
-    text.startBlock("entry")
-    func pointer(_ element: String, _ base: String, _ offset: String) -> String {
-      text.make("ptr", 0, "getelementptr inbounds \(element), ptr \(base), i64 \(offset)").name
-    }
-    /// A factor, as it lies in memory, in the sums' type.
-    func widened(_ value: Operand, _ from: DataType) -> Operand {
-      func full(_ type: String) -> String {
-        Operand(name: "", type: type, lanes: value.lanes).fullType
-      }
-      func cast(_ instruction: String, _ value: Operand, _ to: String) -> Operand {
-        text.make(to, value.lanes, "\(instruction) \(value.text) to \(full(to))")
-      }
-      switch from {
-      case type: return value
-      case .float16: return widened(cast("fpext", value, "float"), .float32)
-      case .bfloat16:
-        // The upper half of a float32.
-        let wide = cast("zext", value, "i32")
-        let by = FunctionText.literal("16", "i32", value.lanes)
-        let bits = text.make("i32", value.lanes, "shl \(wide.text), \(by.name)")
-        return widened(cast("bitcast", bits, "float"), .float32)
-      case .float32: return cast("fpext", value, element)
-      default:
-        let (signed, unsigned) = type.isFloat ? ("sitofp", "uitofp") : ("sext", "zext")
-        return cast(from.isSigned ? signed : unsigned, value, element)
-      }
-    }
-    func multiplyAdd(_ a: Operand, _ b: Operand, _ c: Operand) -> Operand {
-      if type.isFloat { return text.multiplyAdd(a, b, c) }
-      let product = text.make(element, c.lanes, "mul \(a.text), \(b.name)")
-      return text.make(element, c.lanes, "add \(product.text), \(c.name)")
-    }
-    var aRows = ["%a"]
-    for row in 1..<max(rows, 2) where row < rows {
-      aRows.append(pointer(aElement, aRows[row - 1], "%ars"))
-    }
-    var cRows = ["%c"]
-    for row in 1..<max(rows, 2) where row < rows {
-      cRows.append(pointer(element, cRows[row - 1], "%crs"))
-    }
-    var mask: Operand?
-    if isMasked {
-      let inLast = text.make("i64", 0, "sub i64 %columns, \((vectors - 1) * lanes)").name
-      let narrow = text.make("i32", 0, "trunc i64 \(inLast) to i32")
-      let limit = text.splat(narrow, lanes)
-      let numbers = (0..<lanes).map { "i32 \($0)" }.joined(separator: ", ")
-      mask = text.make("i1", lanes, "icmp slt <\(lanes) x i32> <\(numbers)>, \(limit.name)")
-    }
-    let zero = Operand(name: "zeroinitializer", type: element, lanes: lanes)
-    let start = [Operand](repeating: zero, count: rows * vectors)
+    let arguments = text.begin(name(target), Self.parameters, isHidden: true)
+    let writer = MicrokernelWriter(self, text, arguments)
+    writer.store(writer.sums())
+    text.ret()
+    text.end()
+    return text.moduleText
+  }
+}
 
-    func step(_ k: String, _ sums: [Operand]) -> [Operand] {
-      let bOffset = text.make("i64", 0, "mul nsw i64 \(k), %bks").name
-      let bPointer = pointer(bElement, "%b", bOffset)
-      let columns = (0..<vectors).map { v -> Operand in
-        let at = pointer(bElement, bPointer, "\(v * lanes)")
-        let loaded = text.make(
-          bElement, lanes, "load <\(lanes) x \(bElement)>, ptr \(at), align \(types.b.byteCount)")
-        return widened(loaded, types.b)
+/// The body of a microkernel.
+private struct MicrokernelWriter {
+  private let kernel: Microkernel
+  private let text: FunctionText
+  private let type: DataType
+  private let lanes: Int
+  // The arguments; of A and C where each row begins.
+  private let aRows: [Operand]
+  private let aDepthStride: Operand
+  private let b: Operand
+  private let bDepthStride: Operand
+  private let cRows: [Operand]
+  private let depth: Operand
+  private let accumulate: Operand
+  /// The lanes of the last vector that lie inside.
+  private let mask: Operand?
+
+  init(_ kernel: Microkernel, _ text: FunctionText, _ arguments: [Operand]) {
+    self.kernel = kernel
+    self.text = text
+    type = kernel.types.c
+    lanes = text.target.vectorBytes / kernel.types.c.byteCount
+    func rows(_ first: Operand, _ stride: Operand, _ type: ElementType) -> [Operand] {
+      var rows = [first]
+      while rows.count < kernel.rows {
+        rows.append(text.offset(rows[rows.count - 1], stride, of: type))
       }
-      let aOffset = hasUnitDepth ? k : text.make("i64", 0, "mul nsw i64 \(k), %aks").name
-      var next = sums
-      for row in 0..<rows {
-        let at = pointer(aElement, aRows[row], aOffset)
-        let one = text.make(
-          aElement, 0, "load \(aElement), ptr \(at), align \(types.a.byteCount)")
-        let all = text.splat(widened(one, types.a), lanes)
-        for v in 0..<vectors {
-          next[row * vectors + v] = multiplyAdd(all, columns[v], next[row * vectors + v])
-        }
+      return rows
+    }
+    aRows = rows(arguments[0], arguments[1], kernel.types.a.llvmStorage)
+    cRows = rows(arguments[5], arguments[6], kernel.types.c.llvmType)
+    (aDepthStride, b, bDepthStride) = (arguments[2], arguments[3], arguments[4])
+    (depth, accumulate) = (arguments[7], arguments[8])
+    mask =
+      kernel.isMasked
+      ? text.mask(
+        lanes, before: text.integer(.sub, arguments[9], (kernel.vectors - 1) * lanes)) : nil
+  }
+
+  /// The product over the whole depth: four steps at a time, then the rest.
+  func sums() -> [Operand] {
+    let zero = Operand.zero(type.llvmType, lanes)
+    let start = [Operand](repeating: zero, count: kernel.rows * kernel.vectors)
+    let rest = text.integer(.and, depth, 3)
+    let whole = text.integer(.sub, depth, rest)
+    let sums = text.loop(from: .index(0), to: whole, step: 4, carried: start) { k, phis in
+      (0..<4).reduce(phis) { step($1 == 0 ? k : text.add(k, $1), $0) }
+    }
+    return text.loop(from: whole, to: depth, step: 1, carried: sums) { step($0, $1) }
+  }
+
+  private func step(_ k: Operand, _ sums: [Operand]) -> [Operand] {
+    let (a, b) = (kernel.types.a, kernel.types.b)
+    let row = text.offset(self.b, text.multiply(k, bDepthStride), of: b.llvmStorage)
+    let columns = (0..<kernel.vectors).map { v -> Operand in
+      let at = text.offset(row, .index(v * lanes), of: b.llvmStorage)
+      return widened(text.load(b.llvmStorage, lanes, from: at, align: b.byteCount), b)
+    }
+    let along = kernel.hasUnitDepth ? k : text.multiply(k, aDepthStride)
+    var next = sums
+    for row in 0..<kernel.rows {
+      let at = text.offset(aRows[row], along, of: a.llvmStorage)
+      let one = widened(text.load(a.llvmStorage, 0, from: at, align: a.byteCount), a)
+      let all = text.splat(one, lanes)
+      for v in 0..<kernel.vectors {
+        let place = row * kernel.vectors + v
+        next[place] = text.multiplyAdd(all, columns[v], next[place])
       }
-      return next
     }
-    // Four steps at a time, then the rest.
-    let rest = text.make("i64", 0, "and i64 %depth, 3").name
-    let whole = text.make("i64", 0, "sub i64 %depth, \(rest)").name
-    var sums = text.loop(from: "0", to: whole, step: 4, carried: start) { k, phis in
-      var sums = phis
-      for u in 0..<4 {
-        let at = u == 0 ? k : text.make("i64", 0, "add nsw i64 \(k), \(u)").name
-        sums = step(at, sums)
-      }
-      return sums
+    return next
+  }
+
+  /// A factor, as it lies in memory, in the sums' type.
+  private func widened(_ value: Operand, _ from: DataType) -> Operand {
+    switch from {
+    case type: return value
+    case .float16: return widened(text.cast(.fpext, value, to: .float), .float32)
+    case .bfloat16:
+      // The upper half of a float32.
+      let bits = text.integer(.shl, text.cast(.zext, value, to: .i32), 16)
+      return widened(text.cast(.bitcast, bits, to: .float), .float32)
+    case .float32: return text.cast(.fpext, value, to: type.llvmType)
+    default:
+      let (signed, unsigned): (FunctionText.Cast, FunctionText.Cast) =
+        type.isFloat ? (.sitofp, .uitofp) : (.sext, .zext)
+      return text.cast(from.isSigned ? signed : unsigned, value, to: type.llvmType)
     }
-    sums = text.loop(from: whole, to: "%depth", step: 1, carried: sums) { k, phis in
-      step(k, phis)
-    }
-    // Add to C where parts of the depth came before.
+  }
+
+  /// Writes the sums, added to C where parts of the depth came before.
+  func store(_ sums: [Operand]) {
     let (add, write) = (text.label("add"), text.label("write"))
-    let more = text.make("i1", 0, "icmp ne i64 %accumulate, 0").name
+    let more = text.compare(.ne, accumulate, 0)
     let before = text.block
-    text.emit("br i1 \(more), label %\(add), label %\(write)")
-    text.startBlock(add)
-    func place(_ row: Int, _ v: Int) -> String { pointer(element, cRows[row], "\(v * lanes)") }
-    func isEdge(_ v: Int) -> Bool { isMasked && v == vectors - 1 }
-    let mangled = FunctionText.mangle(zero)
-    text.declare(
-      "declare \(vectorType) @llvm.masked.load.\(mangled).p0(ptr, i32, <\(lanes) x i1>, \(vectorType))"
-    )
-    text.declare(
-      "declare void @llvm.masked.store.\(mangled).p0(\(vectorType), ptr, i32, <\(lanes) x i1>)")
-    var added: [Operand] = []
-    for row in 0..<rows {
-      for v in 0..<vectors {
-        let at = place(row, v)
-        let old =
-          isEdge(v)
-          ? text.make(
-            element, lanes,
-            "call \(vectorType) @llvm.masked.load.\(mangled).p0(ptr \(at), i32 \(type.byteCount), \(mask!.text), \(vectorType) zeroinitializer)"
-          )
-          : text.make(element, lanes, "load \(vectorType), ptr \(at), align \(type.byteCount)")
-        added.append(
-          text.make(
-            element, lanes,
-            "\(type.isFloat ? "fadd" : "add") \(old.text), \(sums[row * vectors + v].name)"))
-      }
+    text.branch(if: more, add, else: write)
+    text.start(add)
+    let added = sums.enumerated().map { number, sum in
+      let at = place(number)
+      let old =
+        edge(number).map {
+          text.load(sum.type, lanes, from: at, align: type.byteCount, mask: $0)
+        } ?? text.load(sum.type, lanes, from: at, align: type.byteCount)
+      return text.sum(old, sum)
     }
     let after = text.block
-    text.emit("br label %\(write)")
-    text.startBlock(write)
-    let finals = sums.indices.map { index -> Operand in
-      text.make(
-        element, lanes,
-        "phi \(vectorType) [ \(sums[index].name), %\(before) ], [ \(added[index].name), %\(after) ]"
-      )
-    }
-    for row in 0..<rows {
-      for v in 0..<vectors {
-        let at = place(row, v)
-        let value = finals[row * vectors + v]
-        if isEdge(v) {
-          text.emit(
-            "call void @llvm.masked.store.\(mangled).p0(\(value.text), ptr \(at), i32 \(type.byteCount), \(mask!.text))"
-          )
-        } else {
-          text.emit("store \(value.text), ptr \(at), align \(type.byteCount)")
-        }
+    text.branch(to: write)
+    text.start(write)
+    let finals = zip(sums, added).map { text.phi([($0, before), ($1, after)]) }
+    for (number, value) in finals.enumerated() {
+      let at = place(number)
+      if let mask = edge(number) {
+        text.store(value, to: at, align: type.byteCount, mask: mask)
+      } else {
+        text.store(value, to: at, align: type.byteCount)
       }
     }
-    text.emit("ret void")
-    text.raw("}")
-    return text.moduleText
+  }
+
+  /// Where the vector with a number lies in C.
+  private func place(_ number: Int) -> Operand {
+    let (row, v) = (number / kernel.vectors, number % kernel.vectors)
+    return text.offset(cRows[row], .index(v * lanes), of: type.llvmType)
+  }
+
+  /// The mask of a vector that is partly outside.
+  private func edge(_ number: Int) -> Operand? {
+    number % kernel.vectors == kernel.vectors - 1 ? mask : nil
   }
 }

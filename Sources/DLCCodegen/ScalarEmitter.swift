@@ -13,7 +13,7 @@ struct ScalarEmitter {
       return type.isFloat ? real(f, x[0], x[1]) : integer(f, type, x[0], x[1])
     case .compare(let c): return compare(c, type, x[0], x[1])
     case .select:
-      return text.make(x[1].type, x[1].lanes, "select \(x[0].text), \(x[1].text), \(x[2].text)")
+      return text.select(x[0], x[1], x[2])
     case .clamp:
       let low = apply(.binary(.maximum), type, [x[1], x[0]])
       return apply(.binary(.minimum), type, [low, x[2]])
@@ -30,22 +30,20 @@ struct ScalarEmitter {
   private mutating func inDouble(_ x: [Operand], _ body: (inout FloatMath, [Operand]) -> Operand)
     -> Operand
   {
-    guard x[0].type == "float" else { return math(x[0]) { body(&$0, x) } }
-    let lanes = x[0].lanes
-    let doubleType = Operand(name: "", type: "double", lanes: lanes).fullType
-    let wide = x.map { text.make("double", lanes, "fpext \($0.text) to \(doubleType)") }
+    guard x[0].type == .float else { return math(x[0]) { body(&$0, x) } }
+    let wide = x.map { text.cast(.fpext, $0, to: .double) }
     let result = math(wide[0]) { body(&$0, wide) }
-    return text.make("float", lanes, "fptrunc \(result.text) to \(x[0].fullType)")
+    return text.cast(.fptrunc, result, to: .float)
   }
 
   private mutating func real(_ f: UnaryFunction, _ x: Operand) -> Operand {
     switch f {
-    case .negate: return text.make(x.type, x.lanes, "fneg \(x.text)")
+    case .negate: return text.negate(x)
     case .abs: return text.intrinsic("fabs", [x])
     case .sign:
       return math(x) { m in
         let one = m.copySign(m.number(1), x)
-        return m.select(m.compare("une", x, 0), m.select(m.compare("uno", x, x), x, one), x)
+        return m.select(m.compare(.une, x, 0), m.select(m.compare(.uno, x, x), x, one), x)
       }
     case .floor: return text.intrinsic("floor", [x])
     case .ceil: return text.intrinsic("ceil", [x])
@@ -57,8 +55,7 @@ struct ScalarEmitter {
     case .sqrt: return text.intrinsic("sqrt", [x])
     case .rsqrt:
       let root = text.intrinsic("sqrt", [x])
-      let one = FunctionText.literal(FunctionText.floating(1, x.type), x.type, x.lanes)
-      return text.make(x.type, x.lanes, "fdiv \(one.text), \(root.name)")
+      return text.real(.fdiv, .real(1, x.type, x.lanes), root)
     case .cbrt: return inDouble([x]) { $0.cubeRoot($1[0]) }
     case .tanh: return math(x) { $0.tanh(x) }
     case .logistic: return math(x) { $0.logistic(x) }
@@ -67,46 +64,41 @@ struct ScalarEmitter {
     case .tan: return inDouble([x]) { $0.tangent($1[0]) }
     case .erf: return math(x) { $0.erf(x) }
     case .erfc: return math(x) { $0.erfc(x) }
-    case .is_finite: return math(x) { $0.compare("olt", $0.magnitude(x), .infinity) }
+    case .is_finite: return math(x) { $0.compare(.olt, $0.magnitude(x), .infinity) }
     case .stop_gradient: return x
     case .not: preconditionFailure("not is no real function")
     }
   }
 
   private mutating func integer(_ f: UnaryFunction, _ type: DataType, _ x: Operand) -> Operand {
-    let zero = FunctionText.literal("0", x.type, x.lanes).name
-    func boolType() -> String { Operand(name: "", type: "i1", lanes: x.lanes).fullType }
+    let zero = Operand.integer(0, x.type, x.lanes)
     switch f {
-    case .negate: return text.make(x.type, x.lanes, "sub \(x.fullType) \(zero), \(x.name)")
+    case .negate: return text.integer(.sub, zero, x)
     case .abs:
       if !type.isSigned { return x }
-      let negative = text.make("i1", x.lanes, "icmp slt \(x.text), \(zero)")
-      let opposite = text.make(x.type, x.lanes, "sub \(x.fullType) \(zero), \(x.name)")
-      return text.make(x.type, x.lanes, "select \(negative.text), \(opposite.text), \(x.text)")
+      let negative = text.compare(.slt, x, zero)
+      return text.select(negative, text.integer(.sub, zero, x), x)
     case .sign:
-      let nonzero = text.make("i1", x.lanes, "icmp ne \(x.text), \(zero)")
-      let one = text.make(x.type, x.lanes, "zext \(nonzero.text) to \(x.fullType)")
+      let one = text.cast(.zext, text.compare(.ne, x, zero), to: x.type)
       if !type.isSigned { return one }
-      let sign = text.integer("ashr", x, type.bitCount - 1)
-      return text.make(x.type, x.lanes, "or \(sign.text), \(one.name)")
+      return text.integer(.or, text.integer(.ashr, x, type.bitCount - 1), one)
     case .stop_gradient: return x
-    case .not: return text.integer("xor", x, type == .bool ? 1 : -1)
+    case .not: return text.integer(.xor, x, type == .bool ? 1 : -1)
     default: preconditionFailure("\(f) is no integer function")
     }
   }
 
   private mutating func real(_ f: BinaryFunction, _ a: Operand, _ b: Operand) -> Operand {
     switch f {
-    case .add: return text.make(a.type, a.lanes, "fadd \(a.text), \(b.name)")
-    case .subtract: return text.make(a.type, a.lanes, "fsub \(a.text), \(b.name)")
-    case .multiply: return text.make(a.type, a.lanes, "fmul \(a.text), \(b.name)")
-    case .divide: return text.make(a.type, a.lanes, "fdiv \(a.text), \(b.name)")
+    case .add: return text.real(.fadd, a, b)
+    case .subtract: return text.real(.fsub, a, b)
+    case .multiply: return text.real(.fmul, a, b)
+    case .divide: return text.real(.fdiv, a, b)
     case .maximum, .minimum:
       return math(a) { m in
         // An ordered comparison takes b when either is NaN; a NaN in a is put back.
-        let best = m.select(m.compare(f == .maximum ? "ogt" : "olt", a, b), a, b)
-        let literal = !a.name.hasPrefix("%")
-        return literal ? best : m.select(m.compare("uno", a, a), a, best)
+        let best = m.select(m.compare(f == .maximum ? .ogt : .olt, a, b), a, b)
+        return a.isLiteral ? best : m.select(m.compare(.uno, a, a), a, best)
       }
     case .power: return inDouble([a, b]) { $0.power($1[0], $1[1]) }
     case .remainder: return inDouble([a, b]) { $0.remainder($1[0], $1[1]) }
@@ -118,184 +110,163 @@ struct ScalarEmitter {
   private mutating func integer(_ f: BinaryFunction, _ type: DataType, _ a: Operand, _ b: Operand)
     -> Operand
   {
-    let (t, n) = (a.type, a.lanes)
-    func literal(_ value: Int) -> Operand { FunctionText.literal("\(value)", t, n) }
-    func simple(_ instruction: String) -> Operand {
-      text.make(t, n, "\(instruction) \(a.text), \(b.name)")
-    }
-    func choose(_ condition: Operand, _ x: Operand, _ y: Operand) -> Operand {
-      text.make(t, n, "select \(condition.text), \(x.text), \(y.text)")
-    }
-    let signed = type.isSigned
     switch f {
-    case .add: return simple("add")
-    case .subtract: return simple("sub")
-    case .multiply: return simple("mul")
-    case .and: return simple("and")
-    case .or: return simple("or")
-    case .xor: return simple("xor")
-    case .maximum, .minimum:
-      if type == .bool { return simple(f == .maximum ? "or" : "and") }
-      let predicate = (signed ? "s" : "u") + (f == .maximum ? "gt" : "lt")
-      return choose(text.make("i1", n, "icmp \(predicate) \(a.text), \(b.name)"), a, b)
-    case .divide, .remainder:
-      // A zero divisor becomes 1 before the instruction and decides after it; so does -1, whose
-      // quotient of the smallest integer would trap.
-      let zero = text.make("i1", n, "icmp eq \(b.text), \(literal(0).name)")
-      var safe = choose(zero, literal(1), b)
-      var minusOne: Operand?
-      if signed {
-        let matches = text.make("i1", n, "icmp eq \(b.text), \(literal(-1).name)")
-        safe = choose(matches, literal(1), safe)
-        minusOne = matches
-      }
-      let instruction = (signed ? "s" : "u") + (f == .divide ? "div" : "rem")
-      var value = text.make(t, n, "\(instruction) \(a.text), \(safe.name)")
-      if let minusOne {
-        let opposite =
-          f == .divide
-          ? text.make(t, n, "sub \(a.fullType) \(literal(0).name), \(a.name)") : literal(0)
-        value = choose(minusOne, opposite, value)
-      }
-      return choose(zero, f == .divide ? literal(-1) : a, value)
-    case .shift_left, .shift_right_logical, .shift_right_arithmetic:
-      let width = type.bitCount
-      let inside = text.make("i1", n, "icmp ult \(b.text), \(literal(width).name)")
-      if f == .shift_right_arithmetic {
-        let amount = choose(inside, b, literal(width - 1))
-        return text.make(t, n, "ashr \(a.text), \(amount.name)")
-      }
-      let amount = choose(inside, b, literal(0))
-      let value = text.make(t, n, "\(f == .shift_left ? "shl" : "lshr") \(a.text), \(amount.name)")
-      return choose(inside, value, literal(0))
-    case .power:
-      var (result, base) = (literal(1), a)
-      for bit in 0..<type.bitCount - (signed ? 1 : 0) {
-        let shifted = text.integer("lshr", b, bit)
-        let set = text.make(
-          "i1", n, "trunc \(shifted.text) to \(Operand(name: "", type: "i1", lanes: n).fullType)")
-        result = choose(set, text.make(t, n, "mul \(result.text), \(base.name)"), result)
-        base = text.make(t, n, "mul \(base.text), \(base.name)")
-      }
-      guard signed else { return result }
-      let negative = text.make("i1", n, "icmp slt \(b.text), \(literal(0).name)")
-      let one = text.make("i1", n, "icmp eq \(a.text), \(literal(1).name)")
-      let minus = text.make("i1", n, "icmp eq \(a.text), \(literal(-1).name)")
-      let odd = text.make(
-        "i1", n, "trunc \(b.text) to \(Operand(name: "", type: "i1", lanes: n).fullType)")
-      let ofMinus = choose(odd, literal(-1), literal(1))
-      return choose(negative, choose(one, literal(1), choose(minus, ofMinus, literal(0))), result)
+    case .add: return text.integer(.add, a, b)
+    case .subtract: return text.integer(.sub, a, b)
+    case .multiply: return text.integer(.mul, a, b)
+    case .and: return text.integer(.and, a, b)
+    case .or: return text.integer(.or, a, b)
+    case .xor: return text.integer(.xor, a, b)
+    case .maximum:
+      if type == .bool { return text.integer(.or, a, b) }
+      return text.select(text.compare(type.isSigned ? .sgt : .ugt, a, b), a, b)
+    case .minimum:
+      if type == .bool { return text.integer(.and, a, b) }
+      return text.select(text.compare(type.isSigned ? .slt : .ult, a, b), a, b)
+    case .divide: return quotient(type, a, b, isRemainder: false)
+    case .remainder: return quotient(type, a, b, isRemainder: true)
+    case .shift_left: return shift(.shl, type, a, b)
+    case .shift_right_logical: return shift(.lshr, type, a, b)
+    case .shift_right_arithmetic: return shift(.ashr, type, a, b)
+    case .power: return power(type, a, b)
     case .atan2: preconditionFailure("atan2 is no integer function")
     }
+  }
+
+  /// A zero divisor becomes 1 before the instruction and decides after it; so does -1, whose quotient of
+  /// the smallest integer would trap.
+  private mutating func quotient(
+    _ type: DataType, _ a: Operand, _ b: Operand, isRemainder: Bool
+  ) -> Operand {
+    func literal(_ value: Int) -> Operand { .integer(value, a.type, a.lanes) }
+    let byZero = text.compare(.eq, b, 0)
+    var safe = text.select(byZero, literal(1), b)
+    let whenZero = isRemainder ? a : literal(-1)
+    guard type.isSigned else {
+      return text.select(byZero, whenZero, text.integer(isRemainder ? .urem : .udiv, a, safe))
+    }
+    let byMinusOne = text.compare(.eq, b, -1)
+    safe = text.select(byMinusOne, literal(1), safe)
+    let value = text.integer(isRemainder ? .srem : .sdiv, a, safe)
+    let opposite = isRemainder ? literal(0) : text.integer(.sub, literal(0), a)
+    return text.select(byZero, whenZero, text.select(byMinusOne, opposite, value))
+  }
+
+  /// Shifts by the width or more leave zeros, or signs.
+  private mutating func shift(
+    _ instruction: FunctionText.IntegerInstruction, _ type: DataType, _ a: Operand, _ b: Operand
+  ) -> Operand {
+    func literal(_ value: Int) -> Operand { .integer(value, a.type, a.lanes) }
+    let inside = text.compare(.ult, b, type.bitCount)
+    if instruction == .ashr {
+      return text.integer(.ashr, a, text.select(inside, b, literal(type.bitCount - 1)))
+    }
+    let value = text.integer(instruction, a, text.select(inside, b, literal(0)))
+    return text.select(inside, value, literal(0))
+  }
+
+  /// By squaring; a negative power is what 1 / a^-b rounds to towards zero.
+  private mutating func power(_ type: DataType, _ a: Operand, _ b: Operand) -> Operand {
+    func literal(_ value: Int) -> Operand { .integer(value, a.type, a.lanes) }
+    var (result, base) = (literal(1), a)
+    for bit in 0..<type.bitCount - (type.isSigned ? 1 : 0) {
+      let set = text.cast(.trunc, text.integer(.lshr, b, bit), to: .i1)
+      result = text.select(set, text.integer(.mul, result, base), result)
+      base = text.integer(.mul, base, base)
+    }
+    guard type.isSigned else { return result }
+    let negative = text.compare(.slt, b, 0)
+    let one = text.compare(.eq, a, 1)
+    let minus = text.compare(.eq, a, -1)
+    let odd = text.cast(.trunc, b, to: .i1)
+    let ofMinus = text.select(odd, literal(-1), literal(1))
+    let ofOthers = text.select(minus, ofMinus, literal(0))
+    return text.select(negative, text.select(one, literal(1), ofOthers), result)
   }
 
   private mutating func compare(_ c: Comparison, _ type: DataType, _ a: Operand, _ b: Operand)
     -> Operand
   {
     if type.isFloat {
-      let predicate =
-        switch c {
-        case .equal: "oeq"
-        case .not_equal: "une"
-        case .less: "olt"
-        case .less_equal: "ole"
-        case .greater: "ogt"
-        case .greater_equal: "oge"
-        }
-      return text.make("i1", a.lanes, "fcmp \(predicate) \(a.text), \(b.name)")
-    }
-    let s = type.isSigned ? "s" : "u"
-    let predicate =
-      switch c {
-      case .equal: "eq"
-      case .not_equal: "ne"
-      case .less: s + "lt"
-      case .less_equal: s + "le"
-      case .greater: s + "gt"
-      case .greater_equal: s + "ge"
+      return switch c {
+      case .equal: text.compare(.oeq, a, b)
+      case .not_equal: text.compare(.une, a, b)
+      case .less: text.compare(.olt, a, b)
+      case .less_equal: text.compare(.ole, a, b)
+      case .greater: text.compare(.ogt, a, b)
+      case .greater_equal: text.compare(.oge, a, b)
       }
-    return text.make("i1", a.lanes, "icmp \(predicate) \(a.text), \(b.name)")
+    }
+    let isSigned = type.isSigned
+    return switch c {
+    case .equal: text.compare(.eq, a, b)
+    case .not_equal: text.compare(.ne, a, b)
+    case .less: text.compare(isSigned ? .slt : .ult, a, b)
+    case .less_equal: text.compare(isSigned ? .sle : .ule, a, b)
+    case .greater: text.compare(isSigned ? .sgt : .ugt, a, b)
+    case .greater_equal: text.compare(isSigned ? .sge : .uge, a, b)
+    }
   }
 
   /// Every conversion rounds once. Half floats are float in registers, so that conversion to them goes
   /// through their storage.
   private mutating func convert(_ x: Operand, _ type: DataType, _ target: DataType) -> Operand {
-    let n = x.lanes
-    let to = Operand(name: "", type: target.llvmType, lanes: n)
-    func cast(_ instruction: String) -> Operand {
-      text.make(to.type, n, "\(instruction) \(x.text) to \(to.fullType)")
-    }
+    let to = target.llvmType
     switch (type.isFloat, target.isFloat) {
     case (true, true):
       if target != target.computeType {
-        return roundThroughStorage(x.type == "double" ? oddFloat(x) : x, target)
+        return roundThroughStorage(x.type == .double ? oddFloat(x) : x, target)
       }
-      return x.type == to.type ? x : cast(x.type == "float" ? "fpext" : "fptrunc")
+      return x.type == to ? x : text.cast(x.type == .float ? .fpext : .fptrunc, x, to: to)
     case (true, false):
-      if target == .bool {
-        return text.make(
-          "i1", n, "fcmp une \(x.text), \(FunctionText.literal("0.0", x.type, n).name)")
-      }
-      let name = target.isSigned ? "fptosi.sat" : "fptoui.sat"
-      let symbol = "@llvm.\(name).\(FunctionText.mangle(to)).\(FunctionText.mangle(x))"
-      text.declare("declare \(to.fullType) \(symbol)(\(x.fullType))")
-      return text.make(to.type, n, "call \(to.fullType) \(symbol)(\(x.text))")
+      if target == .bool { return text.compare(.une, x, .real(0, x.type, x.lanes)) }
+      return text.saturating(x, to: to, isSigned: target.isSigned)
     case (false, true):
-      let instruction = type.isSigned ? "sitofp" : "uitofp"
-      guard target != target.computeType else { return cast(instruction) }
-      if type.bitCount <= 16 { return roundThroughStorage(cast(instruction), target) }
+      let instruction: FunctionText.Cast = type.isSigned ? .sitofp : .uitofp
+      guard target != target.computeType else { return text.cast(instruction, x, to: to) }
+      if type.bitCount <= 16 {
+        return roundThroughStorage(text.cast(instruction, x, to: to), target)
+      }
       // Wider integers are exact in double, once 64 bits have lost those that only break ties.
       let exact = type.bitCount == 64 ? sticky(x, type) : x
-      let wide = Operand(name: "", type: "double", lanes: n)
-      let real = text.make("double", n, "\(instruction) \(exact.text) to \(wide.fullType)")
-      return roundThroughStorage(oddFloat(real), target)
+      return roundThroughStorage(oddFloat(text.cast(instruction, exact, to: .double)), target)
     case (false, false):
       if target == type { return x }
-      if target == .bool {
-        return text.make("i1", n, "icmp ne \(x.text), \(FunctionText.literal("0", x.type, n).name)")
-      }
+      if target == .bool { return text.compare(.ne, x, 0) }
       if target.bitCount == type.bitCount { return x }
-      if target.bitCount < type.bitCount { return cast("trunc") }
-      return cast(type.isSigned ? "sext" : "zext")
+      if target.bitCount < type.bitCount { return text.cast(.trunc, x, to: to) }
+      return text.cast(type.isSigned ? .sext : .zext, x, to: to)
     }
   }
 
   /// The float beside a double whose last bit is set, unless the double is a float: rounding it on to a
   /// half float rounds the double once.
   private mutating func oddFloat(_ x: Operand) -> Operand {
-    let n = x.lanes
-    func full(_ type: String) -> String { Operand(name: "", type: type, lanes: n).fullType }
-    let near = text.make("float", n, "fptrunc \(x.text) to \(full("float"))")
-    let back = text.make("double", n, "fpext \(near.text) to \(full("double"))")
+    let near = text.cast(.fptrunc, x, to: .float)
+    let back = text.cast(.fpext, near, to: .double)
     let (size, backSize) = (text.intrinsic("fabs", [x]), text.intrinsic("fabs", [back]))
     // Neither holds for NaN.
-    let isAbove = text.make("i1", n, "fcmp ogt \(backSize.text), \(size.name)")
-    let isInexact = text.make("i1", n, "fcmp one \(back.text), \(x.name)")
-    let bits = text.make("i32", n, "bitcast \(near.text) to \(full("i32"))")
-    let step = text.make("i32", n, "zext \(isAbove.text) to \(full("i32"))")
-    let last = text.make("i32", n, "zext \(isInexact.text) to \(full("i32"))")
-    let below = text.make("i32", n, "sub \(bits.text), \(step.name)")
-    let odd = text.make("i32", n, "or \(below.text), \(last.name)")
-    return text.make("float", n, "bitcast \(odd.text) to \(full("float"))")
+    let isAbove = text.compare(.ogt, backSize, size)
+    let isInexact = text.compare(.one, back, x)
+    let bits = text.cast(.bitcast, near, to: .i32)
+    let step = text.cast(.zext, isAbove, to: .i32)
+    let last = text.cast(.zext, isInexact, to: .i32)
+    let odd = text.integer(.or, text.integer(.sub, bits, step), last)
+    return text.cast(.bitcast, odd, to: .float)
   }
 
   /// A 64-bit integer with its 11 lowest bits as one, when it has more than a double holds: what is left
   /// is exact in a double.
   private mutating func sticky(_ x: Operand, _ type: DataType) -> Operand {
-    let n = x.lanes
-    let zero = FunctionText.literal("0", "i64", n)
-    let low = text.integer("and", x, 0x7ff)
-    let some = text.make("i1", n, "icmp ne \(low.text), \(zero.name)")
-    let one = text.make(
-      "i64", n, "zext \(some.text) to \(Operand(name: "", type: "i64", lanes: n).fullType)")
-    let bit = text.integer("shl", one, 11)
-    let high = text.integer("and", x, ~0x7ff)
-    let joined = text.make("i64", n, "or \(high.text), \(bit.name)")
+    let low = text.integer(.and, x, 0x7ff)
+    let one = text.cast(.zext, text.compare(.ne, low, 0), to: .i64)
+    let bit = text.integer(.shl, one, 11)
+    let high = text.integer(.and, x, ~0x7ff)
+    let joined = text.integer(.or, high, bit)
     // -2^53 <= x < 2^53 is exact as it is.
-    let shifted = type.isSigned ? text.integer("add", x, 1 << 53) : x
-    let limit = FunctionText.literal("\(type.isSigned ? 1 << 54 : 1 << 53)", "i64", n)
-    let small = text.make("i1", n, "icmp ult \(shifted.text), \(limit.name)")
-    return text.make("i64", n, "select \(small.text), \(x.text), \(joined.text)")
+    let shifted = type.isSigned ? text.integer(.add, x, 1 << 53) : x
+    let small = text.compare(.ult, shifted, type.isSigned ? 1 << 54 : 1 << 53)
+    return text.select(small, x, joined)
   }
 
   private mutating func roundThroughStorage(_ x: Operand, _ type: DataType) -> Operand {
@@ -305,39 +276,29 @@ struct ScalarEmitter {
 
   /// From registers to memory: bools to bytes, half floats rounded to nearest even.
   mutating func toStorage(_ x: Operand, _ type: DataType) -> Operand {
-    let n = x.lanes
-    let to = Operand(name: "", type: type.llvmStorage, lanes: n).fullType
     switch type {
-    case .bool: return text.make("i8", n, "zext \(x.text) to \(to)")
-    case .float16: return text.make("half", n, "fptrunc \(x.text) to \(to)")
+    case .bool: return text.cast(.zext, x, to: .i8)
+    case .float16: return text.cast(.fptrunc, x, to: .half)
     case .bfloat16:
-      let wide = Operand(name: "", type: "i32", lanes: n).fullType
-      let bits = text.make("i32", n, "bitcast \(x.text) to \(wide)")
-      let upper = text.integer("lshr", bits, 16)
-      let odd = text.integer("and", upper, 1)
-      let bias = text.integer("add", odd, 0x7fff)
-      let rounded = text.make("i32", n, "add \(bits.text), \(bias.name)")
-      let shifted = text.integer("lshr", rounded, 16)
-      let quiet = text.integer("or", upper, 0x40)
-      let isNaN = text.make("i1", n, "fcmp uno \(x.text), \(x.name)")
-      let chosen = text.make("i32", n, "select \(isNaN.text), \(quiet.text), \(shifted.text)")
-      return text.make("i16", n, "trunc \(chosen.text) to \(to)")
+      let bits = text.cast(.bitcast, x, to: .i32)
+      let upper = text.integer(.lshr, bits, 16)
+      let odd = text.integer(.and, upper, 1)
+      let bias = text.integer(.add, odd, 0x7fff)
+      let rounded = text.integer(.lshr, text.integer(.add, bits, bias), 16)
+      let quiet = text.integer(.or, upper, 0x40)
+      let chosen = text.select(text.compare(.uno, x, x), quiet, rounded)
+      return text.cast(.trunc, chosen, to: .i16)
     default: return x
     }
   }
 
   mutating func fromStorage(_ x: Operand, _ type: DataType) -> Operand {
-    let n = x.lanes
-    let to = Operand(name: "", type: type.llvmType, lanes: n).fullType
     switch type {
-    case .bool:
-      return text.make("i1", n, "icmp ne \(x.text), \(FunctionText.literal("0", "i8", n).name)")
-    case .float16: return text.make("float", n, "fpext \(x.text) to \(to)")
+    case .bool: return text.compare(.ne, x, 0)
+    case .float16: return text.cast(.fpext, x, to: .float)
     case .bfloat16:
-      let wide = Operand(name: "", type: "i32", lanes: n).fullType
-      let extended = text.make("i32", n, "zext \(x.text) to \(wide)")
-      let shifted = text.integer("shl", extended, 16)
-      return text.make("float", n, "bitcast \(shifted.text) to \(to)")
+      let bits = text.integer(.shl, text.cast(.zext, x, to: .i32), 16)
+      return text.cast(.bitcast, bits, to: .float)
     default: return x
     }
   }

@@ -35,13 +35,11 @@ extension KernelEmitter {
   }
 
   /// Where each lane of a load begins, once for all iterations of a square.
-  mutating func laneAddresses(_ load: StridedLoad) -> [String] {
-    text.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+  mutating func laneAddresses(_ load: StridedLoad) -> [Operand] {
     return laneIndices(load.index, vector!).map { place in
       let from = address(load.memory, place, load.type)
       // So many streams are more than the processor follows by itself.
-      let ahead = text.make("ptr", 0, "getelementptr i8, ptr \(from), i64 \(Self.prefetchBytes)")
-      text.emit("call void @llvm.prefetch.p0(ptr \(ahead.name), i32 0, i32 3, i32 1)")
+      text.prefetch(from, ahead: Self.prefetchBytes)
       return from
     }
   }
@@ -51,16 +49,13 @@ extension KernelEmitter {
   /// Vectors are put together from 128 bits of every few lanes, so that transposing within parts of 128
   /// bits, for which all instruction sets have interleaving, is all that remains, and few of them live
   /// at a time.
-  func loadPart(_ load: StridedLoad, _ lanes: [String], from first: Int) -> [Operand] {
+  func loadPart(_ load: StridedLoad, _ lanes: [Operand], from first: Int) -> [Operand] {
     let element = load.type.llvmType
     let part = 16 / load.type.byteCount
     let width = text.target.vectorBytes / load.type.byteCount
     func piece(_ lane: Int) -> Operand {
-      let from = text.make(
-        "ptr", 0, "getelementptr inbounds \(element), ptr \(lanes[lane]), i64 \(first)")
-      return text.make(
-        element, part,
-        "load <\(part) x \(element)>, ptr \(from.name), align \(load.type.byteCount)")
+      let from = text.offset(lanes[lane], .index(first), of: element)
+      return text.load(element, part, from: from, align: load.type.byteCount)
     }
     var groups: [[Operand]] = []
     for start in Swift.stride(from: 0, to: lanes.count, by: width) {
@@ -72,19 +67,12 @@ extension KernelEmitter {
     return (0..<part).map { u in joined(groups.map { $0[u] }) }
   }
 
-  private func shuffle(_ a: Operand, _ b: Operand, _ mask: [Int]) -> Operand {
-    let numbers = mask.map { "i32 \($0)" }.joined(separator: ", ")
-    return text.make(
-      a.type, mask.count,
-      "shufflevector \(a.text), \(b.text), <\(mask.count) x i32> <\(numbers)>")
-  }
-
   /// Vectors one behind the other, a power of two of them.
   private func joined(_ vectors: [Operand]) -> Operand {
     var parts = vectors
     while parts.count > 1 {
       parts = Swift.stride(from: 0, to: parts.count, by: 2).map { at in
-        shuffle(parts[at], parts[at + 1], Array(0..<2 * parts[at].lanes))
+        text.shuffle(parts[at], parts[at + 1], Array(0..<2 * parts[at].lanes))
       }
     }
     return parts[0]
@@ -102,7 +90,7 @@ extension KernelEmitter {
           return (0..<width).map { from + $0 } + (0..<width).map { count + from + $0 }
         }
       }
-      return shuffle(a, b, mask)
+      return text.shuffle(a, b, mask)
     }
     if part == 2 { return [false, true].map { interleave(rows[0], rows[1], 1, upper: $0) } }
     return [false, true].flatMap { upper in
