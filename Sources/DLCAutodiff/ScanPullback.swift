@@ -80,7 +80,7 @@ struct ScanPullback {
   }
 
   /// How the sum over all iterations of a captured value's cotangent is taken.
-  private indirect enum Total {
+  fileprivate indirect enum Total {
     /// In the loop.
     case accumulated(ValueID)
     /// A product of stacks.
@@ -111,18 +111,40 @@ struct ScanPullback {
   private func assemble(_ builder: FunctionBuilder, _ parts: [Value?], _ seeds: [Int])
     throws(DLCError) -> [Value?]
   {
-    let combined = builder.graph
-    let forwardCount = body.types.count
+    let work = work(builder.graph, parts, seeds)
+    let cut = cut(builder.graph, work)
+    let stacks = try stacks(cut.saved)
+    let own = work.stacked.filter { stacks[$0] == nil }
+    var writer = BackwardScan(scan, builder.graph)
+    let operands = operands(&writer, work, cut, stacks)
+    try writer.append(where: cut.visited)
+    let backward = try writer.finish(work, own)
+    // Nothing depends on it when every operand is whole in all iterations or needs no derivative.
+    let made = backward.body.results.isEmpty ? [] : g.addAll(.scan(backward), operands)
+    try g.requireSuccess(since: before)
+    return cotangents(work, parts, made, stacks, own, from: backward.carried)
+  }
+
+  /// What the backward loop computes: the next cotangents of carried values, those of slices, and parts of
+  /// totals.
+  fileprivate struct Work {
+    var seeds: [Int]
+    /// Those of carried values.
+    var carriedSeeds: [Int]
+    var nextCotangents: [ValueID?]
+    var sliceParts: [ValueID]
+    /// How the cotangent of each captured value is summed, by its number among the operands.
     var totals: [Int: Total] = [:]
-    for index in inputs.upperBound..<parts.count {
-      if let part = parts[index] { totals[index] = total(combined, part.id) }
-    }
-    // What the backward loop computes: next carried cotangents, those of slices, parts of totals.
-    let carriedSeeds = seeds.filter { $0 < scan.carried }
+    /// Summed in the loop.
     var accumulated: [ValueID] = []
+    /// Needed of all iterations, to be summed outside.
     var stacked: [ValueID] = []
-    func isForward(_ value: ValueID) -> Bool { value.index < forwardCount }
-    func note(_ total: Total) {
+
+    var wanted: Set<ValueID> {
+      Set(nextCotangents.compactMap { $0 } + sliceParts + accumulated + stacked)
+    }
+
+    mutating func note(_ total: Total) {
       switch total {
       case .accumulated(let v): if !accumulated.contains(v) { accumulated.append(v) }
       case .product(_, let a, let b):
@@ -134,12 +156,24 @@ struct ScanPullback {
         note(b)
       }
     }
-    for index in totals.keys.sorted() { note(totals[index]!) }
-    let sliceParts = inputs.compactMap { parts[$0]?.id }
-    let nextCotangents = carriedSeeds.map { parts[$0]?.id }
-    let wanted = Set(nextCotangents.compactMap { $0 } + sliceParts + accumulated + stacked)
+  }
 
-    // The cut: forward values that come from the forward loop.
+  private func work(_ combined: Graph, _ parts: [Value?], _ seeds: [Int]) -> Work {
+    let carriedSeeds = seeds.filter { $0 < scan.carried }
+    var work = Work(
+      seeds: seeds, carriedSeeds: carriedSeeds,
+      nextCotangents: carriedSeeds.map { parts[$0]?.id },
+      sliceParts: inputs.compactMap { parts[$0]?.id })
+    for index in inputs.upperBound..<parts.count {
+      if let part = parts[index] { work.totals[index] = total(combined, part.id) }
+    }
+    for index in work.totals.keys.sorted() { work.note(work.totals[index]!) }
+    return work
+  }
+
+  /// The forward values that come from the forward loop, and all that the work needs.
+  private func cut(_ combined: Graph, _ work: Work) -> (saved: [ValueID], visited: Set<ValueID>) {
+    let forwardCount = body.types.count
     var saved: [ValueID] = []
     var visited: Set<ValueID> = []
     func visit(_ value: ValueID) {
@@ -148,139 +182,203 @@ struct ScanPullback {
         if value.index < scan.carried { saved.append(value) }
         return
       }
-      if isForward(value) && !node.operation.isCheap {
+      if value.index < forwardCount && !node.operation.isCheap {
         saved.append(value)
       } else {
         node.operands.forEach(visit)
       }
     }
-    wanted.sorted { $0.index < $1.index }.forEach(visit)
-    saved.sort { $0.index < $1.index }
+    work.wanted.sorted { $0.index < $1.index }.forEach(visit)
+    return (saved.sorted { $0.index < $1.index }, visited)
+  }
 
-    // The forward loop with what is saved.
-    var forward = scan
+  /// Values of all iterations: what the scan reads and gives, and what is saved, as results of a forward
+  /// loop that gives them too.
+  private func stacks(_ saved: [ValueID]) throws(DLCError) -> [ValueID: Value] {
     var stacks: [ValueID: Value] = [:]
     for index in inputs { stacks[body.argumentValues[index]] = p.operands[index] }
     for (number, result) in body.results.enumerated() where number >= scan.carried {
       if stacks[result.value] == nil { stacks[result.value] = p.results[number] }
     }
     let extra = saved.filter { stacks[$0] == nil }
-    if !extra.isEmpty {
-      for value in extra {
-        forward.body.results.append(NamedValue("r\(forward.body.results.count)", value))
-      }
-      let results = g.addAll(.scan(forward), p.operands)
-      try g.requireSuccess(since: before)
-      for (value, result) in zip(extra, results.suffix(extra.count)) { stacks[value] = result }
+    if extra.isEmpty { return stacks }
+    var forward = scan
+    for value in extra {
+      forward.body.results.append(NamedValue("r\(forward.body.results.count)", value))
     }
+    let results = g.addAll(.scan(forward), p.operands)
+    try g.requireSuccess(since: before)
+    for (value, result) in zip(extra, results.suffix(extra.count)) { stacks[value] = result }
+    return stacks
+  }
 
-    // The backward body.
-    var graph = Graph()
-    var map: [ValueID: ValueID] = [:]
+  /// Declares the arguments of the backward body.
+  /// - Returns: what the backward scan gets for them.
+  private func operands(
+    _ writer: inout BackwardScan, _ work: Work,
+    _ cut: (saved: [ValueID], visited: Set<ValueID>), _ stacks: [ValueID: Value]
+  ) -> [Value] {
     var operands: [Value] = []
-    var names = 0
-    func argument(_ kind: Argument.Kind, _ type: TensorType) -> ValueID {
-      names += 1
-      return graph.addArgument(Argument(kind, "\(kind == .captured ? "k" : "a")\(names)", type))
-    }
-    // Arguments of the combined graph behind those of the body are the seeds.
-    let seedValues = Dictionary(
-      uniqueKeysWithValues: zip(seeds, combined.argumentValues[body.arguments.count...]))
-    for seed in carriedSeeds {
-      let type = combined.type(seedValues[seed]!)
-      map[seedValues[seed]!] = argument(.input, type)
+    let seedValues = writer.seedValues(work)
+    for seed in work.carriedSeeds {
+      let type = writer.carry(seedValues[seed]!)
       operands.append(p.cotangents[seed] ?? g.constant(0, type.dataType, type.shape))
     }
-    var sums: [ValueID] = []
-    for value in accumulated {
-      let type = combined.type(value)
-      sums.append(argument(.input, type))
+    for value in work.accumulated {
+      let type = writer.sum(value)
       operands.append(g.constant(0, type.dataType, type.shape))
     }
-    let carriedCount = operands.count
     func stack(_ value: ValueID, _ whole: Value) {
-      guard map[value] == nil else { return }
-      map[value] = argument(.input, combined.type(value))
-      operands.append(whole)
+      if writer.stack(value) { operands.append(whole) }
     }
-    for seed in seeds where seed >= scan.carried { stack(seedValues[seed]!, p.cotangents[seed]!) }
-    for value in saved { stack(value, stacks[value]!) }
-    for index in inputs where visited.contains(body.argumentValues[index]) {
+    for seed in work.seeds where seed >= scan.carried {
+      stack(seedValues[seed]!, p.cotangents[seed]!)
+    }
+    for value in cut.saved { stack(value, stacks[value]!) }
+    for index in inputs where cut.visited.contains(body.argumentValues[index]) {
       stack(body.argumentValues[index], p.operands[index])
     }
-    let stackedCount = operands.count - carriedCount
     for index in inputs.upperBound..<body.arguments.count
-    where visited.contains(body.argumentValues[index]) {
-      map[body.argumentValues[index]] = argument(.captured, body.arguments[index].type)
+    where cut.visited.contains(body.argumentValues[index]) {
+      writer.capture(body.argumentValues[index])
       operands.append(p.operands[index])
     }
-    for node in combined.nodes
-    where node.results.contains(where: { visited.contains($0) && map[$0] == nil }) {
-      guard node.operands.allSatisfy({ map[$0] != nil }) else { continue }
-      let results = try graph.append(
-        node.operation, node.operands.map { map[$0]! }, name: node.name, location: node.location)
-      for (old, new) in zip(node.results, results) where map[old] == nil { map[old] = new }
-    }
-    var results: [ValueID] = []
-    for (seed, next) in zip(carriedSeeds, nextCotangents) {
-      if let next {
-        results.append(map[next]!)
-      } else {
-        results.append(try zero(&graph, combined.type(seedValues[seed]!)))
-      }
-    }
-    for (sum, value) in zip(sums, accumulated) {
-      results.append(try graph.append(.binary(Binary(.add)), [sum, map[value]!])[0])
-    }
-    let ownStacks = stacked.filter { stacks[$0] == nil }
-    let outputs = sliceParts + ownStacks
-    for value in outputs { results.append(map[value]!) }
-    graph.results = results.enumerated().map { NamedValue("r\($0.offset)", $0.element) }
-    let backward = Scan(
-      body: graph, length: scan.length, carried: carriedCount, stacked: stackedCount,
-      reverse: !scan.reverse)
-    // Nothing depends on it when every operand is whole in all iterations or needs no derivative.
-    let made = results.isEmpty ? [] : g.addAll(.scan(backward), operands)
-    try g.requireSuccess(since: before)
+    return operands
+  }
 
-    // Cotangents of the operands.
+  /// The cotangents of the operands, from what the backward loop gave.
+  private func cotangents(
+    _ work: Work, _ parts: [Value?], _ made: [Value], _ stacks: [ValueID: Value],
+    _ own: [ValueID], from carriedCount: Int
+  ) -> [Value?] {
     var cotangents = [Value?](repeating: nil, count: p.operands.count)
-    for (number, seed) in carriedSeeds.enumerated() { cotangents[seed] = made[number] }
-    var sumValues: [ValueID: Value] = [:]
-    for (number, value) in accumulated.enumerated() {
-      sumValues[value] = made[carriedSeeds.count + number]
+    for (number, seed) in work.carriedSeeds.enumerated() { cotangents[seed] = made[number] }
+    var sums: [ValueID: Value] = [:]
+    for (number, value) in work.accumulated.enumerated() {
+      sums[value] = made[work.carriedSeeds.count + number]
     }
-    var stackValues = stacks
+    var stacks = stacks
     var position = carriedCount
     for index in inputs where parts[index] != nil {
       cotangents[index] = made[position]
       position += 1
     }
-    for value in ownStacks {
-      stackValues[value] = made[position]
+    for value in own {
+      stacks[value] = made[position]
       position += 1
     }
-    func resolve(_ total: Total) -> Value {
-      switch total {
-      case .accumulated(let v): return sumValues[v]!
-      case .product(let dot, let a, let b):
-        var whole = dot
-        whole.geometry.lhsBatch = dot.geometry.lhsBatch.map { $0 + 1 }
-        whole.geometry.rhsBatch = dot.geometry.rhsBatch.map { $0 + 1 }
-        whole.geometry.lhsContracting = [0] + dot.geometry.lhsContracting.map { $0 + 1 }
-        whole.geometry.rhsContracting = [0] + dot.geometry.rhsContracting.map { $0 + 1 }
-        return g.add(.dotGeneral(whole), [stackValues[a]!, stackValues[b]!])
-      case .sum(let v, let axes): return g.sum(stackValues[v]!, axes: [0] + axes.map { $0 + 1 })
-      case .mapped(let operation, let inner):
-        return g.add(operation, [resolve(inner)])
-      case .added(let a, let b): return resolve(a) + resolve(b)
-      }
+    for index in work.totals.keys.sorted() {
+      cotangents[index] = value(of: work.totals[index]!, sums, stacks)
     }
-    for index in totals.keys.sorted() { cotangents[index] = resolve(totals[index]!) }
     return cotangents
   }
 
-  private func zero(_ graph: inout Graph, _ type: TensorType) throws(DLCError) -> ValueID {
+  private func value(of total: Total, _ sums: [ValueID: Value], _ stacks: [ValueID: Value]) -> Value
+  {
+    switch total {
+    case .accumulated(let v): return sums[v]!
+    case .product(let dot, let a, let b):
+      var whole = dot
+      whole.geometry.lhsBatch = dot.geometry.lhsBatch.map { $0 + 1 }
+      whole.geometry.rhsBatch = dot.geometry.rhsBatch.map { $0 + 1 }
+      whole.geometry.lhsContracting = [0] + dot.geometry.lhsContracting.map { $0 + 1 }
+      whole.geometry.rhsContracting = [0] + dot.geometry.rhsContracting.map { $0 + 1 }
+      return g.add(.dotGeneral(whole), [stacks[a]!, stacks[b]!])
+    case .sum(let v, let axes): return g.sum(stacks[v]!, axes: [0] + axes.map { $0 + 1 })
+    case .mapped(let operation, let inner):
+      return g.add(operation, [value(of: inner, sums, stacks)])
+    case .added(let a, let b): return value(of: a, sums, stacks) + value(of: b, sums, stacks)
+    }
+  }
+}
+
+/// Writes the body of a backward scan: nodes of the body with its pullback behind it, over other arguments.
+private struct BackwardScan {
+  private let scan: Scan
+  private let combined: Graph
+  private var graph = Graph()
+  /// Values of the combined graph, in the new one.
+  private var map: [ValueID: ValueID] = [:]
+  private var sums: [ValueID] = []
+  private var (carried, stacked, names) = (0, 0, 0)
+
+  init(_ scan: Scan, _ combined: Graph) {
+    self.scan = scan
+    self.combined = combined
+  }
+
+  /// Where the cotangents of the body's results come in: arguments behind those of the body.
+  func seedValues(_ work: ScanPullback.Work) -> [Int: ValueID] {
+    Dictionary(
+      uniqueKeysWithValues: zip(
+        work.seeds, combined.argumentValues[scan.body.arguments.count...]))
+  }
+
+  private mutating func argument(_ kind: Argument.Kind, _ type: TensorType) -> ValueID {
+    names += 1
+    return graph.addArgument(Argument(kind, "\(kind == .captured ? "k" : "a")\(names)", type))
+  }
+
+  mutating func carry(_ value: ValueID) -> TensorType {
+    let type = combined.type(value)
+    map[value] = argument(.input, type)
+    carried += 1
+    return type
+  }
+
+  /// Carries the sum of a value over the iterations.
+  mutating func sum(_ value: ValueID) -> TensorType {
+    let type = combined.type(value)
+    sums.append(argument(.input, type))
+    carried += 1
+    return type
+  }
+
+  /// Takes a value from a stack, unless it is there.
+  mutating func stack(_ value: ValueID) -> Bool {
+    guard map[value] == nil else { return false }
+    map[value] = argument(.input, combined.type(value))
+    stacked += 1
+    return true
+  }
+
+  mutating func capture(_ value: ValueID) {
+    map[value] = argument(.captured, combined.type(value))
+  }
+
+  /// The nodes that give wanted values.
+  mutating func append(where wanted: Set<ValueID>) throws(DLCError) {
+    for node in combined.nodes
+    where node.results.contains(where: { wanted.contains($0) && map[$0] == nil }) {
+      guard node.operands.allSatisfy({ map[$0] != nil }) else { continue }
+      let results = try graph.append(
+        node.operation, node.operands.map { map[$0]! }, name: node.name, location: node.location)
+      for (old, new) in zip(node.results, results) where map[old] == nil { map[old] = new }
+    }
+  }
+
+  /// - Parameter own: stacks that this loop makes.
+  mutating func finish(_ work: ScanPullback.Work, _ own: [ValueID]) throws(DLCError) -> Scan {
+    let seeds = seedValues(work)
+    var results: [ValueID] = []
+    for (seed, next) in zip(work.carriedSeeds, work.nextCotangents) {
+      if let next {
+        results.append(map[next]!)
+      } else {
+        results.append(try zero(combined.type(seeds[seed]!)))
+      }
+    }
+    for (sum, value) in zip(sums, work.accumulated) {
+      results.append(try graph.append(.binary(Binary(.add)), [sum, map[value]!])[0])
+    }
+    for value in work.sliceParts + own { results.append(map[value]!) }
+    graph.results = results.enumerated().map { NamedValue("r\($0.offset)", $0.element) }
+    return Scan(
+      body: graph, length: scan.length, carried: carried, stacked: stacked,
+      reverse: !scan.reverse)
+  }
+
+  private mutating func zero(_ type: TensorType) throws(DLCError) -> ValueID {
     let scalar = try graph.append(
       .constant(Constant(Tensor(splat: 0, type.dataType, []))), [])[0]
     if type.rank == 0 { return scalar }
