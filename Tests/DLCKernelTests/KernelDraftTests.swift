@@ -33,7 +33,7 @@ import Testing
         "  in p0 : float32[12]", "  out p1 : float32[3]", "  grid i0 < 3",
         "  vector x2 i1 in 4 {", "    carry s0 = float(0.0) -> s2 : float32 gives s3 by sum",
         "    s1 = p0[4*i0 + i1] : float32", "    s2 = add s0, s1 : float32", "  }",
-        "  s4 = 0.0 : float32", "  s5 = greater s3, s4 : float32", "  when s5 {",
+        "  s4 = 0.0 : float32", "  s5 = compare_greater s3, s4 : float32", "  when s5 {",
         "    p1[i0] = s3 : float32", "  }",
       ])
     #expect(w.kernel.violations() == [])
