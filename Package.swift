@@ -66,12 +66,18 @@ let package = Package(
         "DLCRuntime",
       ]),
     module("DLCZoo", ["DLCTensor", "DLCGraph", "DLCAutodiff", "DLCFormats", "DLCTraining"]),
+    module(
+      "DLCONNX",
+      [
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCFormats", "DLCCompiler", "DLCRuntime",
+        "CProtobufSchema",
+      ]),
     module("DLCData", ["DLCTensor", "DLCFormats", "CZlib", "CPNG", "CTurboJPEG"]),
     module(
       "DLC",
       [
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCCompiler", "DLCRuntime",
-        "DLCFormats", "DLCTraining", "DLCZoo",
+        "DLCFormats", "DLCTraining", "DLCZoo", "DLCONNX",
       ]
     ),
     .executableTarget(
@@ -79,7 +85,7 @@ let package = Package(
       dependencies: [
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCKernel",
         "DLCLowering", "DLCCodegen", "DLCProgram", "DLCRuntime", "DLCCompiler", "DLCFormats",
-        "DLCTraining", "DLCZoo", "DLCData", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "DLCTraining", "DLCZoo", "DLCONNX", "DLCData", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .executableTarget(
       name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
@@ -106,6 +112,9 @@ let package = Package(
     tests("DLCCodegen", ["DLCTensor", "DLCKernel", "CMachine"]),
     tests("DLCRuntime", ["DLCTensor", "DLCProgram"]),
     tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCTestSupport", "DLCZoo"]),
+    tests(
+      "DLCONNX",
+      ["DLCTensor", "DLCGraph", "DLCReference", "DLCFormats", "DLCCompiler", "DLCRuntime"]),
     tests("DLCData", ["DLCTensor", "DLCFormats", "CTurboJPEG", "CZlib"]),
     tests(
       "DLCCompiler",

@@ -2,6 +2,7 @@ import ArgumentParser
 import DLCCompiler
 import DLCFormats
 import DLCGraph
+import DLCONNX
 import DLCProgram
 import DLCRuntime
 import DLCTensor
@@ -53,9 +54,10 @@ struct Bench: ParsableCommand {
       executable = try Executable(contents)
       loadTime = milliseconds(clock.now - start)
       arrays = try given(contents.inputs)
-    case .module(let module):
+    case let loaded:
+      let module = try self.module(loaded, &arrays)
       let function = try module.selectFunction(model.function)
-      arrays = try given(function.inputs)
+      if arrays.isEmpty { arrays = try given(function.inputs) }
       let shapes = function.inputs.compactMap { input in
         arrays[input.name].map { (input.name, input.type, $0.shape) }
       }
@@ -139,6 +141,13 @@ struct Bench: ParsableCommand {
           ],
         ]))
     }
+  }
+
+  /// The graph; an ONNX model is imported for the shapes of the arrays.
+  private func module(_ loaded: LoadedModel, _ arrays: inout [String: Tensor]) throws -> Module {
+    guard case .onnx(let model) = loaded, inputs != nil else { return try loaded.module }
+    arrays = try given(model.inputTypes.filter { !$0.isOptional }.map { ($0.name, $0.type) })
+    return try model.module(ONNXModel.Bindings(shapes: arrays.mapValues(\.shape)))
   }
 
   /// Writes events in Chrome's format: a row for each worker, a bar for each tile.

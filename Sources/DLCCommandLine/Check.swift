@@ -2,6 +2,7 @@ import ArgumentParser
 import DLCCompiler
 import DLCFormats
 import DLCGraph
+import DLCONNX
 import DLCTensor
 import DLCTraining
 
@@ -25,6 +26,7 @@ struct Check: ParsableCommand {
           found.append(Violation(label: "recipe", message: error.message, place: error.location))
         }
       }
+    case .onnx(let model): found = try model.module().violations()
     case .program(let contents):
       if !contents.module.isEmpty {
         found = try ModuleFile.decode(contents.module, path: model).violations()

@@ -5,6 +5,7 @@ import DLCFormats
 import DLCGraph
 import DLCKernel
 import DLCLowering
+import DLCONNX
 import DLCPasses
 import DLCProgram
 import DLCTensor
@@ -19,6 +20,7 @@ struct Compile: ParsableCommand {
   }
 
   @OptionGroup var model: ModelOptions
+  @OptionGroup var imports: ImportOptions
   @Option(name: .shortAndLong, help: "The program file; MODEL with .dlc for .pb by default.")
   var output: String?
   @Option(
@@ -55,7 +57,7 @@ struct Compile: ParsableCommand {
 
   func run() throws {
     let start = ContinuousClock.now
-    var module = try LoadedModel(model.model).module.withoutCurrent
+    var (module, sizes) = try loaded()
     if let params { try module.setValues(from: params).forEach(Console.note) }
     var options = CompilerOptions()
     options.target = target
@@ -74,7 +76,7 @@ struct Compile: ParsableCommand {
     }
     if !noCache, let cache = CompileCache.standard { options.objectStore = cache.objectStore }
     let build = try Compiler(options).build(
-      module, function: model.function, dimensions: try model.sizes)
+      module, function: model.function, dimensions: sizes)
     if let error = failure.withLock({ $0 }) { throw error }
     for reason in options.schedules.ignored(by: build.plan, build.target) {
       Console.note("a schedule is not taken: \(reason)")
@@ -84,13 +86,26 @@ struct Compile: ParsableCommand {
       return
     }
     let path =
-      output ?? (model.model.hasSuffix(".pb") ? String(model.model.dropLast(3)) : model.model)
-      + ".dlc"
+      output ?? (Self.stem(model.model) + ".dlc")
     try OutputFile.requireDistinct(
       [("-o", path)], inputs: [("the model", model.model), ("--params", params)])
     try build.write(to: path, module: module)
     if path == "-" { return }
     try summarize(build, path, milliseconds(ContinuousClock.now - start))
+  }
+
+  private static func stem(_ path: String) -> String {
+    for ending in [".pb", ".onnx"] where path.hasSuffix(ending) { return String(path.dropLast(ending.count)) }
+    return path
+  }
+
+  /// The graph and the sizes that it is compiled for: those of an ONNX model are bound when it is imported.
+  private func loaded() throws -> (Module, [String: Int]) {
+    let sizes = try model.sizes
+    let loaded = try LoadedModel(model.model)
+    guard case .onnx(let onnx) = loaded else { return (try loaded.module.withoutCurrent, sizes) }
+    let values = try imports.tensors(for: onnx)
+    return (try onnx.module(ONNXModel.Bindings(sizes: sizes, values: values)), [:])
   }
 
   private static func book(_ path: String) throws(DLCError) -> ScheduleBook {

@@ -2,6 +2,7 @@ import ArgumentParser
 import DLCCompiler
 import DLCFormats
 import DLCGraph
+import DLCONNX
 import DLCRuntime
 import DLCTensor
 
@@ -52,7 +53,7 @@ struct WorkerOptions: ParsableArguments {
 /// What names a function of a model and its sizes.
 struct ModelOptions: ParsableArguments {
   @ArgumentParser.Argument(
-    help: "A graph (.pb) or a compiled program (.dlc); told apart by content.")
+    help: "A graph (.pb), a compiled program (.dlc) or an ONNX model; told apart by content.")
   var model: String
 
   @Option(help: "The function, when the model has several and none is called 'forward'.")
@@ -81,15 +82,57 @@ struct ModelOptions: ParsableArguments {
   }
 }
 
+/// A value for an input that a graph is built for, as `axes=0,2`.
+struct ValueOption: ExpressibleByArgument {
+  var name: String
+  var numbers: [Double]
+
+  init?(argument: String) {
+    guard let split = argument.lastIndex(of: "=") else { return nil }
+    name = String(argument[..<split])
+    numbers = []
+    for part in argument[argument.index(after: split)...].split(separator: ",") {
+      guard let number = part == "true" ? 1 : part == "false" ? 0 : Double(part) else { return nil }
+      numbers.append(number)
+    }
+  }
+}
+
+/// What an ONNX model is imported for.
+struct ImportOptions: ParsableArguments {
+  @Option(
+    name: .customLong("value"),
+    help: "The value of an ONNX model's input that shapes depend on, as axes=0,2; may be repeated.")
+  var values: [ValueOption] = []
+
+  func tensors(for model: ONNXModel) throws -> [String: Tensor] {
+    var result: [String: Tensor] = [:]
+    for value in values {
+      guard let input = model.inputTypes.first(where: { $0.name == value.name }) else {
+        throw DLCError(
+          .binding, "the model has no input '\(value.name)'",
+          remedy: Spelling.remedy(for: value.name, among: model.inputTypes.map(\.name)))
+      }
+      let shape = input.type.rank == 0 && value.numbers.count == 1 ? [] : [value.numbers.count]
+      result[value.name] = try Tensor(.float64, shape, rounding: value.numbers).fitted(
+        to: input.type.dataType, name: value.name)
+    }
+    return result
+  }
+}
+
 /// A model file, by its content.
 enum LoadedModel {
   case module(Module)
   case program(ProgramFile.Contents)
+  case onnx(ONNXModel)
 
   init(_ path: String) throws(DLCError) {
     let file = try MappedFile(path)
     if ProgramFile.isProgram(file.bytes) {
       self = .program(try ProgramFile.read(file))
+    } else if ONNXModel.isModel(file.bytes) {
+      self = .onnx(try ONNXModel(file))
     } else {
       self = .module(try ModuleFile.decode(file.bytes, path: path))
     }
@@ -100,6 +143,7 @@ enum LoadedModel {
     get throws(DLCError) {
       switch self {
       case .module(let module): return module
+      case .onnx(let model): return try model.module()
       case .program(let contents):
         guard !contents.module.isEmpty else {
           throw DLCError(

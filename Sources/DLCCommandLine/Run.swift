@@ -2,6 +2,7 @@ import ArgumentParser
 import DLCCompiler
 import DLCFormats
 import DLCGraph
+import DLCONNX
 import DLCProgram
 import DLCReference
 import DLCRuntime
@@ -66,6 +67,7 @@ struct Run: ParsableCommand {
         canRun(contents, arrays)
         ? try run(contents, arrays, module)
         : try run(module, function: contents.program.function, arrays: arrays)
+    case .onnx(let onnx): results = (try run(onnx), [])
     case let loaded: results = try run(try loaded.module, arrays: nil)
     }
     if let state { try Safetensors.write(results.state, to: state) }
@@ -82,6 +84,29 @@ struct Run: ParsableCommand {
       json
         ? "\(JSON.object([("outputs", .list(summaries.map(\.json)))]))" : Summary.table(summaries)
     )
+  }
+
+  /// Runs an ONNX model, in parts where shapes depend on data.
+  private func run(_ onnx: ONNXModel) throws -> [(name: String, value: Tensor)] {
+    for (name, isGiven) in [
+      ("--function", model.function != nil), ("--params", params != nil), ("--state", state != nil),
+    ] where isGiven {
+      throw DLCError(.usage, "\(name) is not for an ONNX model", remedy: "import it first")
+    }
+    let types = onnx.inputTypes
+    var arrays: [String: Tensor] = [:]
+    if let path = inputs {
+      let read = try InputArrays(
+        path, for: types.map { ($0.name, $0.type) },
+        optional: Set(types.filter(\.isOptional).map(\.name)))
+      read.notes.forEach(Console.note)
+      arrays = read.values
+    }
+    let sizes = try model.sizes
+    let session = try ONNXSession(onnx, isReference: reference)
+    return try DLCError.naming(inputs) { () throws(DLCError) in
+      try session.run(arrays, sizes: sizes, threads: workers.threads, seed: seed ?? 0)
+    }
   }
 
   private func read(for inputs: [(name: String, type: TensorType)], _ recipe: Recipe?)

@@ -1,5 +1,5 @@
-import CProtobufSchema
-import DLCTensor
+package import CProtobufSchema
+package import DLCTensor
 
 #if canImport(Glibc)
   import Glibc
@@ -8,8 +8,10 @@ import DLCTensor
 #endif
 
 /// Memory for a tree of protobuf-c structures that is being encoded.
-final class ProtobufArena {
+package final class ProtobufArena {
   private var blocks: [UnsafeMutableRawPointer] = []
+
+  package init() {}
 
   deinit { for block in blocks { block.deallocate() } }
 
@@ -19,7 +21,7 @@ final class ProtobufArena {
     return block
   }
 
-  func string(_ text: String) -> UnsafeMutablePointer<CChar> {
+  package func string(_ text: String) -> UnsafeMutablePointer<CChar> {
     let bytes = text.utf8CString
     let block = allocate(bytes.count, 1).bindMemory(to: CChar.self, capacity: bytes.count)
     for (index, byte) in bytes.enumerated() { block[index] = byte }
@@ -27,7 +29,9 @@ final class ProtobufArena {
   }
 
   /// A structure in its initial state.
-  func message<M>(_ initialise: (UnsafeMutablePointer<M>?) -> Void, _ fill: (inout M) -> Void)
+  package func message<M>(
+    _ initialise: (UnsafeMutablePointer<M>?) -> Void, _ fill: (inout M) -> Void
+  )
     -> UnsafeMutablePointer<M>
   {
     let block = allocate(MemoryLayout<M>.size, MemoryLayout<M>.alignment).bindMemory(
@@ -38,7 +42,7 @@ final class ProtobufArena {
   }
 
   /// The array form of a repeated field.
-  func list<T>(_ values: [T]) -> UnsafeMutablePointer<T>? {
+  package func list<T>(_ values: [T]) -> UnsafeMutablePointer<T>? {
     if values.isEmpty { return nil }
     let block = allocate(values.count * MemoryLayout<T>.stride, MemoryLayout<T>.alignment)
       .bindMemory(to: T.self, capacity: values.count)
@@ -47,17 +51,17 @@ final class ProtobufArena {
   }
 
   /// A repeated field of messages.
-  func messages<M>(_ values: [UnsafeMutablePointer<M>]) -> UnsafeMutablePointer<
+  package func messages<M>(_ values: [UnsafeMutablePointer<M>]) -> UnsafeMutablePointer<
     UnsafeMutablePointer<M>?
   >? {
     list(values.map { Optional($0) })
   }
 
-  func strings(_ values: [String]) -> UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? {
+  package func strings(_ values: [String]) -> UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? {
     list(values.map { Optional(string($0)) })
   }
 
-  func binary(_ tensor: Tensor) -> ProtobufCBinaryData {
+  package func binary(_ tensor: Tensor) -> ProtobufCBinaryData {
     let block = allocate(tensor.byteCount, 1)
     tensor.withUnsafeBytes {
       if !$0.isEmpty { block.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
@@ -67,7 +71,7 @@ final class ProtobufArena {
   }
 
   /// The encoding of a message.
-  static func encode(_ message: UnsafePointer<ProtobufCMessage>) -> [UInt8] {
+  package static func encode(_ message: UnsafePointer<ProtobufCMessage>) -> [UInt8] {
     let size = protobuf_c_message_get_packed_size(message)
     return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
       count = size == 0 ? 0 : protobuf_c_message_pack(message, buffer.baseAddress)
@@ -75,49 +79,152 @@ final class ProtobufArena {
   }
 }
 
-/// Decodes messages with an allocator that gives out a bounded number of bytes.
-enum ProtobufDecoding {
-  private struct Budget {
-    var remaining: Int
-  }
+/// A decoded message, by an allocator that gives out a bounded number of bytes; it owns its memory.
+package final class ProtobufMessage<M>: @unchecked Sendable {
+  // Nothing changes the message but its one owner.
+  private let message: UnsafeMutablePointer<ProtobufCMessage>
+  private let budget: UnsafeMutablePointer<Int>
+  private var allocator: ProtobufCAllocator
 
-  /// Unpacks, hands the message to `body`, and frees it.
-  /// - Throws: `.format` when the bytes are no such message or ask for too much memory.
-  static func decode<M, R>(
+  package var pointer: UnsafeMutablePointer<M> {
+    UnsafeMutableRawPointer(message).assumingMemoryBound(to: M.self)
+  }
+  package var value: M { pointer.pointee }
+
+  /// - Parameters:
+  ///   - kind: what the file should be, such as "a dlc file".
+  ///   - depth: so many messages may be inside of one another.
+  /// - Throws: `.format` when the bytes are no such message, are nested too deep or ask for too much memory.
+  package init(
     _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
-    as: M.Type,
-    path: String, _ body: (M) throws(DLCError) -> R
-  ) throws(DLCError) -> R {
+    as: M.Type, kind: String = "a dlc file", depth: Int = 400, path: String
+  ) throws(DLCError) {
+    guard ProtobufWire.isNested(bytes, descriptor, atMost: depth) else {
+      throw DLCError(.format, "the file is damaged, or nested too deep", at: path)
+    }
     // A field takes at least two bytes on the wire; structures are larger, but real files hold text.
-    let budget = UnsafeMutablePointer<Budget>.allocate(capacity: 1)
-    budget.initialize(to: Budget(remaining: bytes.count * 48 + 65536))
-    defer { budget.deallocate() }
-    var allocator = ProtobufCAllocator(
+    budget = UnsafeMutablePointer<Int>.allocate(capacity: 1)
+    budget.initialize(to: bytes.count * 48 + 65536)
+    allocator = ProtobufCAllocator(
       alloc: { data, size in
-        let budget = data!.assumingMemoryBound(to: Budget.self)
-        guard size <= budget.pointee.remaining else { return nil }
-        budget.pointee.remaining -= size
+        let remaining = data!.assumingMemoryBound(to: Int.self)
+        guard size <= remaining.pointee else { return nil }
+        remaining.pointee -= size
         // protobuf-c relies on the caller for alignment only; zeroed memory keeps it predictable.
         return calloc(1, max(size, 1))
       },
-      free: { _, pointer in Glibc.free(pointer) }, allocator_data: UnsafeMutableRawPointer(budget))
+      free: { _, pointer in free(pointer) }, allocator_data: UnsafeMutableRawPointer(budget))
     let message = protobuf_c_message_unpack(
       descriptor, &allocator, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
     guard let message else {
-      throw DLCError(.format, "the file is damaged or is not a dlc file", at: path)
+      budget.deallocate()
+      throw DLCError(.format, "the file is damaged or is not \(kind)", at: path)
     }
-    defer { protobuf_c_message_free_unpacked(message, &allocator) }
-    return try body(UnsafeRawPointer(message).assumingMemoryBound(to: M.self).pointee)
+    self.message = message
+  }
+
+  deinit {
+    protobuf_c_message_free_unpacked(message, &allocator)
+    budget.deallocate()
+  }
+
+  /// The message's encoding.
+  package var encoded: [UInt8] { ProtobufArena.encode(message) }
+}
+
+enum ProtobufDecoding {
+  /// Unpacks, hands the message to `body`, and frees it.
+  /// - Throws: as `ProtobufMessage` does.
+  static func decode<M, R>(
+    _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
+    as: M.Type, path: String, _ body: (M) throws(DLCError) -> R
+  ) throws(DLCError) -> R {
+    let message = try ProtobufMessage(bytes, descriptor, as: M.self, path: path)
+    // The structure points into memory that the message frees.
+    defer { withExtendedLifetime(message) {} }
+    return try body(message.value)
   }
 }
 
-func text(_ pointer: UnsafePointer<CChar>?) -> String { pointer.map { String(cString: $0) } ?? "" }
+/// The wire format, as far as it must be read before it is decoded: protobuf-c descends into messages by
+/// recursion, however deep they are.
+package enum ProtobufWire {
+  /// A varint from `position` on, which moves behind it; nil when the bytes end or it has too many of them.
+  private static func varint(_ bytes: UnsafeRawBufferPointer, _ position: inout Int) -> UInt64? {
+    var (result, shift) = (UInt64(0), UInt64(0))
+    while position < bytes.count, shift < 64 {
+      let byte = bytes[position]
+      position += 1
+      result |= UInt64(byte & 127) << shift
+      if byte < 128 { return result }
+      shift += 7
+    }
+    return nil
+  }
+
+  /// The first field of that number that has a length, as far as the bytes go.
+  package static func field(_ wanted: UInt64, of bytes: UnsafeRawBufferPointer)
+    -> UnsafeRawBufferPointer?
+  {
+    var position = 0
+    while position < bytes.count, let tag = varint(bytes, &position) {
+      switch tag & 7 {
+      case 0: if varint(bytes, &position) == nil { return nil }
+      case 1: position += 8
+      case 5: position += 4
+      case 2:
+        guard let length = varint(bytes, &position) else { return nil }
+        let end = Int(min(length, UInt64(max(bytes.count - position, 0)))) + position
+        if tag >> 3 == wanted { return UnsafeRawBufferPointer(rebasing: bytes[position..<end]) }
+        position = end
+      default: return nil
+      }
+    }
+    return nil
+  }
+
+  /// Whether the bytes are a message in which no more than so many are inside of one another.
+  package static func isNested(
+    _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
+    atMost depth: Int
+  ) -> Bool {
+    var position = 0
+    while position < bytes.count {
+      guard let tag = varint(bytes, &position) else { return false }
+      switch tag & 7 {
+      case 0: if varint(bytes, &position) == nil { return false }
+      case 1: position += 8
+      case 5: position += 4
+      case 2:
+        guard let length = varint(bytes, &position), length <= UInt64(bytes.count - position) else {
+          return false
+        }
+        let inside = UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(length)])
+        position += Int(length)
+        guard let number = UInt32(exactly: tag >> 3),
+          let field = protobuf_c_message_descriptor_get_field(descriptor, number),
+          field.pointee.type == PROTOBUF_C_TYPE_MESSAGE
+        else { continue }
+        let inner = field.pointee.descriptor!.assumingMemoryBound(
+          to: ProtobufCMessageDescriptor.self)
+        guard depth > 0, isNested(inside, inner, atMost: depth - 1) else { return false }
+      default: return false
+      }
+    }
+    return position == bytes.count
+  }
+}
+
+/// The text of a string field; empty when it is absent. What is not UTF-8 is replaced.
+package func text(_ pointer: UnsafePointer<CChar>?) -> String {
+  pointer.map { String(cString: $0) } ?? ""
+}
 
 /// The elements of a repeated field of messages.
-func each<M>(_ count: Int, _ list: UnsafeMutablePointer<UnsafeMutablePointer<M>?>?) -> [M] {
+package func each<M>(_ count: Int, _ list: UnsafeMutablePointer<UnsafeMutablePointer<M>?>?) -> [M] {
   (0..<count).map { list![$0]!.pointee }
 }
 
-func each<T>(_ count: Int, _ list: UnsafeMutablePointer<T>?) -> [T] {
+package func each<T>(_ count: Int, _ list: UnsafeMutablePointer<T>?) -> [T] {
   (0..<count).map { list![$0] }
 }

@@ -381,6 +381,15 @@ public final class FunctionBuilder: @unchecked Sendable {
     return inner
   }
 
+  /// The value from around the region that one of its captured arguments stands for.
+  package func outside(_ value: Value) -> Value? {
+    guard value.builder === self, let position = graph.argumentValues.firstIndex(of: value.id),
+      graph.arguments[position].kind == .captured
+    else { return nil }
+    let number = graph.arguments[..<position].count { $0.kind == .captured }
+    return capturedValues[number]
+  }
+
   private func repeated(_ outer: Value) -> Value? {
     guard let node = outer.builder.graph.definition(outer.id) else { return nil }
     var operands: [ValueID] = []

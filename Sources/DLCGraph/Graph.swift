@@ -85,6 +85,11 @@ package struct Graph: Hashable, Sendable {
     definitions[value.index].map { nodes[$0.index] }
   }
 
+  /// The argument that a value is; nil for a node's result.
+  package func argument(_ value: ValueID) -> Argument? {
+    argumentValues.firstIndex(of: value).map { arguments[$0] }
+  }
+
   package var resultTypes: [TensorType] { results.map { type($0.value) } }
 
   package var nodeIDs: some RandomAccessCollection<NodeID> {

@@ -12,11 +12,21 @@ public struct Size: Hashable, Sendable, CustomStringConvertible, ExpressibleByIn
     case name(String)
     case quotient(Size, Size)
     case invalid(String)
+
+    /// Whether it is at least 0 for all sizes of the dimensions.
+    var isNonNegative: Bool {
+      switch self {
+      case .name: true
+      case .quotient(let a, _): a.terms.allSatisfy(\.isNonNegative)
+      case .invalid: false
+      }
+    }
   }
 
   package struct Term: Hashable, Sendable {
     var coefficient: Int
     var factors: [Factor]  // sorted by text
+    package var isNonNegative: Bool { coefficient >= 0 && factors.allSatisfy(\.isNonNegative) }
     var key: String { factors.map(\.description).joined(separator: "*") }
   }
 

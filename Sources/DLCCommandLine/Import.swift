@@ -1,0 +1,57 @@
+import ArgumentParser
+import DLCFormats
+import DLCGraph
+import DLCONNX
+import DLCTensor
+
+struct Import: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Turns an ONNX model into a graph of dlc.")
+
+  @ArgumentParser.Argument(help: "The ONNX model.") var model: String?
+  @Option(name: .shortAndLong, help: "The graph to write; MODEL with .pb for .onnx by default.")
+  var output: String?
+  @Option(
+    name: .customLong("dim"), help: "The size of a named dimension, as batch=1; may be repeated.")
+  var dimensions: [DimensionOption] = []
+  @OptionGroup var imports: ImportOptions
+  @Flag(help: "Print which operators are imported, from which version of their domain on.")
+  var coverage = false
+
+  func validate() throws {
+    if model == nil && !coverage { throw ValidationError("a model is missing") }
+  }
+
+  func run() throws {
+    if coverage { return try Console.result(Self.table) }
+    guard let model else { return }
+    guard case .onnx(let onnx) = try LoadedModel(model) else {
+      throw DLCError(.format, "it is no ONNX model", at: model)
+    }
+    var sizes: [String: Int] = [:]
+    for dimension in dimensions { sizes[dimension.name] = dimension.size }
+    let module = try onnx.module(
+      ONNXModel.Bindings(sizes: sizes, values: try imports.tensors(for: onnx)))
+    let path = output ?? (model.hasSuffix(".onnx") ? String(model.dropLast(5)) : model) + ".pb"
+    try OutputFile.requireDistinct([("-o", path)], inputs: [("the model", model)])
+    try module.save(path)
+    let function = module.functions[0]
+    try Console.result(
+      "\(path): function \(function.name), \(function.inputs.count) inputs, \(function.outputs.count) outputs, \(module.states.count) stored tensors"
+    )
+  }
+
+  /// The operators by domain.
+  private static var table: String {
+    var rows = [["domain", "operator", "since", "must be known"]]
+    for mapping in OperatorTable.all.sorted(by: {
+      ($0.domain, $0.name, $0.since) < ($1.domain, $1.name, $1.since)
+    }) {
+      rows.append([
+        mapping.domain.isEmpty ? "ai.onnx" : mapping.domain, mapping.name, "\(mapping.since)",
+        mapping.statics.joined(separator: ", "),
+      ])
+    }
+    return DLCCommandLine.table(rows)
+  }
+}

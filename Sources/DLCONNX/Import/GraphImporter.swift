@@ -1,0 +1,193 @@
+import DLCGraph
+import DLCTensor
+
+/// The values that names stand for, in one graph of a model.
+final class ImportScope {
+  let parent: ImportScope?
+  var values: [String: Value] = [:]
+  var initializers: [String: ONNXTensor]
+  /// Names that another stage gives.
+  var deferred: Set<String> = []
+
+  init(_ initializers: [String: ONNXTensor], in parent: ImportScope? = nil) {
+    self.initializers = initializers
+    self.parent = parent
+  }
+}
+
+/// Builds the graph of a function of dlc from nodes of an ONNX model.
+final class GraphImporter {
+  let model: ONNXModel
+  let g: FunctionBuilder
+  let knowledge = Knowledge()
+  /// Stored tensors that became states of the module, by name.
+  private(set) var states: [String: Tensor] = [:]
+  /// The key and the counter of random numbers, when an operator may ask for them.
+  private var random: (key: Value, count: Int)?
+
+  init(_ model: ONNXModel, _ g: FunctionBuilder) {
+    self.model = model
+    self.g = g
+  }
+
+  // MARK: Names
+
+  /// The value of a name, which a graph around may define.
+  func value(_ name: String, _ scope: ImportScope) throws(ImportStop) -> Value {
+    var search: ImportScope? = scope
+    while let here = search {
+      if let value = here.values[name] { return value }
+      if let tensor = here.initializers[name] {
+        let value = try stored(tensor, name)
+        here.values[name] = value
+        return value
+      }
+      search = here.parent
+    }
+    throw .failed(DLCError(.graph, "value '\(name)' is not defined"))
+  }
+
+  /// A stored tensor: a parameter when losses can be differentiated by it, else a constant; large ones that are no
+  /// floating-point numbers are states, so that they are not copied.
+  func stored(_ tensor: ONNXTensor, _ name: String) throws(ImportStop) -> Value {
+    guard let value = tensor.value else {
+      throw .failed(
+        DLCError(
+          .unsupported, "tensor '\(name)' holds \(tensor.elementType.text), which is not supported")
+      )
+    }
+    let isParameter = value.dataType.isFloat && !value.shape.isEmpty && value.count > 1
+    guard isParameter || value.count > Knowledge.maximumCount else { return g.constant(value) }
+    var unique = name
+    var number = 1
+    while let other = states[unique], !other.sharesMemory(value) {
+      number += 1
+      unique = "\(name)#\(number)"
+    }
+    states[unique] = value
+    knowledge.stored[unique] = value
+    let shape = value.shape.map { Size($0) }
+    return isParameter
+      ? g.parameter(unique, shape, .zeros, value.dataType)
+      : g.state(unique, value.dataType, shape, .zeros)
+  }
+
+  // MARK: Nodes
+
+  /// Adds a node to the graph and its results to the scope.
+  func add(_ node: ONNXNode, _ scope: ImportScope) throws(ImportStop) -> NodeContext {
+    do throws(ImportStop) {
+      guard let mapping = OperatorTable.mapping(node) else {
+        throw .failed(
+          DLCError(
+            .unsupported,
+            "unsupported operator '\(node.operatorName)' (opset \(node.opsets[node.domain] ?? 0)) at node '\(node.name)'"
+          ))
+      }
+      var operands: [Value?] = []
+      for name in node.inputs { operands.append(name.isEmpty ? nil : try value(name, scope)) }
+      let context = NodeContext(node, self, scope, operands)
+      let before = g.failureCount
+      let results = try g.scope(path: Self.scopePath(node.name)) { () throws(ImportStop) in
+        try g.located(at: "\(node.type) '\(node.name)'", of: Self.scopePath(node.name)) {
+          () throws(ImportStop) in
+          rounded(try mapping.build(context))
+        }
+      }
+      try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
+      for (position, name) in node.outputs.enumerated() where !name.isEmpty {
+        guard position < results.count, let result = results[position] else {
+          throw context.unsupported("its output \(position) is not supported")
+        }
+        scope.values[name] = result
+      }
+      return context
+    } catch {
+      guard case .failed(let mistake) = error else { throw error }
+      let title = "'\(node.name)'"
+      throw .failed(
+        mistake.location.contains(title) || mistake.message.contains(title)
+          ? mistake : mistake.within(node.title))
+    }
+  }
+
+  /// Half floats are rounded once for each operator of ONNX.
+  private func rounded(_ results: [Value?]) -> [Value?] {
+    results.map { result in
+      guard let result, result.dataType != result.dataType.computeType else { return result }
+      return g.convert(g.convert(result, .float32), result.dataType)
+    }
+  }
+
+  /// A node's name as a scope: exporters write paths.
+  private static func scopePath(_ name: String) -> String {
+    name.split(separator: "/").joined(separator: "/")
+  }
+
+  // MARK: Graphs in graphs
+
+  /// The results of a graph that an operator holds, for values of its inputs.
+  /// - Throws: what stops its nodes; a graph in a graph cannot be cut.
+  func results(of graph: ONNXGraph, _ arguments: [Value], in outer: ImportScope) throws(ImportStop)
+    -> [Value]
+  {
+    let scope = ImportScope(graph.initializers, in: outer)
+    guard arguments.count >= graph.inputs.count else {
+      throw .failed(
+        DLCError(
+          .graph, "graph '\(graph.name)' wants \(graph.inputs.count) inputs, not \(arguments.count)"
+        ))
+    }
+    for (input, value) in zip(graph.inputs, arguments) { scope.values[input.name] = value }
+    let list = try attempt { () throws(DLCError) in
+      try NodeList(graph, of: model, outside: names(outer))
+    }
+    for node in list.nodes {
+      let context = try add(node, scope)
+      if !context.bounds.isEmpty {
+        throw .hosted("'\(node.name)' gives a result whose size depends on the data")
+      }
+    }
+    var results: [Value] = []
+    for output in graph.outputs { results.append(try value(output.name, scope)) }
+    return results
+  }
+
+  private func names(_ scope: ImportScope) -> Set<String> {
+    var result: Set<String> = []
+    var search: ImportScope? = scope
+    while let here = search {
+      result.formUnion(here.values.keys)
+      result.formUnion(here.initializers.keys)
+      search = here.parent
+    }
+    return result
+  }
+
+  // MARK: Random numbers
+
+  /// Declares the input that the run's seed is given to.
+  func declareSeed() { random = (g.input(Self.seedName, .uint64), 0) }
+
+  /// The name of the input that the session gives the run's seed to.
+  static let seedName = "dlc.seed"
+
+  /// The Philox key and counter for the next random operator: from its attribute, else from the run's seed.
+  func nextRandom(seed: Double?) -> (key: Value, counter: Value) {
+    if let seed {
+      let key = g.constant(
+        Tensor(.uint64, [], truncating: [Int64(bitPattern: UInt64(seed.magnitude))]))
+      return (key, g.constant(Tensor(.uint64, [], truncating: [0])))
+    }
+    defer { random!.count += 1 }
+    // Each operator has 2^40 words of its own.
+    return (
+      random!.key,
+      g.constant(Tensor(.uint64, [], truncating: [Int64(random!.count) << 40]))
+    )
+  }
+}
+
+extension Tensor {
+  func sharesMemory(_ other: Tensor) -> Bool { storage === other.storage }
+}

@@ -1,0 +1,115 @@
+package import DLCGraph
+package import DLCTensor
+
+extension ONNXModel {
+  /// What an import knows besides the model.
+  package struct Bindings: Sendable {
+    /// Sizes of named dimensions.
+    package var sizes: [String: Int] = [:]
+    /// Values of inputs, which are then no inputs of the graph.
+    package var values: [String: Tensor] = [:]
+    /// Shapes of inputs.
+    package var shapes: [String: [Int]] = [:]
+
+    package init(
+      sizes: [String: Int] = [:], values: [String: Tensor] = [:], shapes: [String: [Int]] = [:]
+    ) {
+      self.sizes = sizes
+      self.values = values
+      self.shapes = shapes
+    }
+  }
+
+  /// The names of dimensions that inputs declare, as a graph of dlc has them.
+  package var dimensionNames: [String] {
+    var names: [String] = []
+    for (_, type, isOptional) in inputTypes where !isOptional {
+      for size in type.shape {
+        if let name = size.name, !names.contains(name) { names.append(name) }
+      }
+    }
+    return names
+  }
+
+  /// The model as a module with one function, `forward`. Dimensions that nothing binds stay named.
+  /// - Throws: `.unsupported` for operators that are not imported, and when the shape of a value depends on data;
+  ///   `.dimension` when a size must be bound for the graph to have one form.
+  package func module(_ bindings: Bindings = Bindings()) throws(DLCError) -> Module {
+    do throws(DLCError) {
+      return try imported(bindings)
+    } catch {
+      throw error.location.contains(path) ? error : error.within(path)
+    }
+  }
+
+  private func imported(_ bindings: Bindings) throws(DLCError) -> Module {
+    let list = try NodeList(graph, of: self, outside: [])
+    for name in bindings.sizes.keys.sorted() {
+      let known = dimensionNames
+      guard known.contains(Self.dimensionName(name)) else {
+        throw DLCError(
+          .binding, "the model has no dimension '\(name)'",
+          remedy: Spelling.remedy(for: name, among: known))
+      }
+    }
+    let sizes = Dictionary(
+      bindings.sizes.map { (Self.dimensionName($0.key), Size($0.value)) },
+      uniquingKeysWith: { a, _ in a })
+    var types: [(name: String, type: TensorType)] = []
+    for info in graph.inputs where graph.initializers[info.name] == nil {
+      if let kind = info.otherKind {
+        throw DLCError(.unsupported, "input '\(info.name)' is \(kind), which is not supported")
+      }
+      guard let type = inputTypes.first(where: { $0.name == info.name })?.type else {
+        throw DLCError(
+          .unsupported,
+          "input '\(info.name)' holds \(info.elementType.text), which is not supported")
+      }
+      if let value = bindings.values[info.name] {
+        types.append((info.name, value.type))
+      } else if let shape = bindings.shapes[info.name] {
+        types.append((info.name, TensorType(type.dataType, sizes: shape)))
+      } else {
+        guard info.shape != nil else {
+          throw DLCError(
+            .dimension, "input '\(info.name)' declares no shape",
+            remedy: "run it on arrays, which have one")
+        }
+        types.append((info.name, TensorType(type.dataType, type.shape.map { $0.replacing(sizes) })))
+      }
+    }
+    for name in bindings.values.keys where !graph.inputs.contains(where: { $0.name == name }) {
+      throw DLCError(
+        .binding, "the model has no input '\(name)'",
+        remedy: Spelling.remedy(for: name, among: graph.inputs.map(\.name)))
+    }
+    var builder = StageBuilder(model: self, candidates: bindings.values)
+    builder.keepsInputs = true
+    builder.dimensions = types.flatMap { $0.type.shape }.flatMap { $0.names }.reduce(into: []) {
+      list, name in if !list.contains(where: { $0.name == name }) { list.append((name, 1)) }
+    }
+    let stage = try builder.build(
+      list.nodes, list.initializers, types: types, statics: Set(bindings.values.keys),
+      wanted: graph.outputs.map(\.name))
+    guard stage.later.isEmpty, stage.bounds.isEmpty, var module = stage.module else {
+      throw DLCError(
+        .unsupported, "the model is no single graph: \(stage.reason)",
+        remedy: "dlc run takes it in parts; values that are known can be given with --value")
+    }
+    chooseDefaults(&module, types)
+    return module
+  }
+
+  /// Gives dimensions sizes for which the graph is sound: 1 for first axes, and for the others the smallest that are.
+  private func chooseDefaults(_ module: inout Module, _ types: [(name: String, type: TensorType)]) {
+    guard !module.dimensions.isEmpty, let graph = module.functions.first?.graph else { return }
+    let batches = Set(types.compactMap { $0.type.shape.first?.name })
+    for size in [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512, 576, 640, 1024, 4096] {
+      var sizes: [String: Int] = [:]
+      for (name, _) in module.dimensions { sizes[name] = batches.contains(name) ? 1 : size }
+      guard (try? graph.bound(to: sizes)) != nil else { continue }
+      for (name, size) in sizes { module.dimension(name, default: size) }
+      return
+    }
+  }
+}

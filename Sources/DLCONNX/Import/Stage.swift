@@ -1,0 +1,257 @@
+package import DLCGraph
+package import DLCTensor
+
+/// A part of a model that is one graph: everything up to where shapes depend on data.
+package struct Stage {
+  /// The graph, as function `forward`; nil when nothing is left to compute before the cut.
+  package var module: Module?
+  /// The names among its inputs that are given as arrays.
+  package var inputs: [String] = []
+  /// Results of which only a part is there: along an axis, as many as a result of that name says.
+  package var bounds: [String: (axis: Int, count: String)] = [:]
+  /// What remains.
+  var later: [ONNXNode] = []
+  var initializers: [String: ONNXTensor] = [:]
+  /// Names whose values the rest must know to be built.
+  package var needed: Set<String> = []
+  /// The first reason for which something remains.
+  package var reason = ""
+  /// Nodes whose graphs are run by the session, by their first result.
+  var hosted: Set<String> = []
+  /// The inputs that were bound by value though they were not asked to be.
+  package var boundByValue: Set<String> = []
+}
+
+/// Imports stages.
+struct StageBuilder {
+  let model: ONNXModel
+  /// Dimensions that the types of inputs name, with default sizes.
+  var dimensions: [(name: String, size: Int)] = []
+  /// What may be bound by value, and is where it has to be known.
+  var candidates: [String: Tensor]
+  /// Whether every input is one of the graph's, read or not: the model is imported for its own sake.
+  var keepsInputs = false
+  /// So many elements an input may have to be bound by value without being asked for.
+  static let maximumStatic = 1024
+
+  /// - Parameters:
+  ///   - types: what is there, by name.
+  ///   - statics: names among them that are bound by value.
+  ///   - wanted: the results of the whole.
+  func build(
+    _ nodes: [ONNXNode], _ initializers: [String: ONNXTensor],
+    types: [(name: String, type: TensorType)],
+    statics: Set<String>, wanted: [String]
+  ) throws(DLCError) -> Stage {
+    var statics = statics
+    while true {
+      var attempt = StageAttempt(
+        builder: self, types: types, statics: statics, wanted: wanted, initializers: initializers)
+      if let more = try attempt.run(nodes) {
+        statics.formUnion(more)
+        continue
+      }
+      attempt.stage.boundByValue = statics
+      return attempt.stage
+    }
+  }
+}
+
+/// One try at a stage, which ends early when more inputs must be bound by value.
+private struct StageAttempt {
+  let builder: StageBuilder
+  let types: [(name: String, type: TensorType)]
+  let statics: Set<String>
+  let wanted: [String]
+  let initializers: [String: ONNXTensor]
+  var stage = Stage()
+
+  init(
+    builder: StageBuilder, types: [(name: String, type: TensorType)], statics: Set<String>,
+    wanted: [String], initializers: [String: ONNXTensor]
+  ) {
+    self.builder = builder
+    self.types = types
+    self.statics = statics
+    self.wanted = wanted
+    self.initializers = initializers
+  }
+
+  /// - Returns: inputs to bind by value before the next try; nil when the stage stands.
+  mutating func run(_ nodes: [ONNXNode]) throws(DLCError) -> Set<String>? {
+    var module = Module(builder.model.graph.name.isEmpty ? "onnx" : builder.model.graph.name)
+    for dimension in builder.dimensions {
+      module.dimension(dimension.name, default: dimension.size)
+    }
+    var more: Set<String>?
+    var failure: DLCError?
+    var states: [String: Tensor] = [:]
+    var isEmpty = false
+    do throws(DLCError) {
+      try module.function("forward", training: false) { g in
+        let importer = GraphImporter(builder.model, g)
+        do throws(ImportStop) {
+          more = try walk(nodes, importer)
+          if more == nil { isEmpty = try emit(importer) == 0 }
+        } catch {
+          failure = Self.mistake(error)
+        }
+        states = importer.states
+      }
+    } catch {
+      // A function without results is none; other mistakes are reported as they were found.
+      if more == nil && failure == nil && !isEmpty { failure = error }
+    }
+    if let failure { throw failure.uncalled }
+    if let more { return more }
+    guard !isEmpty else { return nil }
+    for (name, value) in states where module.state(name) != nil {
+      try module.setValue(value, of: name)
+    }
+    stage.module = module
+    return nil
+  }
+
+  private static func mistake(_ stop: ImportStop) -> DLCError {
+    switch stop {
+    case .failed(let error): error
+    case .needs(_, let operand, let node):
+      DLCError(.unsupported, "input '\(operand)' of \(node) must be known before the run")
+    case .hosted(let reason): DLCError(.unsupported, reason)
+    }
+  }
+
+  private mutating func walk(_ nodes: [ONNXNode], _ importer: GraphImporter) throws(ImportStop)
+    -> Set<String>?
+  {
+    let scope = ImportScope(initializers)
+    self.scope = scope
+    if nodes.contains(where: { RandomOperators.isRandom($0) }) { importer.declareSeed() }
+    let read = nodes.reduce(into: Set(wanted)) { $0.formUnion($1.reads) }
+    for (name, type) in types where read.contains(name) || builder.keepsInputs {
+      if statics.contains(name), let tensor = builder.candidates[name] {
+        scope.values[name] = importer.g.constant(tensor)
+      } else {
+        scope.values[name] = importer.g.input(name, type.dataType, type.shape)
+        stage.inputs.append(name)
+      }
+    }
+    var work = Array(nodes.reversed())
+    while let node = work.popLast() {
+      if !scope.deferred.isDisjoint(with: node.reads) {
+        leave(node, scope)
+        continue
+      }
+      do throws(ImportStop) {
+        if let branch = try StructureOperators.decidedBranch(node, importer, scope) {
+          work += branch.reversed()
+          continue
+        }
+        let context = try importer.add(node, scope)
+        for (position, bound) in context.bounds {
+          let name = node.outputs[position]
+          stage.bounds[name] = (bound.axis, "\(name)#count")
+          counts[name] = bound.count
+          scope.deferred.insert(name)
+          if stage.reason.isEmpty {
+            stage.reason = "the shape of '\(name)', of \(node.title), depends on the data"
+          }
+        }
+      } catch {
+        switch error {
+        case .failed: throw error
+        case .hosted(let reason):
+          if stage.reason.isEmpty { stage.reason = reason }
+          if let name = node.outputs.first(where: { !$0.isEmpty }) { stage.hosted.insert(name) }
+          stage.needed.formUnion(node.inputs.filter { !$0.isEmpty && scope.values[$0] == nil })
+        case .needs(let value, let operand, let title):
+          if let more = reached(from: value), !more.subtracting(statics).isEmpty { return more }
+          guard types.allSatisfy({ $0.type.shape.allSatisfy { $0.constant != nil } }) else {
+            throw .failed(
+              DLCError(
+                .dimension,
+                "input '\(operand)' of \(title) depends on sizes or values that are not bound",
+                remedy: hint(for: value)))
+          }
+          guard !statics.contains(operand) else {
+            throw .failed(
+              DLCError(
+                .unsupported, "input '\(operand)' of \(title) cannot be computed before the run"))
+          }
+          if stage.reason.isEmpty { stage.reason = "'\(operand)' of \(title) depends on the data" }
+          stage.needed.insert(operand)
+        }
+        leave(node, scope)
+      }
+    }
+    stage.initializers = scope.initializers
+    return nil
+  }
+
+  private var scope: ImportScope?
+  private var counts: [String: Value] = [:]
+
+  private mutating func leave(_ node: ONNXNode, _ scope: ImportScope) {
+    scope.deferred.formUnion(node.outputs.filter { !$0.isEmpty })
+    stage.later.append(node)
+  }
+
+  /// The inputs that a value depends on, when they may be bound by value.
+  private func reached(from value: Value) -> Set<String>? {
+    let graph = value.builder.graph
+    var found: Set<String> = []
+    var seen: Set<ValueID> = []
+    var open = [value.id]
+    while let id = open.popLast() {
+      guard seen.insert(id).inserted else { continue }
+      if let node = graph.definition(id) {
+        if node.operation.flow != nil { return nil }
+        if case .randomBits = node.operation { return nil }
+        open += node.operands
+      } else if let argument = graph.argument(id), argument.kind == .input {
+        guard let tensor = builder.candidates[argument.name],
+          tensor.count <= StageBuilder.maximumStatic,
+          !tensor.dataType.isFloat || value.dataType.isFloat
+        else { return nil }
+        found.insert(argument.name)
+      } else if graph.argument(id)?.kind == .captured {
+        return nil
+      }
+    }
+    return found
+  }
+
+  private func hint(for value: Value) -> String {
+    let graph = value.builder.graph
+    let names = graph.arguments.filter { $0.kind == .input && !$0.type.dataType.isFloat }.map(
+      \.name)
+    return names.isEmpty
+      ? "bind the sizes with --dim"
+      : "bind the sizes with --dim, or give the values of \(Spelling.list(names)) with --value"
+  }
+
+  /// Names the results; returns how many there are.
+  private func emit(_ importer: GraphImporter) throws(ImportStop) -> Int {
+    let scope = scope!
+    let given = Set(types.map(\.name))
+    var names = stage.later.reduce(into: Set<String>()) { $0.formUnion($1.reads) }
+    names.formUnion(wanted)
+    names.formUnion(stage.needed)
+    var count = 0
+    // Results in the model's order, then what the rest reads.
+    for name in wanted + names.subtracting(wanted).sorted() {
+      let isBounded = stage.bounds[name] != nil
+      guard isBounded || !scope.deferred.contains(name) else { continue }
+      let isResult = wanted.contains(name)
+      if given.contains(name) && !(isResult && builder.keepsInputs) { continue }
+      guard scope.values[name] != nil || isResult else { continue }
+      if initializers[name] != nil && !isResult { continue }
+      importer.g.output(name, try importer.value(name, scope))
+      count += 1
+      if isBounded {
+        importer.g.output(stage.bounds[name]!.count, importer.g.convert(counts[name]!, .int64))
+      }
+    }
+    return count
+  }
+}

@@ -1,0 +1,374 @@
+import DLCGraph
+import DLCTensor
+
+/// Branches and loops: `cond`, `while` and `scan` where shapes allow it, unrolled or cut out where not.
+enum ControlOperators {
+  static let all: [OperatorMapping] = [
+    OperatorMapping("If", branch),
+    OperatorMapping("Loop", statics: ["M", "cond"], loop),
+    OperatorMapping("Scan", since: 8, scanOfBatch),
+    OperatorMapping("Scan", since: 9, scan),
+  ]
+
+  /// So many iterations are written out when a body is no graph of its own.
+  private static let unrollLimit = 256
+
+  // MARK: If
+
+  /// The nodes of the branch that runs, when the condition is known; nil for other nodes.
+  static func decidedBranch(_ node: ONNXNode, _ importer: GraphImporter, _ scope: ImportScope)
+    throws(ImportStop) -> [ONNXNode]?
+  {
+    guard node.type == "If", node.domain.isEmpty, let name = node.inputs.first, !name.isEmpty else {
+      return nil
+    }
+    let condition = try importer.value(name, scope)
+    guard case .array(let array)? = importer.knowledge.known(condition), array.count == 1 else {
+      return nil
+    }
+    let which = array.integers.first != 0 ? "then_branch" : "else_branch"
+    let context = NodeContext(node, importer, scope, [condition])
+    let graph = try context.graph(which)
+    let list = try attempt { () throws(DLCError) in
+      try NodeList(graph, of: importer.model, outside: graph.freeNames)
+    }
+    let mine = graph.definedNames
+    let prefix = "\(node.name)/\(node.outputs.first ?? "")/"
+    func renamed(_ name: String) -> String { mine.contains(name) ? prefix + name : name }
+    for (name, tensor) in list.initializers { scope.initializers[prefix + name] = tensor }
+    var nodes = list.nodes.map { $0.renamed(renamed) }
+    guard graph.outputs.count >= node.outputs.count else {
+      throw context.fail(
+        "the branch gives \(graph.outputs.count) results, not \(node.outputs.count)")
+    }
+    for (output, name) in zip(graph.outputs, node.outputs) where !name.isEmpty {
+      nodes.append(
+        ONNXNode(
+          name: node.name, domain: "", type: "Identity", overload: "",
+          inputs: [renamed(output.name)], outputs: [name], attributes: [:], opsets: node.opsets))
+    }
+    return nodes
+  }
+
+  private static func branch(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let condition = try c.operand(0)
+    let undecided = ImportStop.needs(condition, operand: c.node.inputs[0], of: c.node.title)
+    let predicate = c.g.reshape(condition, [])
+    var stop: ImportStop?
+    var types: [[TensorType]] = []
+    func side(_ name: String) -> [Value] {
+      do throws(ImportStop) {
+        let values = try c.importer.results(of: try c.graph(name), [], in: c.scope)
+        types.append(values.map(\.type))
+        return values
+      } catch {
+        stop = error
+        return []
+      }
+    }
+    // Both sides are tried in a graph of their own, so that what does not fit leaves nothing behind.
+    let results = c.g.cond(
+      predicate, then: { _ in side("then_branch") },
+      otherwise: { g in
+        let values = side("else_branch")
+        return types.count == 2 && types[0] == types[1]
+          ? values : types.first.map { stub(g, $0) } ?? []
+      })
+    if let stop {
+      if case .failed = stop { throw stop }
+      throw undecided
+    }
+    guard types.count == 2, types[0] == types[1] else { throw undecided }
+    return results
+  }
+
+  /// Values of given types, of graphs that are given up.
+  private static func stub(_ g: FunctionBuilder, _ types: [TensorType]) -> [Value] {
+    types.map { g.broadcast(g.constant(Tensor(splat: 0, $0.dataType, [])), to: $0.shape) }
+  }
+
+  // MARK: Loop
+
+  private struct LoopParts {
+    let body: ONNXGraph
+    /// Number of iterations, when it is known; nil for no limit.
+    var trips: Value?
+    var condition: Value?
+    var carried: [Value]
+    var scanCount: Int
+  }
+
+  private static func loop(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let body = try c.graph("body")
+    let carried = Array(c.node.inputs.indices.dropFirst(2).compactMap { c.optional($0) })
+    guard body.inputs.count == carried.count + 2, body.outputs.count >= carried.count + 1 else {
+      throw c.fail(
+        "the body has \(body.inputs.count) inputs and \(body.outputs.count) outputs for \(carried.count) carried values"
+      )
+    }
+    let g = c.g
+    let parts = LoopParts(
+      body: body, trips: c.optional(0).map { g.reshape(g.convert($0, .int64), []) },
+      condition: c.optional(1).map { g.reshape($0, []) }, carried: carried,
+      scanCount: body.outputs.count - carried.count - 1)
+    let isCounted = isAlwaysTrue(body)
+    if let condition = parts.condition, isCounted {
+      guard case .array(let known)? = c.known(condition) else {
+        throw .needs(try c.operand(1), operand: c.node.inputs[1], of: c.node.title)
+      }
+      if known.integers[0] == 0 { return try counted(c, parts, 0) }
+    }
+    if isCounted {
+      guard c.has(0) else { throw c.fail("the loop has no limit and no condition that ends it") }
+      return try counted(c, parts, max(0, try c.integer(0)))
+    }
+    return try conditional(c, parts)
+  }
+
+  /// Whether the body's condition is the one that it gets, or true.
+  private static func isAlwaysTrue(_ body: ONNXGraph) -> Bool {
+    var name = body.outputs[0].name
+    for _ in 0..<8 {
+      if name == body.inputs[1].name { return true }
+      if let tensor = body.initializers[name]?.value { return tensor.integers.first == 1 }
+      guard let node = body.nodes.first(where: { $0.outputs.contains(name) }) else { return false }
+      switch node.type {
+      case "Identity": name = node.inputs.first ?? ""
+      case "Cast": name = node.inputs.first ?? ""
+      case "Constant":
+        guard case .tensor(let tensor)? = node.attributes["value"] else { return false }
+        return tensor.value?.integers.first == 1
+      default: return false
+      }
+    }
+    return false
+  }
+
+  private static func counted(_ c: NodeContext, _ parts: LoopParts, _ count: Int) throws(ImportStop)
+    -> [Value?]
+  {
+    var stop: ImportStop?
+    var isSame = true
+    if count > 0 {
+      let made = c.g.scan(
+        carried: [c.g.constant(Tensor(splat: 0, .int64, []))] + parts.carried, length: Size(count)
+      ) { g, carried, _ in
+        do throws(ImportStop) {
+          let results = try c.importer.results(
+            of: parts.body, [carried[0], always(g)] + carried.dropFirst(), in: c.scope)
+          let next = Array(results[1...parts.carried.count])
+          isSame = zip(next, parts.carried).allSatisfy { $0.type == $1.type }
+          guard isSame else { return (carried, []) }
+          return ([carried[0] + 1.0] + next, Array(results[(parts.carried.count + 1)...]))
+        } catch {
+          stop = error
+          return (carried, [])
+        }
+      }
+      if stop == nil && isSame { return made.carried.dropFirst() + made.outputs }
+      if case .failed(let error)? = stop, error.code == .unsupported { throw stop! }
+    }
+    return try unrolled(c, parts, count)
+  }
+
+  private static func always(_ g: FunctionBuilder) -> Value {
+    g.constant(Tensor(splat: 1, .bool, []))
+  }
+
+  /// The iterations one after the other, where shapes change or must be known.
+  private static func unrolled(_ c: NodeContext, _ parts: LoopParts, _ count: Int)
+    throws(ImportStop)
+    -> [Value?]
+  {
+    let hosted = ImportStop.hosted("the body of \(c.node.title) is no graph of fixed shapes")
+    guard count <= unrollLimit else { throw hosted }
+    var carried = parts.carried
+    var stacks = [[Value]](repeating: [], count: parts.scanCount)
+    for number in 0..<count {
+      let iteration = c.g.constant(Tensor(.int64, [], truncating: [Int64(number)]))
+      let results: [Value]
+      do throws(ImportStop) {
+        results = try c.importer.results(
+          of: parts.body, [iteration, always(c.g)] + carried, in: c.scope)
+      } catch {
+        if case .failed = error { throw error }
+        throw hosted
+      }
+      carried = Array(results[1...parts.carried.count])
+      for (index, value) in results[(parts.carried.count + 1)...].enumerated() {
+        stacks[index].append(value)
+      }
+    }
+    var outputs: [Value?] = carried
+    for (index, stack) in stacks.enumerated() {
+      if stack.isEmpty {
+        outputs.append(try emptyStack(c, parts, index))
+        continue
+      }
+      guard Set(stack.map(\.type)).count == 1 else { throw hosted }
+      outputs.append(c.g.concatenate(stack.map { c.unsqueezed($0, [0]) }, axis: 0))
+    }
+    return outputs
+  }
+
+  /// What is stacked by a loop that does not run: its shape is that of the body's results.
+  private static func emptyStack(_ c: NodeContext, _ parts: LoopParts, _ index: Int)
+    throws(ImportStop)
+    -> Value
+  {
+    let types = try resultTypes(c, parts)
+    guard parts.carried.count + 1 + index < types.count else {
+      throw .hosted("the body of \(c.node.title) is no graph of fixed shapes")
+    }
+    let type = types[parts.carried.count + 1 + index]
+    return stub(c.g, [TensorType(type.dataType, [0] + type.shape)])[0]
+  }
+
+  /// The types of a body's results, found by building it where nothing reads it.
+  private static func resultTypes(_ c: NodeContext, _ parts: LoopParts) throws(ImportStop)
+    -> [TensorType]
+  {
+    var stop: ImportStop?
+    var types: [TensorType] = []
+    _ = c.g.cond(
+      always(c.g),
+      then: { g in
+        do throws(ImportStop) {
+          types = try c.importer.results(
+            of: parts.body, [stub(g, [TensorType(.int64)])[0], always(g)] + parts.carried,
+            in: c.scope
+          ).map(\.type)
+        } catch { stop = error }
+        return []
+      }, otherwise: { _ in [] })
+    if let stop { throw stop }
+    return types
+  }
+
+  /// A loop that its condition ends. What it stacks is written into memory for the most iterations there can be.
+  private static func conditional(_ c: NodeContext, _ parts: LoopParts) throws(ImportStop)
+    -> [Value?]
+  {
+    let hosted = ImportStop.hosted("the body of \(c.node.title) is no graph of fixed shapes")
+    let g = c.g
+    let types: [TensorType]
+    do throws(ImportStop) { types = try resultTypes(c, parts) } catch {
+      if case .failed = error { throw error }
+      throw hosted
+    }
+    let states = Array(types[1...parts.carried.count])
+    let stacked = Array(types[(parts.carried.count + 1)...])
+    guard states == parts.carried.map(\.type) else { throw hosted }
+    var most = 0
+    if !stacked.isEmpty {
+      // The memory for what is stacked needs a limit.
+      guard parts.trips != nil else { throw hosted }
+      most = max(0, try c.integer(0))
+      guard most < 1 << 16 else { throw hosted }
+      if most == 0 { return try unrolled(c, parts, 0) }
+    }
+    let zero = g.constant(Tensor(splat: 0, .int64, []))
+    let buffers = stub(g, stacked.map { TensorType($0.dataType, [Size(most)] + $0.shape) })
+    let start = [zero, parts.condition ?? always(g)] + parts.carried + buffers
+    var stop: ImportStop?
+    let results = g.whileLoop(start) { _, values in
+      guard let trips = parts.trips else { return values[1] }
+      return g.binary(.and, values[1], values[0] < trips)
+    } body: { g, values in
+      do throws(ImportStop) {
+        let count = parts.carried.count
+        let results = try c.importer.results(
+          of: parts.body, [values[0], values[1]] + values[2..<2 + count], in: c.scope)
+        let written = zip(values[(2 + count)...], results[(count + 1)...]).map { buffer, value in
+          g.dynamicUpdate(
+            buffer, c.unsqueezed(value, [0]), at: [values[0]] + value.shape.map { _ in zero })
+        }
+        return [values[0] + 1.0, g.reshape(results[0], [])] + results[1...count] + written
+      } catch {
+        stop = error
+        return values
+      }
+    }
+    if let stop { throw stop }
+    for index in stacked.indices { c.bounds[parts.carried.count + index] = (0, results[0]) }
+    return Array(results[2...])
+  }
+
+  // MARK: Scan
+
+  private static func scan(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    try scan(c, c.all, firstAxis: 0)
+  }
+
+  private static func scan(_ c: NodeContext, _ operands: [Value], firstAxis: Int) throws(ImportStop)
+    -> [Value?]
+  {
+    let body = try c.graph("body")
+    guard let count = try c.integer("num_scan_inputs"), count >= 1, count <= operands.count else {
+      throw c.fail(
+        "attribute 'num_scan_inputs' is missing or does not fit \(operands.count) inputs")
+    }
+    let states = operands.count - count
+    guard body.outputs.count >= states else { throw c.fail("the body gives too few results") }
+    let g = c.g
+    let axes = try c.integers("scan_input_axes") ?? [Int](repeating: 0, count: count)
+    let directions =
+      try c.integers(firstAxis == 0 ? "scan_input_directions" : "directions")
+      ?? [Int](repeating: 0, count: count)
+    guard axes.count == count, directions.count == count else {
+      throw c.fail("scan inputs, their axes and directions are of different numbers")
+    }
+    var inputs: [Value] = []
+    for (index, value) in operands[states...].enumerated() {
+      let axis = try c.axis(axes[index], rank: value.rank)
+      let moved = g.transpose(value, [axis] + (0..<value.rank).filter { $0 != axis })
+      inputs.append(directions[index] == 1 ? g.reverse(moved, axes: [0]) : moved)
+    }
+    var stop: ImportStop?
+    let made = g.scan(carried: Array(operands[..<states]), inputs: inputs) { _, carried, slices in
+      do throws(ImportStop) {
+        let results = try c.importer.results(of: body, carried + slices, in: c.scope)
+        return (Array(results[..<states]), Array(results[states...]))
+      } catch {
+        stop = error
+        return (carried, [])
+      }
+    }
+    if let stop { throw stop }
+    let outAxes = try c.integers("scan_output_axes") ?? made.outputs.map { _ in 0 }
+    let outDirections = try c.integers("scan_output_directions") ?? made.outputs.map { _ in 0 }
+    guard outAxes.count == made.outputs.count, outDirections.count == made.outputs.count else {
+      throw c.fail("scan outputs, their axes and directions are of different numbers")
+    }
+    var results: [Value?] = made.carried
+    for (index, value) in made.outputs.enumerated() {
+      let ordered = outDirections[index] == 1 ? g.reverse(value, axes: [0]) : value
+      let axis = try c.axis(outAxes[index], rank: value.rank)
+      var order = Array(1..<value.rank)
+      order.insert(0, at: axis)
+      results.append(g.transpose(ordered, order))
+    }
+    return results
+  }
+
+  /// Version 8: every operand has a batch axis before its own, and sequences may be of different lengths.
+  private static func scanOfBatch(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    guard !c.has(0) else { throw c.unsupported("sequence_lens of Scan 8") }
+    let operands = Array(c.all)
+    guard let first = operands.first else { throw c.fail("it has no inputs") }
+    let g = c.g
+    let batch = try c.number(first.shape[0])
+    guard batch > 0, batch <= unrollLimit else { throw c.unsupported("a batch of \(batch)") }
+    var rows: [[Value]] = []
+    for number in 0..<batch {
+      let part = operands.map { v in
+        g.reshape(
+          g.slice(v, axis: 0, from: Size(number), to: Size(number + 1)), Array(v.shape[1...]))
+      }
+      rows.append(try scan(c, part, firstAxis: 1).compactMap(\.self))
+    }
+    return rows[0].indices.map { index in
+      g.concatenate(rows.map { c.unsqueezed($0[index], [0]) }, axis: 0)
+    }
+  }
+}

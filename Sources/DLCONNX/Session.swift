@@ -1,0 +1,405 @@
+public import DLCCompiler
+import DLCGraph
+import DLCReference
+public import DLCRuntime
+public import DLCTensor
+
+/// Runs an ONNX model on arrays: the graph is imported for the sizes of the arrays, compiled, and kept. Where shapes
+/// depend on data it is cut: one part runs, and the next is imported for what that gave.
+public final class ONNXSession {
+  package let model: ONNXModel
+  private let compiler: Compiler
+  private let cache: CompileCache?
+  private let main: NodeList
+  private let isReference: Bool
+  private var stages = StageCache()
+  /// How many parts were compiled so far; those that a cache on disk had count too.
+  public private(set) var compilationCount = 0
+
+  /// - Throws: `.graph` when the model does not fit together.
+  /// - Parameter isReference: whether the naive interpreter runs the parts.
+  package init(
+    _ model: ONNXModel, compiler: Compiler = Compiler(), cache: CompileCache? = .standard,
+    isReference: Bool = false
+  ) throws(DLCError) {
+    self.isReference = isReference
+    self.model = model
+    self.compiler = compiler
+    self.cache = cache
+    main = try NodeList(model.graph, of: model, outside: [])
+  }
+
+  /// Opens a model.
+  /// - Throws: `.file`, `.format` or `.graph` when the file is missing, damaged or does not fit together.
+  public convenience init(
+    contentsOf path: String, cache: CompileCache? = .standard, file: StaticString = #fileID,
+    line: UInt = #line
+  ) throws(DLCError) {
+    do throws(DLCError) {
+      try self.init(try ONNXModel(contentsOf: path), cache: cache)
+    } catch { throw error.called(file, line) }
+  }
+
+  /// The results for arrays by the names of inputs, in the model's order.
+  /// - Parameter seed: what random operators without a seed of their own draw under.
+  /// - Throws: `.binding` for arrays that do not fit, `.unsupported` for operators that are not imported.
+  public func run(
+    _ inputs: [String: Tensor], threads: Int? = nil, seed: UInt64 = 0,
+    file: StaticString = #fileID, line: UInt = #line
+  ) throws(DLCError) -> [(name: String, value: Tensor)] {
+    do throws(DLCError) {
+      return try run(inputs, sizes: [:], threads: threads, seed: seed)
+    } catch {
+      throw error.called(file, line)
+    }
+  }
+
+  /// - Parameter sizes: what dimensions are said to be, which the arrays must agree with.
+  package func run(
+    _ inputs: [String: Tensor], sizes: [String: Int], threads: Int?, seed: UInt64
+  ) throws(DLCError) -> [(name: String, value: Tensor)] {
+    do throws(DLCError) {
+      let given = try model.checked(inputs, sizes)
+      var list = main
+      for name in given.keys { list.initializers[name] = nil }
+      let run = SessionRun(session: self, threads: threads, seed: seed)
+      let wanted = model.graph.outputs.map(\.name)
+      let results = try run.execute(list, given, wanted: wanted)
+      return wanted.map { ($0, results[$0]!) }
+    } catch {
+      throw error.code == .binding || error.location.contains(model.path)
+        ? error : error.within(model.path)
+    }
+  }
+
+  /// The executable of a stage, compiled when there is none for these types and values.
+  fileprivate func stage(
+    _ nodes: [ONNXNode], _ initializers: [String: ONNXTensor], _ env: [String: Tensor],
+    order: [String], statics: Set<String>, wanted: [String]
+  ) throws(DLCError) -> CompiledStage {
+    let read = nodes.reduce(into: Set(wanted)) { $0.formUnion($1.reads) }
+    let names = order.filter { read.contains($0) }
+    let shape = StageCache.Shape(
+      place: nodes.map { $0.outputs.first ?? "" } + wanted,
+      types: names.map { "\($0): \(env[$0]!.type)" }, statics: statics.sorted())
+    if let known = stages.find(shape, env) { return known }
+    let builder = StageBuilder(model: model, candidates: env)
+    let stage = try builder.build(
+      nodes, initializers, types: names.map { ($0, env[$0]!.type) }, statics: statics,
+      wanted: wanted)
+    var executable: Executable?
+    if let module = stage.module, !isReference {
+      compilationCount += 1
+      executable = try compiler.load(module, function: "forward", dimensions: [:], cache: cache)
+        .executable
+    }
+    let compiled = CompiledStage(stage: stage, executable: executable, isReference: isReference)
+    stages.insert(compiled, shape, env)
+    return compiled
+  }
+}
+
+/// A stage with its program; none when nothing is computed before the cut.
+private struct CompiledStage {
+  var stage: Stage
+  var executable: Executable?
+  var isReference: Bool
+
+  func run(_ arrays: [String: Tensor], threads: Int?) throws(DLCError) -> [(
+    name: String, value: Tensor
+  )] {
+    if let executable { return try executable.run(arrays, threads: threads) }
+    guard isReference, let module = stage.module, let function = module.functions.first else {
+      return []
+    }
+    var states: [String: Tensor] = [:]
+    for state in module.states { states[state.name] = state.value }
+    return try Interpreter().run(
+      module, function: function, inputs: arrays, states: states, dimensions: [:]
+    ).outputs
+  }
+}
+
+/// The parts that were used last, by shapes and by the values of what is bound by value.
+private struct StageCache {
+  struct Shape: Hashable {
+    var place: [String]
+    var types: [String]
+    var statics: [String]
+  }
+
+  private struct Entry {
+    var shape: Shape
+    var values: [String: Tensor]
+    var stage: CompiledStage
+    var used: Int
+  }
+
+  private var entries: [Entry] = []
+  private var clock = 0
+  /// So many are kept.
+  static let limit = 16
+
+  mutating func find(_ shape: Shape, _ env: [String: Tensor]) -> CompiledStage? {
+    guard
+      let index = entries.firstIndex(where: { entry in
+        entry.shape == shape && entry.values.allSatisfy { env[$0.key] == $0.value }
+      })
+    else { return nil }
+    clock += 1
+    entries[index].used = clock
+    return entries[index].stage
+  }
+
+  mutating func insert(_ stage: CompiledStage, _ shape: Shape, _ env: [String: Tensor]) {
+    if entries.count == Self.limit {
+      entries.remove(at: entries.indices.min { entries[$0].used < entries[$1].used }!)
+    }
+    clock += 1
+    let values = env.filter { stage.stage.boundByValue.contains($0.key) }
+    entries.append(Entry(shape: shape, values: values, stage: stage, used: clock))
+  }
+}
+
+/// One run: stage after stage.
+private struct SessionRun {
+  let session: ONNXSession
+  let threads: Int?
+  let seed: UInt64
+
+  func execute(_ list: NodeList, _ given: [String: Tensor], wanted: [String]) throws(DLCError)
+    -> [String: Tensor]
+  {
+    var (nodes, initializers) = (list.nodes, list.initializers)
+    var env = given
+    var statics: Set<String> = []
+    while true {
+      let order = env.keys.sorted()
+      let compiled = try session.stage(
+        nodes, initializers, env, order: order, statics: statics, wanted: wanted)
+      let stage = compiled.stage
+      var progress = try run(compiled, &env)
+      guard !stage.later.isEmpty else { break }
+      if let index = stage.later.firstIndex(where: { node in
+        node.outputs.contains(where: stage.hosted.contains)
+          && node.reads.allSatisfy { env[$0] != nil || stage.initializers[$0] != nil }
+      }) {
+        var rest = stage.later
+        let node = rest.remove(at: index)
+        try host(node, stage.initializers, &env)
+        progress = true
+        nodes = rest
+      } else {
+        nodes = stage.later
+      }
+      initializers = stage.initializers
+      let known = statics.union(stage.needed.filter { env[$0] != nil })
+      guard progress || known != statics else {
+        throw DLCError(.unsupported, stage.reason)
+      }
+      // What is bound by value is that for the node that needs it; later ones ask anew.
+      statics = known.filter { name in nodes.contains { $0.inputs.contains(name) } }
+    }
+    var results: [String: Tensor] = [:]
+    for name in wanted {
+      guard let value = env[name] else {
+        throw DLCError(.execution, "result '\(name)' was not computed")
+      }
+      results[name] = value
+    }
+    return results
+  }
+
+  /// Runs a stage and adds what it gives; returns whether that is anything.
+  private func run(_ compiled: CompiledStage, _ env: inout [String: Tensor]) throws(DLCError)
+    -> Bool
+  {
+    guard let module = compiled.stage.module else { return false }
+    var arrays: [String: Tensor] = [:]
+    for name in compiled.stage.inputs { arrays[name] = env[name] }
+    if module.functions[0].inputs.contains(where: { $0.name == GraphImporter.seedName }) {
+      arrays[GraphImporter.seedName] = Tensor(
+        .uint64, [], truncating: [Int64(bitPattern: seed)])
+    }
+    let results = try compiled.run(arrays, threads: threads)
+    for (name, value) in results { env[name] = value }
+    for (name, bound) in compiled.stage.bounds {
+      guard let value = env[name], let count = env.removeValue(forKey: bound.count)?.integers.first
+      else { continue }
+      env[name] = try value.prefix(Int(count), axis: bound.axis)
+    }
+    return !results.isEmpty
+  }
+
+  /// Runs a loop whose body is no graph of fixed shapes, one iteration after the other.
+  private func host(
+    _ node: ONNXNode, _ initializers: [String: ONNXTensor], _ env: inout [String: Tensor]
+  ) throws(DLCError) {
+    guard node.type == "Loop", case .graph(let body)? = node.attributes["body"] else {
+      throw DLCError(.unsupported, "\(node.title) cannot be run in parts")
+    }
+    let scope = env
+    func value(_ index: Int) -> Tensor? {
+      guard index < node.inputs.count, !node.inputs[index].isEmpty else { return nil }
+      return scope[node.inputs[index]] ?? initializers[node.inputs[index]]?.value
+    }
+    let limit = value(0).map { $0.integers.first ?? 0 } ?? Int64.max
+    var condition = value(1).map { $0.integers.first != 0 } ?? true
+    var carried: [Tensor] = []
+    for index in node.inputs.indices.dropFirst(2) {
+      guard let tensor = value(index) else {
+        throw DLCError(.execution, "'\(node.inputs[index])' was not computed", at: node.title)
+      }
+      carried.append(tensor)
+    }
+    var list = try NodeList(body, of: session.model, outside: body.freeNames)
+    for name in body.freeNames where list.initializers[name] == nil {
+      list.initializers[name] = initializers[name]
+    }
+    var stacks = [[Tensor]](repeating: [], count: body.outputs.count - carried.count - 1)
+    let wanted = body.outputs.map(\.name)
+    var step: Int64 = 0
+    while condition, step < limit {
+      var inner = env.filter { body.freeNames.contains($0.key) }
+      inner[body.inputs[0].name] = Tensor(.int64, [], truncating: [step])
+      inner[body.inputs[1].name] = Tensor(.bool, [], truncating: [1])
+      for (input, tensor) in zip(body.inputs.dropFirst(2), carried) { inner[input.name] = tensor }
+      let results = try execute(list, inner, wanted: wanted)
+      condition = results[wanted[0]]!.integers.first != 0
+      carried = wanted[1...carried.count].map { results[$0]! }
+      for (index, name) in wanted[(carried.count + 1)...].enumerated() {
+        stacks[index].append(results[name]!)
+      }
+      step += 1
+    }
+    for (index, name) in node.outputs.enumerated() where !name.isEmpty {
+      if index < carried.count {
+        env[name] = carried[index]
+      } else {
+        let info = body.outputs[index + 1]
+        env[name] = try Tensor(stacking: stacks[index - carried.count], otherwise: info)
+      }
+    }
+  }
+}
+
+extension Tensor {
+  /// The first `count` elements along an axis.
+  fileprivate func prefix(_ count: Int, axis: Int) throws(DLCError) -> Tensor {
+    guard count < shape[axis] else { return self }
+    var size = shape
+    size[axis] = max(count, 0)
+    let result = try Tensor(reserving: dataType, size, for: "a result")
+    let outer = shape[..<axis].reduce(1, *)
+    let inner = shape[(axis + 1)...].reduce(dataType.byteCount, *)
+    for row in 0..<outer where size[axis] > 0 {
+      let source = storage.bytes[
+        row * shape[axis] * inner..<(row * shape[axis] + size[axis]) * inner]
+      UnsafeMutableRawBufferPointer(
+        rebasing: result.storage.bytes[row * size[axis] * inner..<(row + 1) * size[axis] * inner]
+      ).copyMemory(from: UnsafeRawBufferPointer(rebasing: source))
+    }
+    return result
+  }
+
+  /// Tensors of one shape along a new first axis.
+  fileprivate init(stacking list: [Tensor], otherwise info: ONNXValueInfo) throws(DLCError) {
+    guard let first = list.first else {
+      let shape = (info.shape ?? []).map { if case .size(let n) = $0 { n } else { 0 } }
+      self.init(zeros: info.elementType.dataType ?? .float32, [0] + shape)
+      return
+    }
+    guard list.allSatisfy({ $0.type == first.type }) else {
+      throw DLCError(.execution, "what iterations stack as '\(info.name)' is of different shapes")
+    }
+    try self.init(reserving: first.dataType, [list.count] + first.shape, for: "a result")
+    for (index, tensor) in list.enumerated() {
+      UnsafeMutableRawBufferPointer(
+        rebasing: storage.bytes[index * first.byteCount..<(index + 1) * first.byteCount]
+      ).copyMemory(from: UnsafeRawBufferPointer(tensor.storage.bytes))
+    }
+  }
+}
+
+extension ONNXModel {
+  /// The inputs that have no stored value, and those that have, with their types.
+  package var inputTypes: [(name: String, type: TensorType, isOptional: Bool)] {
+    graph.inputs.compactMap { info in
+      guard let type = info.elementType.dataType else { return nil }
+      let shape = (info.shape ?? []).enumerated().map { axis, dimension -> Size in
+        switch dimension {
+        case .size(let n): Size(n)
+        case .name(let name): Self.size(named: name)
+        case .open: Self.size(named: "\(info.name)_\(axis)")
+        }
+      }
+      return (info.name, TensorType(type, shape), graph.initializers[info.name] != nil)
+    }
+  }
+
+  /// A dimension under a name that dlc can take.
+  static func size(named name: String) -> Size { Size(name: dimensionName(name)) }
+
+  static func dimensionName(_ name: String) -> String {
+    if Size.isName(name) { return name }
+    let clean = String(
+      name.unicodeScalars.map { s -> Character in
+        s.isASCII && (Character(s).isLetter || Character(s).isNumber) ? Character(s) : "_"
+      }.prefix(60))
+    return Size.isName(clean) ? clean : "d_" + clean
+  }
+
+  /// The arrays of a run, when they fit the declared inputs.
+  /// - Throws: `.binding` where one is missing, or of another type, rank or size.
+  func checked(_ arrays: [String: Tensor], _ said: [String: Int]) throws(DLCError)
+    -> [String: Tensor]
+  {
+    var given: [String: Tensor] = [:]
+    var sizes = said.mapValues { (size: $0, name: "--dim") }
+    for info in graph.inputs {
+      if let kind = info.otherKind {
+        throw DLCError(.unsupported, "input '\(info.name)' is \(kind), which is not supported")
+      }
+      guard let type = info.elementType.dataType else {
+        throw DLCError(
+          .unsupported,
+          "input '\(info.name)' holds \(info.elementType.text), which is not supported")
+      }
+      guard let value = arrays[info.name] else {
+        if graph.initializers[info.name] != nil { continue }
+        throw DLCError(
+          .binding, "input '\(info.name)' is missing",
+          remedy: "the inputs are \(Spelling.list(graph.inputs.map(\.name)))")
+      }
+      guard value.dataType == type else {
+        throw DLCError(.binding, "input '\(info.name)' is \(value.dataType), \(type) is wanted")
+      }
+      try value.check()
+      given[info.name] = value
+      guard let shape = info.shape else { continue }
+      guard shape.count == value.shape.count else {
+        throw DLCError(
+          .binding, "array '\(info.name)' has shape \(value.shape), \(shape.count) axes are wanted")
+      }
+      for (dimension, size) in zip(shape, value.shape) {
+        switch dimension {
+        case .size(let wanted) where wanted != size:
+          throw DLCError(
+            .binding,
+            "array '\(info.name)' has shape \(value.shape), where \(wanted) is wanted instead of \(size)"
+          )
+        case .name(let name):
+          if let known = sizes[name], known.size != size {
+            throw DLCError(
+              .binding,
+              "dimension '\(name)' is \(known.size) by array '\(known.name)' but \(size) by array '\(info.name)'"
+            )
+          }
+          sizes[name] = (size, info.name)
+        default: break
+        }
+      }
+    }
+    return given
+  }
+}
