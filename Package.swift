@@ -99,6 +99,8 @@ let package = Package(
       name: "dlc-fuzz", dependencies: ["DLCTensor", "DLCTestSupport"], path: "Sources/DLCFuzz",
       swiftSettings: settings),
     // Tests.
+    .testTarget(
+      name: "DocumentationTests", dependencies: ["DLC", "DLCData"], swiftSettings: settings),
     tests("DLCTensor", []),
     tests("DLCGraph", ["DLCTensor", "DLCTestSupport", "DLCReference"]),
     tests("DLCAutodiff", ["DLCTensor", "DLCGraph", "DLCReference"]),

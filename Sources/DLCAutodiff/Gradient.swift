@@ -124,6 +124,12 @@ extension FunctionBuilder {
   }
 
   /// The derivatives of a floating-point scalar by each target, in the targets' shapes.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, [3])
+  /// let y = g.sum(x * x * x, axes: [0])
+  /// g.output("d_x", g.gradient(of: y, by: [x])[0])  // 3 x^2
+  /// ```
   public func gradient(
     of scalar: Value, by targets: [Value], file: StaticString = #fileID, line: UInt = #line
   ) -> [Value] {
@@ -142,7 +148,9 @@ extension FunctionBuilder {
   public func valueAndGradient(
     of scalar: Value, by targets: [Value], file: StaticString = #fileID, line: UInt = #line
   ) -> (value: Value, gradient: [Value]) {
-    (scalar, gradient(of: scalar, by: targets, file: file, line: line))
+    enter(file, line, [], failing: { p in (p, targets.map { _ in p }) }) {
+      (scalar, $0.gradient(of: scalar, by: targets))
+    }
   }
 
   /// The vector-Jacobian product: what each target gets of the outputs' cotangents.

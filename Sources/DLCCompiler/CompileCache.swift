@@ -18,6 +18,7 @@ import DLCTensor
 /// so that only what belongs to this user, and nobody else may write, is used. The oldest entries go
 /// when the cache outgrows its bound. A cache that cannot be used or written is no error.
 public struct CompileCache: Sendable {
+  /// Where the entries are.
   public let directory: String
   /// The size above which old entries are removed, in bytes.
   public var limit = 512 << 20
@@ -33,6 +34,7 @@ public struct CompileCache: Sendable {
     return variable("HOME").map { CompileCache(directory: $0 + "/.cache/dlc") }
   }
 
+  /// The cache in a directory, which is made when the first entry is written.
   public init(directory: String) { self.directory = directory }
 
   /// Tells builds of dlc apart, so that none runs what another one compiled: the file that this code

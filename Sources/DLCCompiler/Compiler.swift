@@ -8,14 +8,24 @@ public import DLCRuntime
 public import DLCTensor
 
 /// From a function of a module to an executable: the whole pipeline, in order.
+///
+/// ```swift
+/// let executable = try Compiler().compile(module, function: "forward", dimensions: ["n": 2])
+/// try executable.initializeState(seed: 1)
+/// let results = try executable.run(["x": Tensor(zeros: .float32, [2, 4])])
+/// ```
 public struct Compiler: Sendable {
+  /// How it compiles.
   public var options = CompilerOptions()
 
+  /// A compiler for this machine.
   public init() {}
+  /// A compiler with options.
   public init(_ options: CompilerOptions) { self.options = options }
 
   /// Compiles a function for fixed sizes.
   /// - Parameters:
+  ///   - name: the function; nil: the module's first.
   ///   - dimensions: sizes of named dimensions; the module's defaults stand for the others.
   /// - Throws: `.graph`, `.type` or `.dimension` for what is wrong with the model, `.code` when no
   ///   code can be made (libLLVM is missing).

@@ -7,6 +7,7 @@ import DLCProgram
 import DLCRuntime
 package import DLCTensor
 
+/// How a function is compiled.
 public struct CompilerOptions: Sendable {
   /// A CPU name that LLVM knows, or "native".
   public var target = "native"
@@ -15,21 +16,22 @@ public struct CompilerOptions: Sendable {
   /// Passes that are left out, by name.
   public var disabledPasses: Set<String> = []
   /// The last pass to run, by name.
-  public var stopAfter: String?
+  package var stopAfter: String?
   /// A pass name or "all": the graph is printed after it.
-  public var printAfter: String?
+  package var printAfter: String?
   /// The most bytes that the arena of a run may take; a program that needs more is refused.
   public var memoryLimit = Int.max
   /// At most so many optional rewrites, to find the one that does harm.
-  public var rewriteLimit = Int.max
+  package var rewriteLimit = Int.max
   /// Check graphs after passes and kernels after lowering.
-  public var verifies = true
+  package var verifies = true
   /// Receives what `printAfter` prints.
   package var print: @Sendable (String) -> Void = { _ in }
   package var objectStore = ObjectStore.none
   /// Schedules that stand in the place of what the cost model chooses.
   package var schedules = ScheduleBook()
 
+  /// All passes, for this machine, with two threads.
   public init() {}
 
   /// What of the options decides which program comes out.

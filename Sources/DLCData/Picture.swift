@@ -4,7 +4,9 @@ public import DLCTensor
 
 /// A picture: pixels of 8 bits for each channel, grey or red, green and blue.
 public struct Picture: Hashable, Sendable {
+  /// Rows of pixels.
   public let height: Int
+  /// Pixels in a row.
   public let width: Int
   /// 1 (grey) or 3 (red, green, blue).
   public let channels: Int
@@ -12,7 +14,7 @@ public struct Picture: Hashable, Sendable {
   public private(set) var pixels: [UInt8]
 
   /// The brightness of the lines between the images of a grid.
-  public static let gap: UInt8 = 89
+  package static let gap: UInt8 = 89
 
   private init(height: Int, width: Int, channels: Int, filledWith value: UInt8) {
     (self.height, self.width, self.channels) = (height, width, channels)
@@ -21,8 +23,10 @@ public struct Picture: Hashable, Sendable {
 
   /// Images in a grid, row by row, with a line of one pixel around and between them.
   ///
-  ///     let picture = try Picture(samples, height: 28, width: 28, zoom: 2)
-  ///     try picture.write("samples.png")
+  /// ```swift
+  /// let picture = try Picture(samples, height: 28, width: 28, zoom: 2)
+  /// try picture.write("samples.png")
+  /// ```
   ///
   /// - Parameters:
   ///   - images: `[n, height, width]`, `[n, channels, height, width]`, or flat with the sizes given,
@@ -156,7 +160,7 @@ public struct Picture: Hashable, Sendable {
   }
 
   /// How many images of a width stand side by side in so many characters of a terminal; at least one.
-  public static func columns(ofWidth width: Int, within characters: Int) -> Int {
+  package static func columns(ofWidth width: Int, within characters: Int) -> Int {
     max(1, (characters - 1) / (max(width, 1) + 1))
   }
 

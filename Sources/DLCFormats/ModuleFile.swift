@@ -521,7 +521,12 @@ public enum ModuleFile {
 }
 
 extension Module {
-  /// Saves the module as a model file.
+  /// Saves the module as a model file, with large values in a safetensors file beside it (see `ModuleFile.write`).
+  ///
+  /// ```swift
+  /// try module.save("model.pb")
+  /// let same = try Module(contentsOf: "model.pb")
+  /// ```
   public func save(
     _ path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
@@ -532,7 +537,7 @@ extension Module {
     }
   }
 
-  /// Reads a model file.
+  /// Reads and verifies a model file.
   public init(
     contentsOf path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {

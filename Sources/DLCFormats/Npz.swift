@@ -2,6 +2,11 @@ import CZlib
 public import DLCTensor
 
 /// NumPy's archive: a zip file of arrays, stored or deflated.
+///
+/// ```swift
+/// try Npz.write([("x", Tensor([[1, 2], [3, 4]], .float32))], to: "arrays.npz")
+/// let arrays = try Npz.arrays("arrays.npz")  // by name
+/// ```
 public enum Npz {
   /// Reads every array of an archive, by name; folders, texts and arrays of texts in it are left out.
   /// Stored arrays stay in the mapped file, where they are aligned for their elements: a file that is
@@ -22,14 +27,18 @@ public enum Npz {
   public static func arrays(
     _ path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) -> [String: Tensor] {
-    Dictionary(
-      try read(path, file: file, line: line).map { ($0.name, $0.value) },
-      uniquingKeysWith: { first, _ in first })
+    do throws(DLCError) {
+      return Dictionary(
+        try contents(path).arrays.map { ($0.name, $0.value) },
+        uniquingKeysWith: { first, _ in first })
+    } catch {
+      throw error.called(file, line)
+    }
   }
 
   /// Reads every array of an archive, and says what in it is none, and why.
   /// - Throws: as `read`.
-  public static func contents(
+  package static func contents(
     _ path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) -> (
     arrays: [(name: String, value: Tensor)], skipped: [(name: String, reason: String)]

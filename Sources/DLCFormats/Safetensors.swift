@@ -1,6 +1,11 @@
 public import DLCTensor
 
 /// The safetensors format: a JSON header, then the tensors' bytes.
+///
+/// ```swift
+/// try Safetensors.write([("w", Tensor([1, 2, 3], .float32))], to: "weights.safetensors")
+/// let weights = try Safetensors.read("weights.safetensors")
+/// ```
 public enum Safetensors {
   private static let types: [(code: String, type: DataType)] = [
     ("F32", .float32), ("F64", .float64), ("F16", .float16), ("BF16", .bfloat16), ("I8", .int8),

@@ -1,14 +1,23 @@
 public import DLCTensor
 
 /// A value of a function that is being built.
+///
+/// ```swift
+/// let x = g.input("x", .float32, ["n", 3])
+/// let slope = g.select(x > 0, x, x * 0.5)
+/// g.output("y", slope - g.sum(x, axes: [1], keepAxes: true))  // [n, 3]
+/// ```
 public struct Value: Sendable {
   package let builder: FunctionBuilder
   package let id: ValueID
   /// Element type and shape.
   public let type: TensorType
 
+  /// Its element type.
   public var dataType: DataType { type.dataType }
+  /// Its sizes, outermost axis first.
   public var shape: [Size] { type.shape }
+  /// How many axes it has; 0 for a scalar.
   public var rank: Int { type.rank }
 
   /// Whether a mistake made it; it then has axes of unknown size.
@@ -24,6 +33,12 @@ public struct Value: Sendable {
 ///
 /// Axes count from the front, negative ones from the end. While a loop or branch is built, all calls
 /// add to it, whichever builder they are called on.
+///
+/// ```swift
+/// let x = g.input("x", .float32, ["n", 3])
+/// let hidden = g.tanh(g.linear(x, g.parameter("w", [8, 3])))  // [n, 8]
+/// g.output("y", g.mean(hidden * hidden + 1, axes: [-1]))  // [n]
+/// ```
 public final class FunctionBuilder: @unchecked Sendable {
   // Used by one thread while `Module.function` runs its closure; never shared.
   package private(set) var graph = Graph()
@@ -457,7 +472,13 @@ public final class FunctionBuilder: @unchecked Sendable {
 
   // MARK: Arguments and results
 
-  /// Declares an input.
+  /// Declares an input of the function, which runs are given by name.
+  ///
+  /// ```swift
+  /// let image = g.input("image", .float32, ["n", 1, 2, 2])
+  /// let label = g.input("label", .int32, ["n"])
+  /// let scale = g.input("scale")  // a float32 scalar
+  /// ```
   public func input(
     _ name: String, _ type: DataType = .float32, _ shape: [Size] = [],
     file: StaticString = #fileID, line: UInt = #line
@@ -488,6 +509,12 @@ public final class FunctionBuilder: @unchecked Sendable {
   }
 
   /// Reads a trainable parameter, which the first use in a module declares.
+  ///
+  /// ```swift
+  /// let w = g.parameter("w", [2, 3])
+  /// let b = g.parameter("b", [2], .constant(10))
+  /// g.output("y", g.linear(g.input("x", .float32, ["n", 3]), w, b))
+  /// ```
   public func parameter(
     _ name: String, _ shape: [Size], _ initializer: Initializer = .glorotUniform,
     _ type: DataType = .float32, file: StaticString = #fileID, line: UInt = #line
@@ -498,7 +525,7 @@ public final class FunctionBuilder: @unchecked Sendable {
       file, line)
   }
 
-  /// Reads state that losses are not differentiated by.
+  /// Reads state that losses are not differentiated by, and which the first use in a module declares.
   public func state(
     _ name: String, _ type: DataType = .float32, _ shape: [Size] = [],
     _ initializer: Initializer = .zeros, file: StaticString = #fileID, line: UInt = #line
@@ -537,7 +564,7 @@ public final class FunctionBuilder: @unchecked Sendable {
     return value
   }
 
-  /// Names a result.
+  /// Names a result. Runs give them in the order of these calls.
   public func output(
     _ name: String, _ value: Value, file: StaticString = #fileID, line: UInt = #line
   ) {
@@ -555,7 +582,13 @@ public final class FunctionBuilder: @unchecked Sendable {
     }
   }
 
-  /// Gives a state tensor its value after the run.
+  /// Gives a state tensor of the module, which has the value's type, its value after the run.
+  ///
+  /// ```swift
+  /// let count = g.state("count", .int32)
+  /// g.update("count", count + 1)
+  /// g.output("count", count)  // 0, 1, 2, ... from run to run
+  /// ```
   public func update(
     _ name: String, _ value: Value, file: StaticString = #fileID, line: UInt = #line
   ) {
@@ -583,6 +616,13 @@ public final class FunctionBuilder: @unchecked Sendable {
 
 extension Module {
   /// Adds a function that `body` builds.
+  ///
+  /// ```swift
+  /// try module.function("area") { g in
+  ///   g.output("area", g.input("width") * g.input("height"))
+  /// }
+  /// ```
+  ///
   /// - Parameter training: what its `isTraining` is: false for a function that is used and not trained, so
   ///   that dropout does nothing and batch norm uses its running statistics.
   /// - Throws: the mistakes that the builder calls in `body` made, each with its source line; the
@@ -595,6 +635,17 @@ extension Module {
   /// Adds a function that is trained and the one that measures it, from one definition: `name`, and
   /// `name_evaluation`, for which `body` runs again with `isTraining` false, so that dropout does
   /// nothing and batch norm uses its running statistics.
+  ///
+  /// ```swift
+  /// try module.phase("loss") { g in
+  ///   let (x, labels) = (g.input("x", .float32, ["n", 4]), g.input("y", .int32, ["n"]))
+  ///   let logits = Layers(g).linear("out", x, 3)
+  ///   g.output("loss", g.softmaxCrossEntropy(logits, labels))
+  ///   g.output("accuracy", g.accuracy(logits, labels))
+  /// }
+  /// let functions = module.functions.map(\.name)  // ["loss", "loss_evaluation"]
+  /// ```
+  ///
   /// - Throws: as `function` does; then neither is added.
   public mutating func phase(
     _ name: String, file: StaticString = #fileID, line: UInt = #line,

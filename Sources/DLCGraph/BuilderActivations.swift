@@ -5,7 +5,7 @@ import DLCTensor
 extension FunctionBuilder {
   /// The value with derivative zero: nothing is differentiated through it.
   public func stopGradient(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.stop_gradient, x, file: file, line: line)
+    enter(file, line, [x]) { $0.unary(.stop_gradient, x) }
   }
 
   private func isNegative(_ x: Value) -> Value { compare(.less, x, constant(0, like: x)) }

@@ -33,6 +33,17 @@ extension FunctionBuilder {
   /// phase's name stands for the function that measures it.
   ///
   /// Random numbers are those of the seed that it is given: two calls with one seed draw the same.
+  ///
+  /// ```swift
+  /// try module.function("decode") { g in
+  ///   g.output("image", g.input("z", .float32, ["n", 2]) * 2)
+  /// }
+  /// try module.function("sample") { g in
+  ///   let z = RandomStream(g, key: g.input("seed", .int64)).normal([16, 2])
+  ///   g.output("images", g.call("decode", ["z": z])["image"])  // [16, 2]
+  /// }
+  /// ```
+  ///
   /// - Parameter arguments: a value for each input.
   public func call(
     _ name: String, _ arguments: [String: Value], file: StaticString = #fileID, line: UInt = #line

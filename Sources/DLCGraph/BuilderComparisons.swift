@@ -7,18 +7,30 @@ infix operator .!= : ComparisonPrecedence
 /// Comparisons of corresponding elements, which give bool. They broadcast as arithmetic does; a number
 /// takes the value's type. Comparisons with NaN are false, but for `.!=`.
 extension Value {
+  /// Whether elements are less than the corresponding ones.
   public static func < (a: Value, b: Value) -> Value { compare(.less, a, b) }
+  /// Whether elements are less than or equal to the corresponding ones.
   public static func <= (a: Value, b: Value) -> Value { compare(.less_equal, a, b) }
+  /// Whether elements are greater than the corresponding ones.
   public static func > (a: Value, b: Value) -> Value { compare(.greater, a, b) }
+  /// Whether elements are greater than or equal to the corresponding ones.
   public static func >= (a: Value, b: Value) -> Value { compare(.greater_equal, a, b) }
+  /// Whether elements are equal to the corresponding ones.
   public static func .== (a: Value, b: Value) -> Value { compare(.equal, a, b) }
+  /// Whether elements are other than the corresponding ones.
   public static func .!= (a: Value, b: Value) -> Value { compare(.not_equal, a, b) }
 
+  /// Whether elements are less than a number.
   public static func < (a: Value, b: Double) -> Value { compare(.less, a, b) }
+  /// Whether elements are less than or equal to a number.
   public static func <= (a: Value, b: Double) -> Value { compare(.less_equal, a, b) }
+  /// Whether elements are greater than a number.
   public static func > (a: Value, b: Double) -> Value { compare(.greater, a, b) }
+  /// Whether elements are greater than or equal to a number.
   public static func >= (a: Value, b: Double) -> Value { compare(.greater_equal, a, b) }
+  /// Whether elements are equal to a number.
   public static func .== (a: Value, b: Double) -> Value { compare(.equal, a, b) }
+  /// Whether elements are other than a number.
   public static func .!= (a: Value, b: Double) -> Value { compare(.not_equal, a, b) }
 
   /// Not, of bool or of the bits of integers.
@@ -46,33 +58,34 @@ extension Value {
 extension FunctionBuilder {
   /// The largest whole number that is no larger.
   public func floor(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.floor, x, file: file, line: line)
+    enter(file, line, [x]) { $0.unary(.floor, x) }
   }
   /// The smallest whole number that is no smaller.
   public func ceil(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.ceil, x, file: file, line: line)
+    enter(file, line, [x]) { $0.unary(.ceil, x) }
   }
   /// The nearest whole number; the even one of two.
   public func round(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.round_nearest_even, x, file: file, line: line)
+    enter(file, line, [x]) { $0.unary(.round_nearest_even, x) }
   }
   /// Whether an element is neither infinite nor NaN.
   public func isFinite(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
-    unary(.is_finite, x, file: file, line: line)
+    enter(file, line, [x]) { $0.unary(.is_finite, x) }
   }
 
+  /// The product along the axes, which go or, with `keepAxes`, stay with size 1; 1 of no elements.
   public func product(
     _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { reduce(.product, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
+  ) -> Value { enter(file, line, [x]) { $0.reduce(.product, x, axes: axes, keepAxes: keepAxes) } }
   /// Whether all bools along the axes are true; of integers the bits that all have.
   public func all(
     _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { reduce(.and, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
+  ) -> Value { enter(file, line, [x]) { $0.reduce(.and, x, axes: axes, keepAxes: keepAxes) } }
   /// Whether one of the bools along the axes is true; of integers the bits that one has.
   public func any(
     _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
     line: UInt = #line
-  ) -> Value { reduce(.or, x, axes: axes, keepAxes: keepAxes, file: file, line: line) }
+  ) -> Value { enter(file, line, [x]) { $0.reduce(.or, x, axes: axes, keepAxes: keepAxes) } }
 }

@@ -4,6 +4,17 @@ public import DLCTensor
 /// first use.
 extension FunctionBuilder {
   /// Runs `body` for every slice of `inputs` along their first axis.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, [4])
+  /// let (last, all) = g.scan(carried: [g.constant(0)], inputs: [x]) { g, carried, inputs in
+  ///   let sum = carried[0] + inputs[0]
+  ///   return (carried: [sum], outputs: [sum])
+  /// }
+  /// g.output("total", last[0])
+  /// g.output("sums", all[0])  // [4]
+  /// ```
+  ///
   /// - Parameters:
   ///   - length: how many iterations; the first axis of the inputs when there are any.
   ///   - reverse: from the last slice to the first.
@@ -57,6 +68,17 @@ extension FunctionBuilder {
   }
 
   /// Repeats `body` while `condition` gives a true bool scalar.
+  ///
+  /// ```swift
+  /// let x = g.input("x")
+  /// let halved = g.whileLoop([x], bound: 100) { g, carried in
+  ///   carried[0] >= 1
+  /// } body: { g, carried in
+  ///   [carried[0] / 2]
+  /// }
+  /// g.output("y", halved[0])
+  /// ```
+  ///
   /// - Parameter bound: after so many iterations the loop stops, whatever the condition gives, in value
   ///   and derivative alike. A loop without a bound has no derivative.
   public func whileLoop(
@@ -83,6 +105,17 @@ extension FunctionBuilder {
   }
 
   /// The results of `then` where the bool scalar is true, else those of `otherwise`; only that one runs.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, [2])
+  /// let isSquared = g.input("is_squared", .bool)
+  /// let y = g.cond(isSquared) { g in
+  ///   [x * x]
+  /// } otherwise: { g in
+  ///   [x]
+  /// }
+  /// g.output("y", y[0])
+  /// ```
   public func cond(
     _ predicate: Value, file: StaticString = #fileID, line: UInt = #line,
     then: (_ g: FunctionBuilder) -> [Value], otherwise: (_ g: FunctionBuilder) -> [Value]

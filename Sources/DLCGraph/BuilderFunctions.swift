@@ -3,6 +3,12 @@ public import DLCTensor
 /// Functions over the primitive operations: none of these is an operator of its own.
 extension FunctionBuilder {
   /// `x W^T + b` with W [out, in]: the last axis of `x` is contracted.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, ["n", 3])
+  /// let (w, b) = (g.input("w", .float32, [1, 3]), g.input("b", .float32, [1]))
+  /// g.output("y", g.linear(x, w, b))  // [n, 1]
+  /// ```
   public func linear(
     _ x: Value, _ weight: Value, _ bias: Value? = nil, file: StaticString = #fileID,
     line: UInt = #line
@@ -38,6 +44,7 @@ extension FunctionBuilder {
     }
   }
 
+  /// max(0, x) of every element; its derivative at 0 is 0.
   public func relu(_ x: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
     // The constant comes first, so that the derivative at 0 goes to it.
     enter(file, line, [x]) { _ in binary(.maximum, constant(0, like: x), x) }
@@ -71,6 +78,7 @@ extension FunctionBuilder {
     }
   }
 
+  /// The mean of floating-point elements along the axes, which go or, with `keepAxes`, stay with size 1.
   public func mean(
     _ x: Value, axes: [Int], keepAxes: Bool = false, file: StaticString = #fileID,
     line: UInt = #line
@@ -104,6 +112,14 @@ extension FunctionBuilder {
   }
 
   /// softmax(q k^T / sqrt(d) + bias) v for q [..., T, d], k [..., S, d], v [..., S, e].
+  ///
+  /// ```swift
+  /// let shape: [Size] = ["n", 2, 1]
+  /// let (q, k) = (g.input("q", .float32, shape), g.input("k", .float32, shape))
+  /// let v = g.input("v", .float32, shape)
+  /// g.output("y", g.attention(q, k, v, causal: true))  // [n, 2, 1]
+  /// ```
+  ///
   /// - Parameters:
   ///   - bias: added to the scores (a mask of large negative numbers, say); broadcast to them.
   ///   - causal: position t sees positions up to t alone.
@@ -169,7 +185,7 @@ extension FunctionBuilder {
   }
 
   /// Uniform numbers in [0, 1) with 24 random bits.
-  public func uniform(
+  package func uniform(
     key: Value, counter: Value, _ shape: [Size], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {

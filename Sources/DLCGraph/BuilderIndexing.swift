@@ -52,7 +52,8 @@ extension FunctionBuilder {
       startAxes: [axis], vectorAxis: rank)
   }
 
-  /// A box that starts at integer scalars, one per axis.
+  /// A box of `sizes` that starts at integer scalars, one for each axis. One that would reach beyond the end is moved
+  /// inside.
   public func dynamicSlice(
     _ x: Value, at starts: [Value], sizes: [Size], file: StaticString = #fileID,
     line: UInt = #line
@@ -60,7 +61,8 @@ extension FunctionBuilder {
     enter(file, line, [x] + starts) { _ in add(.dynamicSlice(DynamicSlice(sizes)), [x] + starts) }
   }
 
-  /// `x` with `update` in its place at integer scalars, one per axis.
+  /// `x` with `update`, of its type and as many axes, in its place at integer scalars, one for each axis; moved inside
+  /// as for `dynamicSlice`.
   public func dynamicUpdate(
     _ x: Value, _ update: Value, at starts: [Value], file: StaticString = #fileID,
     line: UInt = #line
@@ -82,28 +84,37 @@ extension FunctionBuilder {
     }
   }
 
+  /// Sums of each element and those before it along an axis, in x's shape.
+  /// - Parameters:
+  ///   - reverse: those after it instead.
+  ///   - exclusive: without the element itself, so that the first is 0.
   public func cumulativeSum(
     _ x: Value, axis: Int, reverse: Bool = false, exclusive: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    cumulative(
-      .sum, x, axis: axis, reverse: reverse, exclusive: exclusive, file: file, line: line)
+    enter(file, line, [x]) {
+      $0.cumulative(.sum, x, axis: axis, reverse: reverse, exclusive: exclusive)
+    }
   }
 
+  /// Products of each element and those before it along an axis; see `cumulativeSum`.
   public func cumulativeProduct(
     _ x: Value, axis: Int, reverse: Bool = false, exclusive: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    cumulative(
-      .product, x, axis: axis, reverse: reverse, exclusive: exclusive, file: file, line: line)
+    enter(file, line, [x]) {
+      $0.cumulative(.product, x, axis: axis, reverse: reverse, exclusive: exclusive)
+    }
   }
 
+  /// The largest of each element and those before it along an axis; see `cumulativeSum`.
   public func cumulativeMaximum(
     _ x: Value, axis: Int, reverse: Bool = false, exclusive: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
-    cumulative(
-      .maximum, x, axis: axis, reverse: reverse, exclusive: exclusive, file: file, line: line)
+    enter(file, line, [x]) {
+      $0.cumulative(.maximum, x, axis: axis, reverse: reverse, exclusive: exclusive)
+    }
   }
 
   /// Zeros of the operand's shape with each window's source added at its first extreme element
@@ -143,7 +154,8 @@ extension FunctionBuilder {
     }
   }
 
-  /// All values in the order of the first `keys` of them along an axis.
+  /// All values, of one shape, in the ascending order of the first `keys` of them along an axis; equal ones keep
+  /// theirs.
   public func sort(
     _ values: [Value], axis: Int = -1, keys: Int = 1, descending: Bool = false,
     file: StaticString = #fileID, line: UInt = #line
@@ -170,12 +182,17 @@ extension FunctionBuilder {
     }
   }
 
-  /// The lower triangular factor of (A + A^T)/2.
+  /// The lower triangular L with L L^T = (A + A^T)/2, for float32 or float64 A [..., n, n]; NaN where that is not
+  /// positive definite.
   public func cholesky(_ a: Value, file: StaticString = #fileID, line: UInt = #line) -> Value {
     enter(file, line, [a]) { _ in add(.cholesky(Cholesky()), [a]) }
   }
 
-  /// X with op(A) X = B.
+  /// X with op(A) X = B, for a triangular A [..., n, n] and B [..., n, m]. The other triangle is not read.
+  /// - Parameters:
+  ///   - lower: whether A is the lower triangle.
+  ///   - transpose: op(A) is the transpose of A; else A itself.
+  ///   - unitDiagonal: the diagonal counts as ones and is not read.
   public func triangularSolve(
     _ a: Value, _ b: Value, lower: Bool = true, transpose: Bool = false,
     unitDiagonal: Bool = false, file: StaticString = #fileID, line: UInt = #line
@@ -187,7 +204,9 @@ extension FunctionBuilder {
     }
   }
 
-  /// P A = L U: the factors in one matrix, the pivots, and the permutation.
+  /// P A = L U with row pivoting, for float32 or float64 A [..., n, n].
+  /// - Returns: L (without its diagonal of ones) and U in one matrix; the pivots [..., n], int32: row i was exchanged
+  ///   with row `pivots[i]`; and the permutation [..., n], int32: row i of P A is row `permutation[i]` of A.
   public func lu(
     _ a: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> (lu: Value, pivots: Value, permutation: Value) {

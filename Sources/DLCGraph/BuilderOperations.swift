@@ -95,6 +95,7 @@ extension FunctionBuilder {
     enter(file, line, [other]) { _ in constant(number, other.dataType, other.shape) }
   }
 
+  /// The numbers of a tensor, in its type and shape.
   public func constant(
     _ tensor: Tensor, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
@@ -104,13 +105,13 @@ extension FunctionBuilder {
     }
   }
 
-  /// The size of a dimension as a scalar.
+  /// A size as a scalar of any type but bool.
   public func dimension(
     _ size: Size, _ type: DataType = .float32, file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value { enter(file, line, []) { _ in add(.dimension(DimensionSize(size, type)), []) } }
 
-  /// Each element's own coordinate along an axis.
+  /// Each element's own coordinate along an axis, from 0.
   public func iota(
     _ type: DataType, _ shape: [Size], axis: Int, file: StaticString = #fileID,
     line: UInt = #line
@@ -121,7 +122,8 @@ extension FunctionBuilder {
     }
   }
 
-  /// uint32 Philox words from uint64 scalars `key` and `counter`.
+  /// uint32 words of Philox 4x32-10 in a shape, from uint64 scalars `key` and `counter` (Salmon et al. 2011). See
+  /// `RandomStream`, which counts.
   public func randomBits(
     key: Value, counter: Value, _ shape: [Size], file: StaticString = #fileID,
     line: UInt = #line
@@ -189,6 +191,7 @@ extension FunctionBuilder {
     }
   }
 
+  /// Every element moved into low...high; outside the derivative is 0.
   public func clamp(
     _ x: Value, _ low: Double, _ high: Double, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
@@ -201,6 +204,8 @@ extension FunctionBuilder {
     }
   }
 
+  /// The elements in another type, rounded once to nearest, ties to even. Floats to integers truncate and stay
+  /// inside the range, with NaN as 0; integers to narrower ones keep the low bits; anything but 0 is true.
   public func convert(
     _ x: Value, _ type: DataType, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
@@ -257,6 +262,8 @@ extension FunctionBuilder {
     }
   }
 
+  /// A box: on each axis the positions from `starts` up to, not including, `limits`, in steps of `strides`.
+  /// - Parameter strides: one positive step for each axis; nil: 1.
   public func slice(
     _ x: Value, from starts: [Size], to limits: [Size], strides: [Int]? = nil,
     file: StaticString = #fileID, line: UInt = #line
@@ -313,6 +320,7 @@ extension FunctionBuilder {
     }
   }
 
+  /// The elements in opposite order along the axes.
   public func reverse(
     _ x: Value, axes: [Int], file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
@@ -332,7 +340,7 @@ extension FunctionBuilder {
     }
   }
 
-  /// The index of the first largest element along an axis.
+  /// The index of the first largest element along an axis, which goes.
   public func argmax(
     _ x: Value, axis: Int, _ type: DataType = .int32, file: StaticString = #fileID,
     line: UInt = #line
@@ -342,7 +350,7 @@ extension FunctionBuilder {
     }
   }
 
-  /// The index of the first smallest element along an axis.
+  /// The index of the first smallest element along an axis, which goes.
   public func argmin(
     _ x: Value, axis: Int, _ type: DataType = .int32, file: StaticString = #fileID,
     line: UInt = #line
@@ -371,7 +379,14 @@ extension FunctionBuilder {
     }
   }
 
-  /// Input [n, c, spatial...], kernel [m, c/groups, kernel...]; cross-correlation.
+  /// Cross-correlation of x [n, c, spatial...] with a kernel [m, c / groups, kernel...]: [n, m, ...] with
+  /// (size + padding - kernel) / stride + 1 positions on each spatial axis, rounded down.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, ["n", 1, 28, 28])
+  /// let kernel = g.parameter("k", [8, 1, 3, 3])
+  /// g.output("y", g.convolution(x, kernel, strides: [2, 2], padding: [(1, 1), (1, 1)]))
+  /// ```
   public func convolution(
     _ x: Value, _ kernel: Value, strides: [Int]? = nil, padding: [(low: Int, high: Int)]? = nil,
     inputDilation: [Int]? = nil, kernelDilation: [Int]? = nil, groups: Int = 1,
@@ -421,8 +436,9 @@ extension FunctionBuilder {
     _ x: Value, axes: [Int], to shape: [Size], file: StaticString = #fileID,
     line: UInt = #line
   ) -> Value {
-    broadcast(
-      x, to: shape, axes: shape.indices.filter { !axes.contains($0) }, file: file, line: line)
+    enter(file, line, [x]) {
+      $0.broadcast(x, to: shape, axes: shape.indices.filter { !axes.contains($0) })
+    }
   }
 }
 

@@ -2,6 +2,12 @@ public import DLCTensor
 
 /// Random numbers of one key: every draw takes the next stream of Philox 4x32-10, so that results
 /// depend on the key and on the order of the draws in the program, on nothing else.
+///
+/// ```swift
+/// let random = RandomStream(g, key: g.input("seed", .int64))
+/// g.output("noise", random.normal(["n", 3]))
+/// g.output("coins", random.bernoulli(g.constant(0.5, .float32, [100])))  // bool
+/// ```
 public final class RandomStream {
   private let builder: FunctionBuilder
   private let key: Value
@@ -9,6 +15,7 @@ public final class RandomStream {
   private let offset: Value?
   private var draws = 0
 
+  /// The streams of a key, in a function that is being built.
   /// - Parameters:
   ///   - key: an integer scalar, such as a seed.
   ///   - step: an integer scalar that sets apart the draws of different iterations.

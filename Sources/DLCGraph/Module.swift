@@ -3,22 +3,31 @@ public import DLCTensor
 /// How a state tensor starts. Random ones draw from Philox under the seed and the tensor's name, so
 /// that a seed means the same everywhere.
 public enum Initializer: Hashable, Sendable {
+  /// Every element is 0.
   case zeros
+  /// Every element is the number.
   case constant(Double)
+  /// Uniform from the first number to the second.
   case uniform(Double, Double)
+  /// Normal.
   case normal(mean: Double, deviation: Double)
   /// Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
   case glorotUniform
+  /// Normal with the deviation sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010).
   case glorotNormal
   /// Uniform in +-sqrt(6 / fan_in) (He et al. 2015).
   case heUniform
+  /// Normal with the deviation sqrt(2 / fan_in) (He et al. 2015).
   case heNormal
 }
 
 /// A named tensor that outlives a run: a parameter, an optimizer moment, a running statistic.
 public struct State: Hashable, Sendable {
+  /// The name, alone of its kind in the module.
   public var name: String
+  /// Element type and shape, which may have named dimensions.
   public var type: TensorType
+  /// What it starts as where no value is stored.
   public var initializer: Initializer
   /// Whether losses are differentiated by it.
   public var isParameter: Bool
@@ -39,6 +48,7 @@ public struct State: Hashable, Sendable {
 
 /// A named function: a graph whose inputs and results have names.
 public struct Function: Hashable, Sendable {
+  /// The name, alone of its kind in the module.
   public var name: String
   package var graph: Graph
 
@@ -64,15 +74,29 @@ public struct Function: Hashable, Sendable {
 }
 
 /// A model: functions over shared state, with named dimensions that are bound when it is compiled.
+///
+/// ```swift
+/// var module = Module("classifier")
+/// module.dimension("n", default: 8)
+/// try module.function("forward", training: false) { g in
+///   let x = g.input("x", .float32, ["n", 4])
+///   g.output("y", g.softmax(Layers(g).linear("out", x, 3)))
+/// }
+/// let parameters = module.states.map(\.name)  // ["out.w", "out.b"]
+/// ```
 public struct Module: Hashable, Sendable {
+  /// What the module is called; files and listings show it.
   public var name: String
   /// The named dimensions and the sizes they have when nothing else binds them, sorted by name.
   public package(set) var dimensions: [(name: String, size: Int)] = []
+  /// Parameters and other state of all functions, in the order of their first use.
   public package(set) var states: [State] = []
+  /// The functions, in the order in which they were added.
   public package(set) var functions: [Function] = []
   /// How it is trained, measured and sampled, where it says so.
   public var recipe: Recipe?
 
+  /// A module without functions.
   public init(_ name: String) { self.name = name }
 
   /// Declares a named dimension with the size that it has when nothing binds it.
@@ -100,7 +124,9 @@ public struct Module: Hashable, Sendable {
   package mutating func add(_ function: Function) { functions.append(function) }
   package mutating func removeStates(where isGone: (State) -> Bool) { states.removeAll(where: isGone) }
 
+  /// The function of that name; nil when there is none.
   public func function(_ name: String) -> Function? { functions.first { $0.name == name } }
+  /// The state of that name; nil when there is none.
   public func state(_ name: String) -> State? { states.first { $0.name == name } }
 
   /// Stores a value for a state tensor.
@@ -186,11 +212,13 @@ public struct Module: Hashable, Sendable {
     }
   }
 
+  /// Equal graphs, state with its values, dimensions and recipe.
   public static func == (a: Module, b: Module) -> Bool {
     a.name == b.name && a.states == b.states && a.functions == b.functions
       && a.dimensions.elementsEqual(b.dimensions, by: ==) && a.recipe == b.recipe
   }
 
+  /// Hashes the name and the functions.
   public func hash(into hasher: inout Hasher) {
     hasher.combine(name)
     hasher.combine(functions)

@@ -2,6 +2,13 @@ public import DLCGraph
 public import DLCTensor
 
 /// Walks a graph and calls each operator's naive reference: the yardstick of everything compiled.
+///
+/// ```swift
+/// let results = try Interpreter(.float64).run(
+///   module, function: module.functions[0], inputs: ["x": Tensor([3, 4], .float32)], states: [:],
+///   dimensions: ["n": 2])
+/// let y = results.outputs[0].value.doubles  // [9, 16]
+/// ```
 public struct Interpreter: Sendable {
   /// In which arithmetic floating-point values live.
   public enum Precision: Sendable {
@@ -12,7 +19,9 @@ public struct Interpreter: Sendable {
     case float64
   }
 
+  /// In which arithmetic it computes.
   public var precision: Precision
+  /// An interpreter, of the declared types unless told otherwise.
   public init(_ precision: Precision = .declared) { self.precision = precision }
 
   /// The values of a bound graph's results and updates.

@@ -43,4 +43,4 @@ final class Area: @unchecked Sendable {
 }
 
 /// The processors that this process may use: its affinity mask, bounded by its quota.
-public var availableProcessors: Int { Int(dlc_processor_count()) }
+package var availableProcessors: Int { Int(dlc_processor_count()) }

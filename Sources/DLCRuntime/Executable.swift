@@ -11,6 +11,13 @@ import Synchronization
 ///
 /// Safe to use from several threads: each run has its own memory. Runs that update state follow one
 /// another; the others see the state as it was when they started.
+///
+/// ```swift
+/// let executable = try Compiler().compile(module)
+/// try executable.setState(["w": Tensor([2, 3], .float32)])
+/// let results = try executable.run(["x": Tensor([1, 10], .float32)])
+/// let y = results[0].value.doubles  // [2, 30]
+/// ```
 public final class Executable: Sendable {
   package let program: Program
   private let code: CodeMemory

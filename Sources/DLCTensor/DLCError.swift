@@ -1,11 +1,44 @@
 /// The one error that leaves dlc: what went wrong in the user's terms, where, and what to do.
+///
+/// ```swift
+/// do {
+///   try module.function("sum") { g in
+///     g.output("y", g.input("a", .float32, [3]) + g.input("b", .float32, [4]))
+///   }
+/// } catch {
+///   message = "\(error.code): \(error.message), \(error.location)"
+/// }
+/// ```
 public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
   /// What kind of thing is wrong; each kind is reported by one stage.
   public enum Code: String, Hashable, Sendable {
-    case usage, file, format, graph, type, dimension, binding, unsupported, code, execution
-    case memory, check
+    /// A command line, an option or a setting that cannot be.
+    case usage
+    /// A file that cannot be read or written.
+    case file
+    /// A file that is damaged, or of another format.
+    case format
+    /// A mistake in what a model is made of.
+    case graph
+    /// Element types or shapes that do not fit.
+    case type
+    /// A named dimension that is not declared or not bound, or a size that cannot be.
+    case dimension
+    /// An array, a state or a size that is missing, unknown, or not of the type that is wanted.
+    case binding
+    /// What dlc does not do.
+    case unsupported
+    /// Machine code that cannot be made or used here.
+    case code
+    /// A run that failed.
+    case execution
+    /// Memory that is not there.
+    case memory
+    /// A result that is not finite where it must be.
+    case check
   }
 
+  /// What kind of thing is wrong.
   public var code: Code
   /// One sentence, without a full stop.
   public var message: String
@@ -19,6 +52,7 @@ public struct DLCError: Error, Hashable, Sendable, CustomStringConvertible {
   /// Mistakes that were found with this one and do not follow from it.
   public var others: [DLCError] = []
 
+  /// An error of which the line of the call is not known.
   public init(_ code: Code, _ message: String, at location: String = "", remedy: String = "") {
     self.code = code
     self.message = message

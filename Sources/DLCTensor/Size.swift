@@ -3,6 +3,11 @@
 /// Expressions are kept in a canonical polynomial form, so that `n + n` equals `2*n`. Nothing here
 /// traps: a malformed literal, an overflow or a division by zero makes an invalid dimension, all
 /// arithmetic with it gives the same one, and the function that is given it reports the mistake.
+///
+/// ```swift
+/// let width: Size = "(W-k)//2+1"
+/// let number = try width.evaluate(["W": 28, "k": 3])  // 13
+/// ```
 public struct Size: Hashable, Sendable, CustomStringConvertible, ExpressibleByIntegerLiteral,
   ExpressibleByStringLiteral
 {
@@ -34,10 +39,13 @@ public struct Size: Hashable, Sendable, CustomStringConvertible, ExpressibleByIn
 
   package init(terms: [Term]) { self.terms = terms }
 
+  /// A size that is known.
   public init(_ size: Int) { terms = size == 0 ? [] : [Term(coefficient: size, factors: [])] }
+  /// A size that is known.
   public init(integerLiteral value: Int) { self.init(value) }
 
-  /// A named dimension; invalid unless `isName(name)`.
+  /// A named dimension; invalid unless the name is 1 to 64 ASCII letters, digits
+  /// and `_`, of which the first is no digit.
   public init(name: String) {
     self = Self.isName(name) ? Self.named(name) : Self.invalid("'\(name)' cannot name a dimension")
   }
@@ -114,12 +122,15 @@ public struct Size: Hashable, Sendable, CustomStringConvertible, ExpressibleByIn
     a.problem != nil ? a : b.problem != nil ? b : nil
   }
 
+  /// The sum; invalid when one of them is, or beyond 64 bits.
   public static func + (a: Size, b: Size) -> Size {
     invalid(among: a, b) ?? collect(a.terms + b.terms)
   }
 
+  /// The difference; invalid when one of them is, or beyond 64 bits.
   public static func - (a: Size, b: Size) -> Size { a + b * Size(-1) }
 
+  /// The product; invalid when one of them is, or beyond 64 bits.
   public static func * (a: Size, b: Size) -> Size {
     if let invalid = invalid(among: a, b) { return invalid }
     guard a.terms.count <= maximumTerms / max(b.terms.count, 1) else {
@@ -237,6 +248,7 @@ public struct Size: Hashable, Sendable, CustomStringConvertible, ExpressibleByIn
     }
   }
 
+  /// The expression in canonical form, as `2*n+1`.
   public var description: String {
     if terms.isEmpty { return "0" }
     // Positive terms first, so that an expression rarely starts with a sign.

@@ -19,7 +19,7 @@ extension Size {
   }
 
   /// Whether `text` can name a dimension.
-  public static func isName(_ text: String) -> Bool {
+  package static func isName(_ text: String) -> Bool {
     guard let first = text.utf8.first, text.utf8.count <= 64 else { return false }
     return DimensionParser.isNameStart(first) && text.utf8.allSatisfy(DimensionParser.isNamePart)
   }

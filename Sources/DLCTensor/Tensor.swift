@@ -54,8 +54,17 @@ package final class TensorStorage: @unchecked Sendable {
 ///
 /// Making one does not throw and does not trap: a tensor of a wrong shape or of too few elements is
 /// empty and knows its `problem`, which whatever is given it throws.
+///
+/// ```swift
+/// let a = Tensor([[1, 2, 3], [4, 5, 6]], .float32)
+/// let row = a[1].scalars(Float.self)  // [4, 5, 6]
+/// let last = a[-1, -1].scalar  // 6
+/// let b = Tensor([3, 2], a.doubles)  // float64
+/// ```
 public struct Tensor: Sendable {
+  /// The element type.
   public let dataType: DataType
+  /// The sizes, outermost axis first; none of a scalar.
   public let shape: [Int]
   package var storage: TensorStorage
 
@@ -129,16 +138,21 @@ public struct Tensor: Sendable {
   /// Throws what is wrong with the tensor, if something is. All that takes tensors asks this first.
   package func check() throws(DLCError) { if let problem { throw problem } }
 
+  /// How many elements it has.
   public var count: Int { shape.reduce(1, *) }
+  /// The size of all elements in bytes.
   public var byteCount: Int { count * dataType.byteCount }
+  /// Element type and shape.
   public var type: TensorType { TensorType(dataType, sizes: shape) }
 
+  /// Gives the elements' bytes in row-major order, in the machine's order of bytes, for the length of the call.
   public func withUnsafeBytes<Result, Failure: Error>(
     _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     try body(UnsafeRawBufferPointer(storage.bytes))
   }
 
+  /// Gives the bytes to be written, for the length of the call; what is shared with another tensor is copied first.
   public mutating func withUnsafeMutableBytes<Result, Failure: Error>(
     _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -270,6 +284,7 @@ extension Tensor: Hashable {
       && (a.storage === b.storage || a.storage.bytes.elementsEqual(b.storage.bytes))
   }
 
+  /// Hashes the type and the first bytes.
   public func hash(into hasher: inout Hasher) {
     hasher.combine(dataType)
     hasher.combine(shape)

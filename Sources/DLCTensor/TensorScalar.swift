@@ -1,6 +1,7 @@
 /// Swift types whose numbers are elements of tensors: the floating-point and integer types, and Bool.
 /// `Int` is int64.
 public protocol TensorScalar: NestedScalars, BitwiseCopyable, Sendable {
+  /// The element type of tensors that are made of such numbers.
   static var dataType: DataType { get }
   /// The number nearest to a double, within the type's range; NaN is 0 where there is none.
   init(nearest value: Double)
@@ -10,36 +11,46 @@ public protocol TensorScalar: NestedScalars, BitwiseCopyable, Sendable {
 
 /// Numbers, and arrays of arrays of them.
 public protocol NestedScalars {
+  /// The innermost numbers.
   associatedtype Scalar: TensorScalar
   /// Adds the sizes of what is inside, taken from the first of each, and says whether all are alike.
   func measure(_ depth: Int, _ shape: inout [Int]) -> Bool
+  /// Adds the numbers inside in row-major order.
   func append(to elements: inout [Scalar])
 }
 
 extension TensorScalar {
+  /// True: a number has no sizes.
   public func measure(_ depth: Int, _ shape: inout [Int]) -> Bool { true }
+  /// Adds the number.
   public func append(to elements: inout [Self]) { elements.append(self) }
 }
 
 extension Array: NestedScalars where Element: NestedScalars {
+  /// The innermost numbers.
   public typealias Scalar = Element.Scalar
 
+  /// Adds the count and the sizes of the first part, and says whether all parts are alike.
   public func measure(_ depth: Int, _ shape: inout [Int]) -> Bool {
     if depth == shape.count { shape.append(count) }
     return shape[depth] == count && allSatisfy { $0.measure(depth + 1, &shape) }
   }
 
+  /// Adds the numbers of all parts.
   public func append(to elements: inout [Scalar]) {
     for part in self { part.append(to: &elements) }
   }
 }
 
 extension TensorScalar where Self: BinaryFloatingPoint {
+  /// The nearest number of the type.
   public init(nearest value: Double) { self.init(value) }
+  /// The nearest number of the type.
   public init(bits value: Int64) { self.init(value) }
 }
 
 extension TensorScalar where Self: FixedWidthInteger {
+  /// The nearest integer within the range, ties away from 0; NaN is 0.
   public init(nearest value: Double) {
     let rounded = value.rounded()
     if rounded.isNaN {
@@ -48,6 +59,7 @@ extension TensorScalar where Self: FixedWidthInteger {
       self = Self(exactly: rounded) ?? (rounded < 0 ? .min : .max)
     }
   }
+  /// The low bits.
   public init(bits value: Int64) { self.init(truncatingIfNeeded: value) }
 }
 
@@ -63,8 +75,11 @@ extension UInt16: TensorScalar { public static var dataType: DataType { .uint16 
 extension UInt32: TensorScalar { public static var dataType: DataType { .uint32 } }
 extension UInt64: TensorScalar { public static var dataType: DataType { .uint64 } }
 extension Bool: TensorScalar {
+  /// bool.
   public static var dataType: DataType { .bool }
+  /// Whether it is anything but 0.
   public init(nearest value: Double) { self = value != 0 }
+  /// Whether it is anything but 0.
   public init(bits value: Int64) { self = value != 0 }
 }
 
@@ -92,7 +107,7 @@ extension Tensor {
     }
     var elements: [Element.Scalar] = []
     nested.append(to: &elements)
-    let made = Tensor(shape, elements, file: file, line: line)
+    let made = Tensor(copying: Element.Scalar.dataType, shape, elements, file, line)
     guard let type, made.problem == nil, type != made.dataType else {
       self = made
       return

@@ -1,8 +1,11 @@
 /// The type of a tensor: element type and shape, whose dimensions may still be named.
 public struct TensorType: Hashable, Sendable, CustomStringConvertible {
+  /// The element type.
   public var dataType: DataType
+  /// The sizes, outermost axis first.
   public var shape: [Size]
 
+  /// A type; a scalar's without a shape.
   public init(_ dataType: DataType, _ shape: [Size] = []) {
     self.dataType = dataType
     self.shape = shape
@@ -12,6 +15,7 @@ public struct TensorType: Hashable, Sendable, CustomStringConvertible {
     self.init(dataType, sizes.map { Size($0) })
   }
 
+  /// How many axes it has; 0 for a scalar.
   public var rank: Int { shape.count }
 
   /// The sizes; only for types whose names are all bound.
@@ -65,6 +69,7 @@ public struct TensorType: Hashable, Sendable, CustomStringConvertible {
     return type
   }
 
+  /// As `float32[n, 3]`.
   public var description: String {
     "\(dataType)[\(shape.map(\.description).joined(separator: ", "))]"
   }

@@ -5,9 +5,12 @@ extension Layers {
   /// What self-attention keeps of the positions that it has seen: keys and values
   /// [n, heads, T, d / heads] with room for T positions.
   public struct AttentionCache {
+    /// [n, heads, T, d / heads].
     public var keys: Value
+    /// [n, heads, T, d / heads].
     public var values: Value
 
+    /// A cache of arrays that a loop or a call has carried.
     public init(keys: Value, values: Value) {
       self.keys = keys
       self.values = values
@@ -28,11 +31,16 @@ extension Layers {
     line: UInt = #line
   ) -> AttentionCache {
     let shape = [count, Size(heads), length, size / Size(max(heads, 1))]
-    let zeros = g.constant(0, dataType, shape, file: file, line: line)
+    let zeros = g.enter(file, line, []) { $0.constant(0, dataType, shape) }
     return AttentionCache(keys: zeros, values: zeros)
   }
 
   /// Multi-head self-attention of x [n, T, d] with one product for queries, keys and values.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, ["n", 6, 8])
+  /// g.output("y", Layers(g).selfAttention("attention.", x, heads: 2, causal: true))
+  /// ```
   public func selfAttention(
     _ name: String, _ x: Value, heads: Int, causal: Bool = false, bias: Value? = nil,
     file: StaticString = #fileID, line: UInt = #line

@@ -3,12 +3,12 @@ public import DLCTensor
 import Foundation
 
 /// Where a training run stands: everything that it needs to go on.
-public struct Checkpoint: Sendable {
+package struct Checkpoint: Sendable {
   /// Steps taken, the epoch that is under way, and the steps of it that are done.
-  public internal(set) var step: Int
-  public internal(set) var epoch: Int
-  public internal(set) var cursor: Int
-  public internal(set) var state: [String: Tensor]
+  package internal(set) var step: Int
+  package internal(set) var epoch: Int
+  package internal(set) var cursor: Int
+  package internal(set) var state: [String: Tensor]
   /// Tells the run apart from every other; the same after it was resumed.
   var run: String
   /// What the run was started with.
@@ -115,7 +115,7 @@ extension Checkpoint {
 
   /// Reads one checkpoint.
   /// - Throws: `.file` when it cannot be read, `.format` when it is damaged.
-  public init(
+  package init(
     contentsOf path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
     do throws(DLCError) {
@@ -161,7 +161,7 @@ extension Checkpoint {
   /// Where the state of the newest is damaged or missing, the one before it is taken: its own record
   /// says that it is an earlier step of the same run.
   /// - Throws: `.format` when the record of a checkpoint is damaged, or no state is whole.
-  public static func latest(
+  package static func latest(
     in directory: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) -> Checkpoint? {
     do throws(DLCError) {

@@ -8,6 +8,11 @@ public import DLCTensor
 /// Every row counts once, the last smaller part of the data too. Each phase is measured by its
 /// evaluation function, where the module has one: without dropout and with running statistics (see
 /// `Module.phase`).
+///
+/// ```swift
+/// let evaluator = try Evaluator(module, function: "loss_evaluation", data: test, batch: 4)
+/// let metrics = try evaluator.run()  // means over all rows
+/// ```
 public final class Evaluator {
   /// A phase's function, compiled for whole batches and for the last smaller one.
   private struct Measure {

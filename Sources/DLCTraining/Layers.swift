@@ -2,7 +2,15 @@ public import DLCGraph
 public import DLCTensor
 
 /// Layers that declare their parameters under a dotted name: `layer.w`, `layer.b`.
+///
+/// ```swift
+/// let l = Layers(g)
+/// let x = g.input("x", .float32, ["n", 1, 8, 8])
+/// let h = g.maxPool(g.relu(l.convolution("c1", x, 4, kernel: 3, padding: 1)), window: [2, 2])
+/// g.output("logits", l.linear("out", g.reshape(h, ["n", 64]), 10))
+/// ```
 public struct Layers {
+  /// What the layers add to.
   public let g: FunctionBuilder
   let prefix: String
   /// Whether batch norm uses and updates the statistics of the batch.
@@ -11,6 +19,7 @@ public struct Layers {
   /// are float32 for half floats.
   public var dataType = DataType.float32
 
+  /// Layers that add to a function.
   /// - Parameter training: as the builder has it, by default.
   public init(_ g: FunctionBuilder, training: Bool? = nil) {
     self.init(g, "", training ?? g.isTraining)
@@ -33,7 +42,9 @@ public struct Layers {
   public func parameter(
     _ name: String, _ shape: [Size], _ initializer: Initializer,
     file: StaticString = #fileID, line: UInt = #line
-  ) -> Value { g.parameter(prefix + name, shape, initializer, dataType, file: file, line: line) }
+  ) -> Value {
+    g.enter(file, line, []) { $0.parameter(prefix + name, shape, initializer, dataType) }
+  }
 
   /// A layer under way, in a scope of its name: `block2.attention.` is the path `block2/attention`.
   func layer<R>(
@@ -60,6 +71,11 @@ public struct Layers {
   }
 
   /// x W^T + b, W [size, in].
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, ["n", 4])
+  /// g.output("y", Layers(g).linear("out", x, 1))  // parameters out.w [1, 4], out.b [1]
+  /// ```
   public func linear(
     _ name: String, _ x: Value, _ size: Size, bias: Bool = true,
     file: StaticString = #fileID, line: UInt = #line
@@ -74,6 +90,11 @@ public struct Layers {
   }
 
   /// Convolution of x [n, c, ...] with square kernels; any number of spatial axes.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, ["n", 3, 8, 8])
+  /// g.output("y", Layers(g).convolution("c", x, 16, kernel: 3, stride: 2, padding: 1))
+  /// ```
   public func convolution(
     _ name: String, _ x: Value, _ channels: Size, kernel: Int, stride: Int = 1,
     padding: Int = 0, groups: Int = 1, bias: Bool = true, initializer: Initializer? = nil,
@@ -135,6 +156,8 @@ public struct Layers {
     }
   }
 
+  /// Layer norm over the last axis of x [..., d], with parameters `name.w` of ones and `name.b` of zeros, [d] (Ba et
+  /// al. 2016).
   public func layerNorm(
     _ name: String, _ x: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
@@ -146,6 +169,7 @@ public struct Layers {
     }
   }
 
+  /// Group norm of x [n, c, ...] over groups of channels, with parameters `name.w` of ones and `name.b` of zeros, [c].
   public func groupNorm(
     _ name: String, _ x: Value, groups: Int, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
@@ -158,6 +182,7 @@ public struct Layers {
     }
   }
 
+  /// RMS norm over the last axis of x [..., d], with a parameter `name.w` of ones, [d].
   public func rmsNorm(
     _ name: String, _ x: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {

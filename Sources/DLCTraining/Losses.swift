@@ -34,6 +34,12 @@ extension FunctionBuilder {
   }
 
   /// The mean of -ln softmax(logits)[label]: logits [..., k], labels [...] integers in 0..<k.
+  ///
+  /// ```swift
+  /// let logits = g.input("logits", .float32, ["n", 2])
+  /// let labels = g.input("labels", .int32, ["n"])
+  /// g.output("loss", g.softmaxCrossEntropy(logits, labels))
+  /// ```
   public func softmaxCrossEntropy(
     _ logits: Value, _ labels: Value, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {

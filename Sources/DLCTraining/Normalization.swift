@@ -96,6 +96,13 @@ extension FunctionBuilder {
 
   /// Zeros each element with probability `rate` and scales the others by 1 / (1 - rate); with rate 1 all is
   /// zero, and so are the derivatives. Where the function is not trained (`isTraining`), `x` itself.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, ["n", 8])
+  /// let random = RandomStream(g, key: g.input("seed", .int64))
+  /// g.output("y", g.dropout(x, rate: 0.5, random))  // zeros and twice x
+  /// ```
+  ///
   /// - Parameter rate: from 0 to 1.
   public func dropout(
     _ x: Value, rate: Double, _ random: RandomStream, file: StaticString = #fileID,

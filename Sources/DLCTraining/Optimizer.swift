@@ -11,7 +11,9 @@ public import DLCTensor
 extension Optimizer {
   /// A state tensor that the rule keeps for each parameter.
   public struct Slot: Hashable, Sendable {
+    /// What the rule calls it, as `m`; the state of a step is named after it and the parameter.
     public var name: String
+    /// Its shape, mostly that of the parameter.
     public var shape: [Size]
     /// Whether it starts as a copy of the parameter; else as zeros.
     public var startsAsParameter = false
@@ -50,7 +52,10 @@ extension Optimizer {
         func wide(_ x: Value) -> Value { g.convert(x, theta.dataType.computeType) }
         return g.carry(wide(theta) - wide(lr) * beta * wide(slots["v"]!), theta.dataType)
       }
-    case .lookahead(let inner, _, _): inner.probe(theta, slots, lr: lr, file: file, line: line)
+    case .lookahead(let inner, _, _):
+      theta.builder.enter(file, line, [theta, lr], failing: { $0 }) { _ -> Value? in
+        inner.probe(theta, slots, lr: lr)
+      }
     default: nil
     }
   }
@@ -75,6 +80,17 @@ extension Optimizer {
 
   /// One step. A parameter of half floats, its gradient and its slots, which may be float32, are computed
   /// with in float32; what is given back is rounded once, each to its own type.
+  ///
+  /// ```swift
+  /// let (theta, d) = (g.input("theta", .float32, [2]), g.input("d", .float32, [2]))
+  /// let v = g.input("v", .float32, [2])
+  /// let rule = Optimizer.momentum(beta: 0.5, dampening: 0)
+  /// let next = rule.step(
+  ///   theta, gradient: d, ["v": v], lr: g.constant(2), t: g.constant(1, .int32))
+  /// g.output("theta_next", next.theta)
+  /// g.output("v_next", next.slots["v"]!)
+  /// ```
+  ///
   /// - Parameters:
   ///   - slots: what the rule keeps, by the names of `slots`.
   ///   - lr: a floating-point scalar.

@@ -2,7 +2,9 @@ public import DLCGraph
 public import DLCTensor
 
 extension Layers {
+  /// The cells of `recurrent`.
   public enum Cell: String, Sendable, CaseIterable {
+    /// Those of `FunctionBuilder.rnn` (tanh), `lstm` and `gru`.
     case rnn, lstm, gru
 
     /// How many arrays the state of a layer has: h, and c of an LSTM.
@@ -19,6 +21,11 @@ extension Layers {
 
   /// Stacked recurrent layers over x [T, n, d] from zero states; all hidden states of the last one.
   /// Parameters `name.k.w_ih`, `w_hh`, `b_ih`, `b_hh`, gates in the order of `lstm` and `gru`.
+  ///
+  /// ```swift
+  /// let x = g.input("x", .float32, [5, "n", 3])  // time comes first
+  /// g.output("h", Layers(g).recurrent("lstm", .lstm, x, size: 4, layers: 2))  // [5, n, 4]
+  /// ```
   public func recurrent(
     _ name: String, _ cell: Cell, _ x: Value, size: Size, layers: Int = 1,
     file: StaticString = #fileID, line: UInt = #line
@@ -83,7 +90,7 @@ extension Layers {
     line: UInt = #line
   ) -> [Value] {
     (0..<max(layers, 0) * cell.states).map { _ in
-      g.constant(0, dataType, [count, size], file: file, line: line)
+      g.enter(file, line, []) { $0.constant(0, dataType, [count, size]) }
     }
   }
 

@@ -12,7 +12,7 @@ extension Trainer {
   /// Trains until the last epoch is done.
   /// - Throws: as `run` with a report does.
   public func run(file: StaticString = #fileID, line: UInt = #line) throws(DLCError) {
-    try run(file: file, line: line) { _ in true }
+    do throws(DLCError) { try run { _ in true } } catch { throw error.called(file, line) }
   }
 
   /// Trains until the last epoch is done.
@@ -21,12 +21,16 @@ extension Trainer {
     file: StaticString = #fileID, line: UInt = #line,
     _ epochEnd: (Progress) throws(DLCError) -> Void
   ) throws(DLCError) {
-    try run(file: file, line: line) { (progress) throws(DLCError) in
-      guard progress.isEpochEnd else { return true }
-      var whole = progress
-      whole.metrics = progress.epochMetrics
-      try epochEnd(whole)
-      return true
+    do throws(DLCError) {
+      try run { (progress) throws(DLCError) in
+        guard progress.isEpochEnd else { return true }
+        var whole = progress
+        whole.metrics = progress.epochMetrics
+        try epochEnd(whole)
+        return true
+      }
+    } catch {
+      throw error.called(file, line)
     }
   }
 

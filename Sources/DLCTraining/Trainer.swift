@@ -7,27 +7,33 @@ import Foundation
 
 /// Trains a module on arrays: data in, batches in random order, state out.
 ///
-/// ```swift
-/// let step = try TrainingStep(module, phases: [Phase("loss", rule: UpdateRule(.adam(), learningRate: 1e-3))])
-/// let trainer = try Trainer(step, data: arrays, options: Trainer.Options(batch: 64, epochs: 5))
-/// try trainer.run { print($0.metrics); return true }
-/// let weights = trainer.modelState
-/// ```
-///
 /// A trainer is one run: all references to it see the same state and position. It is used by one thread
 /// at a time.
+///
+/// ```swift
+/// let rule = UpdateRule(.adam(), learningRate: 0.1)
+/// let step = try TrainingStep(module, phases: [Phase("loss", rule: rule)])
+/// let options = Trainer.Options(batch: 16, epochs: 5)
+/// let trainer = try Trainer(step, data: arrays, options: options)
+/// try trainer.runEpochs { losses.append($0.metrics[0].value) }
+/// let weights = trainer.modelState
+/// ```
 public final class Trainer {
   /// What a call of the loop reports.
   public struct Progress: Sendable {
     /// Counts from 1.
     public var epoch: Int
+    /// Steps taken, of the whole run.
     public var step: Int
+    /// Steps of the whole run.
     public var totalSteps: Int
     /// Means over the examples of the call's steps.
     public var metrics: [(name: String, value: Double)]
     /// Means over the examples of the epoch so far; of those since a run was resumed inside of it.
     public var epochMetrics: [(name: String, value: Double)]
+    /// Of the last call of the loop.
     public var examplesPerSecond: Double
+    /// Whether the call was the last one of its epoch.
     public var isEpochEnd: Bool
     /// What was measured on the validation data, at the end of an epoch.
     public var validation: [(name: String, value: Double)] = []
@@ -37,13 +43,16 @@ public final class Trainer {
   public struct Best: Sendable, CustomStringConvertible {
     /// Counts from 1.
     public var epoch: Int
+    /// What the metric was then.
     public var value: Double
     /// As `averagedState` then.
     public var state: [String: Tensor]
 
+    /// The epoch and its value.
     public var description: String { "epoch \(epoch): \(value)" }
   }
 
+  /// What the trainer was made with.
   public let options: Options
   /// The epochs that the run has in all. Raise it to train on after the last one.
   public var epochs: Int
@@ -84,6 +93,7 @@ public final class Trainer {
   private var saved: Int?
   private var seen: [String] = []
 
+  /// Steps in one pass over the data.
   public let stepsPerEpoch: Int
 
   /// Compiles the training loop and initialises the state: stored values, else initialisers with the seed.

@@ -1,6 +1,7 @@
 public import DLCTensor
 
 extension Trainer {
+  /// What a recipe leaves open: how long, on what, and where checkpoints go.
   public struct Options: Sendable {
     /// Examples in a step.
     public var batch = 64
@@ -15,7 +16,9 @@ extension Trainer {
     /// A directory for checkpoints, how often they are written (in steps; at every epoch's end and where
     /// the run stops besides), and how many of this run are kept.
     public var checkpoints: String?
+    /// So many steps lie between checkpoints.
     public var checkpointSteps = 1000
+    /// So many checkpoints of this run are kept.
     public var keep = 3
     /// Whether a run that begins anew removes the checkpoints of another one from its directory; else
     /// it is refused there.
@@ -39,7 +42,9 @@ extension Trainer {
     /// Asked after every step, from any thread: whether the run is to end there, with a checkpoint.
     public var isStopped: (@Sendable () -> Bool)?
 
+    /// One epoch in batches of 64, without checkpoints.
     public init() {}
+    /// Options of a batch and epochs; the rest as by default.
     public init(batch: Int, epochs: Int, seed: UInt64 = 0) {
       self.batch = batch
       self.epochs = epochs
@@ -49,12 +54,16 @@ extension Trainer {
 
   /// A metric that says which epoch is the best.
   public struct Watch: Hashable, Sendable {
+    /// Which values of a metric are better.
     public enum Goal: String, Hashable, Sendable, CaseIterable { case least, greatest }
+    /// Its name, as `evaluate` gives it.
     public var metric: String
+    /// Which values are better.
     public var goal: Goal
     /// The run ends after so many epochs without a better one; nil: it does not.
     public var patience: Int?
 
+    /// Watches a metric of the validation data.
     public init(_ metric: String, _ goal: Goal = .least, patience: Int? = nil) {
       self.metric = metric
       self.goal = goal

@@ -3,8 +3,20 @@ public import DLCGraph
 public import DLCTensor
 
 /// A training step of a module: forward, backward, optimizer, schedule and state updates as one graph.
+///
+/// ```swift
+/// let rule = UpdateRule(.gradientDescent, learningRate: 0.1)
+/// let step = try TrainingStep(module, phases: [Phase("loss", rule: rule)])
+/// let program = try Compiler().compile(
+///   step.stepFunction(), function: "train_step", dimensions: ["n": 8])
+/// try program.initializeState(seed: 1)
+/// let before = try program.run(data)[0].value.scalar  // the loss
+/// let after = try program.run(data)[0].value.scalar  // smaller: the parameters have moved
+/// ```
 public struct TrainingStep {
+  /// The module that is trained.
   public package(set) var module: Module
+  /// The parts of a step, in their order.
   public private(set) var phases: [Phase]
   /// The function that sets state from the data before the first step, if there is one.
   public let initialization: String?
@@ -17,7 +29,7 @@ public struct TrainingStep {
   /// rate. A name that several phases have gets the function's name before it, as `generator.loss`.
   public var metrics: [String] { reports.map(\.name) }
   /// The input that a step fills with a seed of its own, when a phase declares it.
-  public static let seedName = "seed"
+  package static let seedName = "seed"
   static let counterName = "optimizer/step"
 
   /// One number that a step reports.
@@ -31,6 +43,7 @@ public struct TrainingStep {
   }
   private(set) var reports: [Report] = []
 
+  /// The step of some phases of a module.
   /// - Throws: `.graph` when there is no phase, a phase's function is missing, lacks the scalar that it is
   ///   to minimise or maximise, or has no parameter whose name begins with a prefix of the phase; `.usage` when a number of a rule
   ///   cannot be.
@@ -182,7 +195,7 @@ public struct TrainingStep {
   }
 
   /// How many parts a batch has.
-  public var accumulation: Int { phases.map(\.rule.accumulation).max() ?? 1 }
+  package var accumulation: Int { phases.map(\.rule.accumulation).max() ?? 1 }
 
   /// The type of an input for a whole batch.
   private func whole(_ type: TensorType) -> TensorType {
@@ -239,7 +252,7 @@ public struct TrainingStep {
     return result
   }
 
-  public var usesSeed: Bool {
+  package var usesSeed: Bool {
     phases.contains {
       module.function($0.function)!.inputs.contains { $0.name == Self.seedName }
     }

@@ -5,6 +5,7 @@ public import DLCTensor
 public struct ZooModel: Sendable {
   /// The file's name below `Graphs/`, without `.pb`.
   public var name: String
+  /// What it is, in one line.
   public var summary: String
   /// The data set of `Tools/data` that a family is trained on.
   public var dataSet: String?
@@ -27,16 +28,19 @@ public struct ZooModel: Sendable {
 
 /// All models that the package ships.
 public enum Zoo {
+  /// Model families, equations, examples and what benchmarks measure.
   public static let models: [ZooModel] =
     Digits.models + Families.models + Examples.models + Equations.models + Measurements.models
 
   /// The models whose files are in `Graphs/`.
-  public static var shipped: [ZooModel] { models.filter(\.isShipped) }
+  package static var shipped: [ZooModel] { models.filter(\.isShipped) }
 
   /// The model families, with their recipes and data.
   public static var families: [ZooModel] { models.filter { $0.dataSet != nil } }
 
+  /// The family of that name, such as `vae`; nil when there is none.
   public static func family(_ name: String) -> ZooModel? { families.first { $0.family == name } }
 
+  /// The model of that name, such as `models/vae`; nil when there is none.
   public static func model(_ name: String) -> ZooModel? { models.first { $0.name == name } }
 }

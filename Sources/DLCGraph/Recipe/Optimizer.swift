@@ -47,7 +47,7 @@ public indirect enum Optimizer: Hashable, Sendable {
   }
 
   /// The command line's names.
-  public static let named: [(name: String, optimizer: Optimizer)] = [
+  package static let named: [(name: String, optimizer: Optimizer)] = [
     ("gd", .gradientDescent), ("sgd", .gradientDescent), ("momentum", .momentum()),
     ("nag", .nesterov()), ("adagrad", .adagrad()), ("rmsprop", .rmsprop()), ("adam", .adam()),
     ("adamw", .adamW()), ("adadelta", .adadelta()), ("amsgrad", .amsgrad()), ("nadam", .nadam()),

@@ -1,5 +1,6 @@
 /// One part of a training step.
 public struct Phase: Hashable, Sendable {
+  /// What a phase does with its function.
   public enum Kind: String, Hashable, Sendable, CaseIterable {
     /// The output is differentiated by the parameters, which follow the way down.
     case minimize
@@ -11,10 +12,12 @@ public struct Phase: Hashable, Sendable {
     case replace
 
     /// Whether the step differentiates an output of the function.
-    public var differentiates: Bool { self == .minimize || self == .maximize }
+    package var differentiates: Bool { self == .minimize || self == .maximize }
   }
 
+  /// The name of the function, which `Module.phase` makes.
   public var function: String
+  /// What is done with it.
   public var kind: Kind
   /// The scalar that is minimised or maximised. A phase of another kind may have it too, to watch.
   public var output: String
@@ -23,8 +26,10 @@ public struct Phase: Hashable, Sendable {
   public var evaluation: String?
   /// The parameters that move are those whose names begin with one of these; all when there is none.
   public var prefixes: [String]
+  /// How the parameters move.
   public var rule: UpdateRule
 
+  /// A phase that moves the parameters whose names begin with one of `prefixes`, or all.
   public init(
     _ function: String, _ kind: Kind = .minimize, output: String = "loss",
     evaluation: String? = nil, prefixes: [String] = [], rule: UpdateRule = UpdateRule()

@@ -1,6 +1,15 @@
 public import DLCTensor
 
 /// How a module is trained, measured and sampled: what `dlc train` follows and a `Trainer` takes.
+///
+/// ```swift
+/// let rule = UpdateRule(.adam(), learningRate: 0.1)
+/// module.recipe = Recipe(
+///   phases: [Phase("loss", rule: rule)], batch: 16, epochs: 3, evaluation: "loss_evaluation")
+/// let trainer = try Trainer(module, data: data) { $0.seed = 7 }
+/// try trainer.run()
+/// let measured = try trainer.evaluate(data)  // loss and accuracy
+/// ```
 public struct Recipe: Hashable, Sendable {
   /// The parts of a step, in their order.
   public var phases: [Phase]
@@ -18,6 +27,7 @@ public struct Recipe: Hashable, Sendable {
   /// What inputs and outputs mean, by name. A name that is not here means itself.
   public var meanings: [String: Meaning]
 
+  /// The recipe of a step's phases; for the others see the properties of these names.
   public init(
     phases: [Phase], batch: Int = 64, epochs: Int = 5, initialization: String? = nil,
     evaluation: String? = nil, sample: String? = nil, meanings: [String: Meaning] = [:]

@@ -4,12 +4,14 @@ package import DLCTensor
 public indirect enum Schedule: Hashable, Sendable {
   /// A part of a run.
   public enum Length: Hashable, Sendable, ExpressibleByIntegerLiteral {
+    /// Steps of the optimizer.
     case steps(Int)
     /// Passes over the data.
     case epochs(Double)
     /// A share of the whole run, from 0 to 1.
     case run(Double)
 
+    /// So many steps.
     public init(integerLiteral steps: Int) { self = .steps(steps) }
 
     package var number: Double {
@@ -38,6 +40,7 @@ public indirect enum Schedule: Hashable, Sendable {
     }
   }
 
+  /// The base rate at every step.
   case constant
   /// Multiplied by `factor` after every `every`.
   case step(every: Length, factor: Double = 0.1)
@@ -52,15 +55,19 @@ public indirect enum Schedule: Hashable, Sendable {
   /// Half a cosine from the base rate to 0 over the whole run.
   public static let cosine = Schedule.cosine(total: .run(1))
 
+  /// `step` with a length in steps.
   public static func step(every: Int, factor: Double = 0.1) -> Schedule {
     .step(every: .steps(every), factor: factor)
   }
+  /// `cosine` with a length in steps.
   public static func cosine(total: Int, final: Double = 0) -> Schedule {
     .cosine(total: .steps(total), final: final)
   }
+  /// `warmup` with a length in steps.
   public static func warmup(steps: Int, then: Schedule = .constant) -> Schedule {
     .warmup(steps: .steps(steps), then: then)
   }
+  /// `oneCycle` with a length in steps.
   public static func oneCycle(total: Int, rise: Double = 0.3) -> Schedule {
     .oneCycle(total: .steps(total), rise: rise)
   }
@@ -126,6 +133,7 @@ public indirect enum Schedule: Hashable, Sendable {
 }
 
 extension Schedule.Length: CustomStringConvertible {
+  /// As `--schedule` of `dlc train` is written.
   public var description: String {
     switch self {
     case .steps(let count): "\(count) steps"

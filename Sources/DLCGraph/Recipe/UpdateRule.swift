@@ -1,9 +1,19 @@
 public import DLCTensor
 
 /// How parameters follow their gradients.
+///
+/// ```swift
+/// var rule = UpdateRule(.adamW(decay: 0.1), learningRate: 0.01)
+/// rule.schedule = .warmup(steps: 4, then: .cosine(total: .run(0.5)))
+/// rule.clipNorm = 1
+/// rule.averaging = 0.9
+/// ```
 public struct UpdateRule: Hashable, Sendable {
+  /// The rule by which a parameter follows its gradient.
   public var optimizer: Optimizer
+  /// The base rate, which the schedule multiplies.
   public var learningRate: Double
+  /// The factor of the rate at each step.
   public var schedule = Schedule.constant
   /// Added to the gradient as this times the parameter (L2 regularisation).
   public var coupledDecay = 0.0
@@ -23,10 +33,15 @@ public struct UpdateRule: Hashable, Sendable {
   /// Parameters whose names begin alike, with factors for their rate and decay.
   public var groups: [Group] = []
 
+  /// Parameters that have a rate and decay of their own.
   public struct Group: Hashable, Sendable {
+    /// What the names of the parameters begin with.
     public var prefix: String
+    /// Multiplies the learning rate.
     public var rateFactor: Double
+    /// Multiplies the decay of weights.
     public var decayFactor: Double
+    /// A group of the parameters whose names begin with `prefix`.
     public init(prefix: String, rateFactor: Double = 1, decayFactor: Double = 1) {
       self.prefix = prefix
       self.rateFactor = rateFactor
