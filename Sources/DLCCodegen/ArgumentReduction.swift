@@ -45,7 +45,7 @@ extension FloatMath {
     // The lanes that do not ask for it take part with a number that the table serves.
     let argument = select(isLarge, x, number(0x1p30))
     let text = text
-    text.define(Self.longQuarterTurns)
+    Self.defineQuarterTurns(text)
     let reduced = replacing([r, n], where: isLarge, [argument]) { x in
       let (rest, turns) = text.call("dlc_quarter_turns", x, gives: (.double, .i64))
       return [rest, turns]
@@ -123,7 +123,7 @@ extension FloatMath {
     let isLong = text.integer(.and, text.integer(.and, isFinite, isPositive), exceeds)
     let (dividend, divisor) = (select(isLong, x, number(1)), select(isLong, y, number(1)))
     let text = text
-    text.define(Self.longRemainder)
+    Self.defineLongRemainder(text)
     let reduced = replacing([short], where: isLong, [dividend, divisor]) { v in
       [text.call("dlc_long_remainder", v, gives: .double)]
     }
@@ -149,125 +149,98 @@ extension FloatMath {
   /// x = m 2^e with a whole m: bits of 2/pi that give multiples of four turns are left out, 192 bits
   /// are taken from there, and the product with m modulo 2^192 is the angle in quarter turns, two bits before
   /// the point. At most 62 bits behind it cancel, of 126.
-  private static let longQuarterTurns: String = {
-    let words = twoOverPi.map { "i64 \(Int64(bitPattern: $0))" }.joined(separator: ", ")
-    let halfPi = Int64(bitPattern: 0xc90f_daa2_2168_c235)  // times 2^-63
-    let loads = (0..<4).map { index in
-      """
-        %at\(index) = add i64 %word, \(index)
-        %from\(index) = getelementptr inbounds i64, ptr @dlc_two_over_pi, i64 %at\(index)
-        %w\(index) = load i64, ptr %from\(index), align 8
-      """
-    }.joined(separator: "\n")
-    return """
-      @dlc_two_over_pi = internal unnamed_addr constant [\(twoOverPi.count) x i64] [\(words)], align 64
-      declare i64 @llvm.fshl.i64(i64, i64, i64)
-      declare i128 @llvm.ctlz.i128(i128, i1)
-      define internal { double, i64 } @dlc_quarter_turns(double %x) noinline #0 {
-        %bits = bitcast double %x to i64
-        %field = lshr i64 %bits, 52
-        %exponent = and i64 %field, 2047
-        %fraction = and i64 %bits, \((1 << 52) - 1)
-        %m = or i64 %fraction, \(1 << 52)
-        %first = sub i64 %exponent, 1013
-        %word = lshr i64 %first, 6
-        %shift = and i64 %first, 63
-      \(loads)
-        %a = call i64 @llvm.fshl.i64(i64 %w0, i64 %w1, i64 %shift)
-        %b = call i64 @llvm.fshl.i64(i64 %w1, i64 %w2, i64 %shift)
-        %c = call i64 @llvm.fshl.i64(i64 %w2, i64 %w3, i64 %shift)
-        %mw = zext i64 %m to i128
-        %bw = zext i64 %b to i128
-        %cw = zext i64 %c to i128
-        %mc = mul i128 %mw, %cw
-        %carry = lshr i128 %mc, 64
-        %mb = mul i128 %mw, %bw
-        %low = add i128 %mb, %carry
-        %ma = mul i64 %m, %a
-        %maw = zext i64 %ma to i128
-        %high = shl i128 %maw, 64
-        %angle = add i128 %high, %low
-        %eighths = lshr i128 %angle, 125
-        %rounded = add i128 %eighths, 1
-        %nearest = lshr i128 %rounded, 1
-        %turns = trunc i128 %nearest to i64
-        %rest = shl i128 %angle, 2
-        %below = icmp slt i128 %rest, 0
-        %opposite = sub i128 0, %rest
-        %size = select i1 %below, i128 %opposite, i128 %rest
-        %zeros = call i128 @llvm.ctlz.i128(i128 %size, i1 false)
-        %normal = shl i128 %size, %zeros
-        %topw = lshr i128 %normal, 64
-        %product = mul i128 %topw, \(UInt64(bitPattern: halfPi))
-        %productw = lshr i128 %product, 64
-        %digits = trunc i128 %productw to i64
-        %number = uitofp i64 %digits to double
-        %count = trunc i128 %zeros to i64
-        %biased = sub i64 \(1023 - 63), %count
-        %scaleBits = shl i64 %biased, 52
-        %scale = bitcast i64 %scaleBits to double
-        %r = fmul double %number, %scale
-        %negative = icmp slt i64 %bits, 0
-        %flip = xor i1 %negative, %below
-        %minus = fneg double %r
-        %signed = select i1 %flip, double %minus, double %r
-        %back = sub i64 0, %turns
-        %n = select i1 %negative, i64 %back, i64 %turns
-        %first2 = insertvalue { double, i64 } poison, double %signed, 0
-        %both = insertvalue { double, i64 } %first2, i64 %n, 1
-        ret { double, i64 } %both
+  private static func defineQuarterTurns(_ text: FunctionText) {
+    let table = text.table("dlc_two_over_pi", twoOverPi)
+    text.helper(
+      "dlc_quarter_turns", [.init(name: "x", type: .double)], gives: [.double, .i64]
+    ) { x in
+      func wide(_ word: Operand) -> Operand { text.cast(.zext, word, to: .i128) }
+      let (bits, fraction, field) = parts(x[0], text)
+      let m = text.integer(.or, fraction, 1 << 52)
+      let first = text.integer(.sub, text.integer(.and, field, 2047), 1013)
+      let (word, shift) = (text.integer(.lshr, first, 6), text.integer(.and, first, 63))
+      let words = (0..<4).map { index in
+        let at = text.offset(table, text.integer(.add, word, index), of: .i64)
+        return text.load(.i64, 0, from: at, align: 8)
       }
-      """
-  }()
+      let digits = (0..<3).map { text.intrinsic("fshl", [words[$0], words[$0 + 1], shift]) }
+      let carry = text.integer(.lshr, text.integer(.mul, wide(m), wide(digits[2])), 64)
+      let low = text.integer(.add, text.integer(.mul, wide(m), wide(digits[1])), carry)
+      let high = text.integer(.shl, wide(text.integer(.mul, m, digits[0])), 64)
+      let angle = text.integer(.add, high, low)
+      let eighths = text.integer(.lshr, angle, 125)
+      let nearest = text.integer(.lshr, text.integer(.add, eighths, 1), 1)
+      let turns = text.cast(.trunc, nearest, to: .i64)
+
+      let rest = text.integer(.shl, angle, 2)
+      let isBelow = text.compare(.slt, rest, 0)
+      let opposite = text.integer(.sub, .integer(0, .i128, 0), rest)
+      let size = text.select(isBelow, opposite, rest)
+      let zeros = text.leadingZeros(size)
+      let top = text.integer(.lshr, text.integer(.shl, size, zeros), 64)
+      // pi/2, times 2^63.
+      let product = text.integer(.mul, top, .unsigned(0xc90f_daa2_2168_c235, .i128))
+      let whole = text.cast(.trunc, text.integer(.lshr, product, 64), to: .i64)
+      let exponent = text.integer(
+        .sub, .index(-63), text.cast(.trunc, zeros, to: .i64))
+      let r = text.real(
+        .fmul, text.cast(.uitofp, whole, to: .double), powerOfTwo(exponent, text))
+      let isNegative = text.compare(.slt, bits, 0)
+      let flips = text.integer(.xor, isNegative, isBelow)
+      return [
+        text.select(flips, text.negate(r), r),
+        text.select(isNegative, text.integer(.sub, .index(0), turns), turns),
+      ]
+    }
+  }
+
+  /// The bits of a double, its fraction, and what is above it.
+  private static func parts(_ x: Operand, _ text: FunctionText) -> (
+    bits: Operand, fraction: Operand, field: Operand
+  ) {
+    let bits = text.cast(.bitcast, x, to: .i64)
+    return (bits, text.integer(.and, bits, (1 << 52) - 1), text.integer(.lshr, bits, 52))
+  }
+
+  /// 2^n for an integer in the range of normal exponents.
+  private static func powerOfTwo(_ n: Operand, _ text: FunctionText) -> Operand {
+    let bits = text.integer(.shl, text.integer(.add, n, 1023), 52)
+    return text.cast(.bitcast, bits, to: .double)
+  }
 
   /// The remainder of x >= y > 0, both finite: long division of the whole mantissas, 11 bits at a time.
-  private static let longRemainder: String = {
-    func decode(_ v: String) -> String {
-      """
-        %\(v)bits = bitcast double %\(v) to i64
-        %\(v)field = lshr i64 %\(v)bits, 52
-        %\(v)fraction = and i64 %\(v)bits, \((1 << 52) - 1)
-        %\(v)tiny = icmp eq i64 %\(v)field, 0
-        %\(v)full = or i64 %\(v)fraction, \(1 << 52)
-        %\(v)m = select i1 %\(v)tiny, i64 %\(v)fraction, i64 %\(v)full
-        %\(v)e = select i1 %\(v)tiny, i64 1, i64 %\(v)field
-      """
+  private static func defineLongRemainder(_ text: FunctionText) {
+    /// A mantissa and the exponent that belongs to it.
+    func whole(_ x: Operand) -> (mantissa: Operand, exponent: Operand) {
+      let (_, fraction, field) = parts(x, text)
+      let isTiny = text.compare(.eq, field, 0)
+      return (
+        text.select(isTiny, fraction, text.integer(.or, fraction, 1 << 52)),
+        text.select(isTiny, .index(1), field)
+      )
     }
-    return """
-      define internal double @dlc_long_remainder(double %x, double %y) noinline #0 {
-      entry:
-      \(decode("x"))
-      \(decode("y"))
-        %steps = sub i64 %xe, %ye
-        %start = urem i64 %xm, %ym
-        br label %head
-      head:
-        %r = phi i64 [ %start, %entry ], [ %next, %body ]
-        %d = phi i64 [ %steps, %entry ], [ %left, %body ]
-        %more = icmp sgt i64 %d, 0
-        br i1 %more, label %body, label %done
-      body:
-        %some = icmp slt i64 %d, 11
-        %k = select i1 %some, i64 %d, i64 11
-        %shifted = shl i64 %r, %k
-        %next = urem i64 %shifted, %ym
-        %left = sub i64 %d, %k
-        br label %head
-      done:
-        %number = uitofp i64 %r to double
-        %e = sub i64 %ye, 1075
-        %half = ashr i64 %e, 1
-        %other = sub i64 %e, %half
-        %b0 = add i64 %half, 1023
-        %b1 = add i64 %other, 1023
-        %s0 = shl i64 %b0, 52
-        %s1 = shl i64 %b1, 52
-        %f0 = bitcast i64 %s0 to double
-        %f1 = bitcast i64 %s1 to double
-        %v0 = fmul double %number, %f0
-        %v1 = fmul double %v0, %f1
-        ret double %v1
-      }
-      """
-  }()
+    text.helper(
+      "dlc_long_remainder",
+      [.init(name: "x", type: .double), .init(name: "y", type: .double)], gives: [.double]
+    ) { arguments in
+      let (x, y) = (whole(arguments[0]), whole(arguments[1]))
+      let bits = text.subtract(x.exponent, y.exponent)
+      let rest = text.loop(
+        from: .index(0), to: bits, step: 11,
+        carried: [text.integer(.urem, x.mantissa, y.mantissa)]
+      ) { done, rest in
+        let count = text.smaller(text.subtract(bits, done), .index(11))
+        return [text.integer(.urem, text.integer(.shl, rest[0], count), y.mantissa)]
+      }[0]
+      // The power in two factors, as it may be below the normal ones.
+      let exponent = text.integer(.sub, y.exponent, 1075)
+      let half = text.integer(.ashr, exponent, 1)
+      let other = text.integer(.sub, exponent, half)
+      let number = text.cast(.uitofp, rest, to: .double)
+      return [
+        text.real(
+          .fmul, text.real(.fmul, number, powerOfTwo(half, text)), powerOfTwo(other, text))
+      ]
+    }
+  }
 }

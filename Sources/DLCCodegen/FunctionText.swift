@@ -85,8 +85,49 @@ extension FunctionText {
     declarations.insert("declare hidden void @\(symbol)(\(list)) #0")
   }
 
-  /// Adds functions and constants of the module's own, as LLVM text.
-  func define(_ text: String) { definitions.insert(text) }
+  /// Adds a function of the module's own, for what is rare. Names in it are numbered from the beginning: it
+  /// is the same wherever it is asked for.
+  func helper(
+    _ symbol: String, _ parameters: [Parameter], gives types: [ElementType],
+    _ body: ([Operand]) -> [Operand]
+  ) {
+    let outside = (lines, counter, block)
+    (lines, counter, block) = ([], 0, Label(name: "entry"))
+    let list = parameters.map { "\($0.type.rawValue) \($0.attributes)%\($0.name)" }
+    let result = types.count == 1 ? types[0].rawValue : Self.structure(types)
+    lines.append(
+      "define internal \(result) @\(symbol)(\(list.joined(separator: ", "))) noinline #0 {")
+    lines.append("entry:")
+    let values = body(parameters.map { Operand("%" + $0.name, $0.type) })
+    precondition(values.map(\.type) == types, "\(symbol) gives something else than it says")
+    if values.count == 1 {
+      emit("ret \(values[0].text)")
+    } else {
+      var whole = "poison"
+      for (index, value) in values.enumerated() {
+        let name = fresh("v")
+        emit("\(name) = insertvalue \(result) \(whole), \(value.text), \(index)")
+        whole = name
+      }
+      emit("ret \(result) \(whole)")
+    }
+    lines.append("}")
+    definitions.insert(lines.joined(separator: "\n"))
+    (lines, counter, block) = outside
+  }
+
+  /// Adds a table of the module's own.
+  /// - Returns: where it lies.
+  func table(_ symbol: String, _ words: [UInt64]) -> Operand {
+    let list = words.map { "i64 \($0)" }.joined(separator: ", ")
+    definitions.insert(
+      "@\(symbol) = internal unnamed_addr constant [\(words.count) x i64] [\(list)], align 64")
+    return Operand("@" + symbol, .pointer)
+  }
+
+  private static func structure(_ types: [ElementType]) -> String {
+    "{ \(types.map(\.rawValue).joined(separator: ", ")) }"
+  }
 
   func call(_ symbol: String, _ arguments: [Operand]) {
     emit("call void @\(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
@@ -102,7 +143,7 @@ extension FunctionText {
   func call(_ symbol: String, _ arguments: [Operand], gives types: (ElementType, ElementType))
     -> (Operand, Operand)
   {
-    let pair = "{ \(types.0.rawValue), \(types.1.rawValue) }"
+    let pair = Self.structure([types.0, types.1])
     let name = fresh("v")
     emit("\(name) = call \(pair) @\(symbol)(\(arguments.map(\.text).joined(separator: ", ")))")
     return (
@@ -298,6 +339,13 @@ extension FunctionText {
       "@llvm.\(isSigned ? "fptosi" : "fptoui").sat.\(Operand.mangle(type, a.lanes)).\(Operand.mangle(a.type, a.lanes))"
     declarations.insert("declare \(to) \(symbol)(\(a.fullType))")
     return make(type, a.lanes, "call \(to) \(symbol)(\(a.text))")
+  }
+
+  /// How many bits above the highest one are not set.
+  func leadingZeros(_ a: Operand) -> Operand {
+    let symbol = "@llvm.ctlz.\(Operand.mangle(a.type, a.lanes))"
+    declarations.insert("declare \(a.fullType) \(symbol)(\(a.fullType), i1)")
+    return make(a.type, a.lanes, "call \(a.fullType) \(symbol)(\(a.text), i1 false)")
   }
 
   /// Whether a bool holds in any lane.

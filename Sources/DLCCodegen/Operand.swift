@@ -2,7 +2,7 @@ package import DLCTensor
 
 /// The types of a lane, as LLVM writes them.
 package enum ElementType: String, Hashable, Sendable {
-  case i1, i8, i16, i32, i64, half, float, double
+  case i1, i8, i16, i32, i64, i128, half, float, double
   case pointer = "ptr"
 
   package var isReal: Bool {
@@ -68,6 +68,11 @@ package struct Operand: Hashable, Sendable {
   static func integer(_ value: Int, _ type: ElementType, _ lanes: Int) -> Operand {
     precondition(!type.isReal && type != .pointer, "\(type) is no type of integers")
     return repeated("\(value)", type, lanes)
+  }
+
+  static func unsigned(_ value: UInt64, _ type: ElementType) -> Operand {
+    precondition(!type.isReal && type != .pointer, "\(type) is no type of integers")
+    return Operand("\(value)", type)
   }
 
   /// Exact: LLVM wants the bits of the double.
