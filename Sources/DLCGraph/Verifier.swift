@@ -81,6 +81,24 @@ extension Graph {
 extension Module {
   /// Every violation in the module, its functions included.
   package func violations() -> [Violation] {
+    let known = Set(dimensions.map(\.name))
+    let byName = Dictionary(states.map { ($0.name, $0) }, uniquingKeysWith: { _, last in last })
+    var found = dimensionViolations() + stateViolations(known)
+    var names: Set<String> = []
+    for function in functions {
+      if function.name.isEmpty || !names.insert(function.name).inserted {
+        found.append(
+          Violation(
+            label: "function-name",
+            message: "function name '\(function.name)' is empty or used twice",
+            place: "function \(function.name)"))
+      }
+      found += violations(of: function, known, byName)
+    }
+    return found
+  }
+
+  private func dimensionViolations() -> [Violation] {
     var found: [Violation] = []
     func report(_ label: String, _ message: String, _ place: String) {
       found.append(Violation(label: label, message: message, place: place))
@@ -96,11 +114,17 @@ extension Module {
         report("dimension-name", "dimension '\(dimension.name)' is declared twice", "dimensions")
       }
     }
-    let known = Set(dimensions.map(\.name))
-    let sizes = Dictionary(dimensions.map { ($0.name, $0.size) }, uniquingKeysWith: { a, _ in a })
-    var byName: [String: State] = [:]
+    return found
+  }
+
+  private func stateViolations(_ known: Set<String>) -> [Violation] {
+    var found: [Violation] = []
+    func report(_ label: String, _ message: String, _ place: String) {
+      found.append(Violation(label: label, message: message, place: place))
+    }
+    var names: Set<String> = []
     for state in states {
-      if state.name.isEmpty || byName.updateValue(state, forKey: state.name) != nil {
+      if state.name.isEmpty || !names.insert(state.name).inserted {
         report("state-name", "state name '\(state.name)' is empty or used twice", "states")
       }
       for name in state.type.shape.flatMap(\.names) where !known.contains(name) {
@@ -117,40 +141,44 @@ extension Module {
         }
       }
     }
-    var functionNames: Set<String> = []
-    for function in functions {
-      let place = "function \(function.name)"
-      if function.name.isEmpty || !functionNames.insert(function.name).inserted {
-        report("function-name", "function name '\(function.name)' is empty or used twice", place)
+    return found
+  }
+
+  private func violations(of function: Function, _ known: Set<String>, _ byName: [String: State])
+    -> [Violation]
+  {
+    let place = "function \(function.name)"
+    let inside = function.graph.violations(in: place)
+    var found = inside
+    func report(_ label: String, _ message: String) {
+      found.append(Violation(label: label, message: message, place: place))
+    }
+    for name in function.graph.dimensionNames.sorted() where !known.contains(name) {
+      report("dimension-known", "dimension '\(name)' is not declared")
+    }
+    for argument in function.graph.arguments where argument.kind == .captured {
+      report("captured-argument", "'\(argument.name)' is captured, but from nothing")
+    }
+    for argument in function.graph.arguments where argument.kind == .state {
+      if byName[argument.name]?.type != argument.type {
+        report(
+          "state-type", "state '\(argument.name)' is not in the module as \(argument.type)")
       }
-      let inside = function.graph.violations(in: place)
-      found += inside
-      for name in function.graph.dimensionNames.sorted() where !known.contains(name) {
-        report("dimension-known", "dimension '\(name)' is not declared", place)
+    }
+    guard inside.isEmpty else { return found }
+    for update in function.graph.updates {
+      if byName[update.name]?.type != function.graph.type(update.value) {
+        report("update-type", "update of '\(update.name)' does not have the state's type")
       }
-      for argument in function.graph.arguments where argument.kind == .captured {
-        report("captured-argument", "'\(argument.name)' is captured, but from nothing", place)
+    }
+    do {
+      if function.graph.dimensionNames.isSubset(of: known) {
+        let sizes = Dictionary(
+          dimensions.map { ($0.name, $0.size) }, uniquingKeysWith: { a, _ in a })
+        _ = try function.graph.bound(to: sizes)
       }
-      for argument in function.graph.arguments where argument.kind == .state {
-        if byName[argument.name]?.type != argument.type {
-          report(
-            "state-type", "state '\(argument.name)' is not in the module as \(argument.type)", place
-          )
-        }
-      }
-      guard inside.isEmpty else { continue }
-      for update in function.graph.updates {
-        if byName[update.name]?.type != function.graph.type(update.value) {
-          report("update-type", "update of '\(update.name)' does not have the state's type", place)
-        }
-      }
-      do {
-        if function.graph.dimensionNames.isSubset(of: known) {
-          _ = try function.graph.bound(to: sizes)
-        }
-      } catch {
-        report("default-sizes", "the default sizes do not fit: \(error.uncalled)", place)
-      }
+    } catch {
+      report("default-sizes", "the default sizes do not fit: \(error.uncalled)")
     }
     return found
   }
