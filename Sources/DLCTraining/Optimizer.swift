@@ -110,28 +110,39 @@ extension Optimizer {
       }
       let kept = try complete(slots, theta)
       func wide(_ x: Value) -> Value { g.convert(x, theta.dataType.computeType) }
-      let (next, after) = try advance(
-        g, wide(theta), wide(d), kept.mapValues(wide), wide(lr), t)
+      let step = OptimizerStep(
+        g: g, theta: wide(theta), d: wide(d), slots: kept.mapValues(wide), lr: wide(lr), t: t)
+      let (next, after) = try step.taken(by: self)
       var stored: [String: Value] = [:]
       for (name, value) in after { stored[name] = g.convert(value, kept[name]!.dataType) }
       return (g.convert(next, theta.dataType), stored)
     }
   }
+}
 
-  /// One step of values of one type.
-  private func advance(
-    _ g: FunctionBuilder, _ theta: Value, _ d: Value, _ slots: [String: Value], _ lr: Value,
-    _ t: Value
-  ) throws(DLCError) -> (theta: Value, slots: [String: Value]) {
-    func mix(_ old: String, _ beta: Double, _ new: Value) -> Value {
-      slots[old]! * beta + new * (1 - beta)
-    }
-    /// 1 - beta^t, without cancellation.
-    func correction(_ beta: Double) -> Value {
-      let steps = g.convert(t, theta.dataType)
-      return -g.unary(.exponential_minus_one, steps * log(beta))
-    }
-    switch self {
+/// One step of an array, all of whose values are of one type.
+private struct OptimizerStep {
+  let g: FunctionBuilder
+  let theta: Value
+  let d: Value
+  let slots: [String: Value]
+  let lr: Value
+  let t: Value
+
+  typealias Result = (theta: Value, slots: [String: Value])
+
+  private func mix(_ old: String, _ beta: Double, _ new: Value) -> Value {
+    slots[old]! * beta + new * (1 - beta)
+  }
+
+  /// 1 - beta^t, without cancellation.
+  private func correction(_ beta: Double) -> Value {
+    let steps = g.convert(t, theta.dataType)
+    return -g.unary(.exponential_minus_one, steps * log(beta))
+  }
+
+  func taken(by optimizer: Optimizer) throws(DLCError) -> Result {
+    switch optimizer {
     case .gradientDescent: return (theta - lr * d, [:])
     case .momentum(let beta, let dampening):
       let v = slots["v"]! * beta + (dampening == 0 ? d : d * (1 - dampening))
@@ -150,7 +161,7 @@ extension Optimizer {
       let (m, v) = (mix("m", beta1, d), mix("v", beta2, d * d))
       let root = g.sqrt(v / correction(beta2)) + epsilon
       var next = theta - lr * (m / correction(beta1)) / root
-      if case .adamW(_, _, _, let decay) = self { next = next - lr * decay * theta }
+      if case .adamW(_, _, _, let decay) = optimizer { next = next - lr * decay * theta }
       return (next, ["m": m, "v": v])
     case .adadelta(let rho, let epsilon):
       let s = mix("s", rho, d * d)
@@ -173,45 +184,58 @@ extension Optimizer {
       let direction = g.sign(mix("m", beta1, d))
       return (theta - lr * direction, ["m": mix("m", beta2, d)])
     case .lamb(let beta1, let beta2, let epsilon, let decay, let correctsBias):
-      let (m, v) = (mix("m", beta1, d), mix("v", beta2, d * d))
-      var update =
-        correctsBias
-        ? m / correction(beta1) / (g.sqrt(v / correction(beta2)) + epsilon)
-        : m / (g.sqrt(v) + epsilon)
-      if decay != 0 { update = update + theta * decay }
-      func norm(_ x: Value) -> Value { g.sqrt(g.sum(x * x, axes: Array(x.shape.indices))) }
-      let (a, b) = (norm(theta), norm(update))
-      let (zero, one) = (g.constant(0, like: a), g.constant(1, like: a))
-      let isEmpty = g.compare(.equal, a, zero) | g.compare(.equal, b, zero)
-      let ratio = g.select(isEmpty, one, a / g.select(isEmpty, one, b))
-      return (theta - lr * ratio * update, ["m": m, "v": v])
+      return lamb(beta1, beta2, epsilon, decay, correctsBias: correctsBias)
     case .adafactor(let decay, let epsilon, let divisor):
-      let square = d * d + epsilon
-      if theta.rank < 2 {
-        let v = mix("v", decay, square)
-        return (theta - lr * d / (g.sqrt(v) + divisor), ["v": v])
-      }
-      let columns = theta.shape.dropFirst().reduce(Size(1)) { $0 * $1 }
-      let flat = g.reshape(square, [theta.shape[0], columns])
-      let r = mix("r", decay, g.mean(flat, axes: [1]))
-      let c = mix("c", decay, g.mean(flat, axes: [0]))
-      let average = g.mean(r, axes: [0])
-      let v =
-        g.restore(r, axes: [1], to: flat.shape)
-        * (g.restore(c, axes: [0], to: flat.shape) / average)
-      let root = g.reshape(g.sqrt(v) + divisor, theta.shape)
-      return (theta - lr * d / root, ["r": r, "c": c])
-    case .lookahead(let inner, let k, let alpha):
-      guard k >= 1 else { throw DLCError(.graph, "lookahead follows every \(k)-th step") }
-      var (fast, next) = try inner.advance(g, theta, d, slots, lr, t)
-      let slow = slots["slow"]!
-      let turn = g.binary(.remainder, t, g.constant(Double(k), like: t))
-      let isTurn = g.compare(.equal, turn, g.constant(0, like: t))
-      let moved = slow + (fast - slow) * alpha
-      let choose = g.broadcast(isTurn, to: theta.shape)
-      next["slow"] = g.select(choose, moved, slow)
-      fast = g.select(choose, moved, fast)
-      return (fast, next)
+      return adafactor(decay, epsilon, divisor)
+    case .lookahead(let inner, let k, let alpha): return try lookahead(inner, k, alpha)
     }
+  }
+
+  private func lamb(
+    _ beta1: Double, _ beta2: Double, _ epsilon: Double, _ decay: Double, correctsBias: Bool
+  ) -> Result {
+    let (m, v) = (mix("m", beta1, d), mix("v", beta2, d * d))
+    var update =
+      correctsBias
+      ? m / correction(beta1) / (g.sqrt(v / correction(beta2)) + epsilon)
+      : m / (g.sqrt(v) + epsilon)
+    if decay != 0 { update = update + theta * decay }
+    func norm(_ x: Value) -> Value { g.sqrt(g.sum(x * x, axes: Array(x.shape.indices))) }
+    let (a, b) = (norm(theta), norm(update))
+    let (zero, one) = (g.constant(0, like: a), g.constant(1, like: a))
+    let isEmpty = g.compare(.equal, a, zero) | g.compare(.equal, b, zero)
+    let ratio = g.select(isEmpty, one, a / g.select(isEmpty, one, b))
+    return (theta - lr * ratio * update, ["m": m, "v": v])
+  }
+
+  private func adafactor(_ decay: Double, _ epsilon: Double, _ divisor: Double) -> Result {
+    let square = d * d + epsilon
+    if theta.rank < 2 {
+      let v = mix("v", decay, square)
+      return (theta - lr * d / (g.sqrt(v) + divisor), ["v": v])
+    }
+    let columns = theta.shape.dropFirst().reduce(Size(1)) { $0 * $1 }
+    let flat = g.reshape(square, [theta.shape[0], columns])
+    let r = mix("r", decay, g.mean(flat, axes: [1]))
+    let c = mix("c", decay, g.mean(flat, axes: [0]))
+    let average = g.mean(r, axes: [0])
+    let v =
+      g.restore(r, axes: [1], to: flat.shape)
+      * (g.restore(c, axes: [0], to: flat.shape) / average)
+    let root = g.reshape(g.sqrt(v) + divisor, theta.shape)
+    return (theta - lr * d / root, ["r": r, "c": c])
+  }
+
+  private func lookahead(_ inner: Optimizer, _ k: Int, _ alpha: Double) throws(DLCError) -> Result {
+    guard k >= 1 else { throw DLCError(.graph, "lookahead follows every \(k)-th step") }
+    var (fast, next) = try taken(by: inner)
+    let slow = slots["slow"]!
+    let turn = g.binary(.remainder, t, g.constant(Double(k), like: t))
+    let isTurn = g.compare(.equal, turn, g.constant(0, like: t))
+    let moved = slow + (fast - slow) * alpha
+    let choose = g.broadcast(isTurn, to: theta.shape)
+    next["slow"] = g.select(choose, moved, slow)
+    fast = g.select(choose, moved, fast)
+    return (fast, next)
   }
 }

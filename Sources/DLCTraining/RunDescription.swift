@@ -83,6 +83,26 @@ struct RunDescription: Codable, Hashable {
   }
 }
 
+extension RunDescription {
+  /// - Parameter sizes: those of the named dimensions.
+  init(
+    _ step: TrainingStep, _ sizes: [String: Int], _ data: DataSet, _ options: Trainer.Options,
+    stepsPerEpoch: Int, validation: Evaluator?
+  ) throws(DLCError) {
+    // Digests are for checkpoints alone.
+    let isKept = options.checkpoints != nil
+    self.init(
+      computation: isKept ? try step.computationDigest(sizes) : "",
+      rules: step.ruleTexts, batch: options.batch, seed: options.seed, shuffles: options.shuffles,
+      shuffleBlock: options.shuffleBlock, lastBatch: options.lastBatch.rawValue,
+      learningRates: step.phases.map(\.rule.learningRate),
+      schedules: step.phases.map { "\($0.rule.schedule)" }, epochs: options.epochs,
+      examples: data.count, stepsPerEpoch: stepsPerEpoch, data: isKept ? data.digest : "",
+      watch: options.watch.map { "\($0.goal) \($0.metric)" },
+      validation: isKept && options.watch != nil ? validation?.digest : nil)
+  }
+}
+
 extension TrainingStep {
   /// A digest of what the phases compute, for sizes of the named dimensions: their graphs without names
   /// and source lines, and the state that they read, without values.
