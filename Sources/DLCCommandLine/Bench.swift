@@ -35,11 +35,42 @@ struct Bench: ParsableCommand {
     if profile && json { throw ValidationError("--profile and --json exclude each other") }
   }
 
+  /// What is measured, and the time it took to have it.
+  private struct Subject {
+    var executable: Executable
+    var arrays: [String: Tensor]
+    /// In milliseconds.
+    var compileTime = 0.0
+    var loadTime = 0.0
+  }
+
   func run() throws {
+    let subject = try subject()
+    let executable = subject.executable
+    try executable.requireMemory(
+      threads: workers.threads,
+      besides: executable.inputs.reduce(0) {
+        $0 + (subject.arrays[$1.name] == nil ? $1.type.byteCount : 0)
+      })
+    try executable.initializeState(seed: 0)
+    var inputs: [String: Tensor] = [:]
+    for (number, port) in executable.inputs.enumerated() {
+      inputs[port.name] = try subject.arrays[port.name] ?? Self.random(port, UInt64(number))
+    }
+    let times = try times(executable, inputs)
+    if let trace {
+      try write(trace: trace, try executable.trace(inputs, threads: workers.threads), executable)
+    }
+    if profile {
+      let times = try executable.profile(inputs, threads: workers.threads)
+      try Console.result(
+        StepProfile.table(executable.program, times, title: "of") { $0.title } + "\n")
+    }
+    try report(subject, times)
+  }
+
+  private func subject() throws -> Subject {
     let clock = ContinuousClock()
-    let executable: Executable
-    var arrays: [String: Tensor] = [:]
-    var (compileTime, loadTime) = (0.0, 0.0)
     let start = clock.now
     switch try LoadedModel(model.model) {
     case .program(let contents):
@@ -51,10 +82,12 @@ struct Bench: ParsableCommand {
           "a compiled program is measured as it is: function '\(contents.program.function)', in its sizes",
           at: model.model, remedy: "leave out --function and --dim, or give the model's .pb")
       }
-      executable = try Executable(contents)
-      loadTime = milliseconds(clock.now - start)
-      arrays = try given(contents.inputs)
+      let executable = try Executable(contents)
+      let loadTime = milliseconds(clock.now - start)
+      return Subject(
+        executable: executable, arrays: try given(contents.inputs), loadTime: loadTime)
     case let loaded:
+      var arrays: [String: Tensor] = [:]
       let module = try self.module(loaded, &arrays)
       let function = try module.selectFunction(model.function)
       if arrays.isEmpty { arrays = try given(function.inputs) }
@@ -63,25 +96,25 @@ struct Bench: ParsableCommand {
       }
       let sizes = try module.bind(explicit: try model.sizes, arrays: shapes)
       let compiling = clock.now
-      executable = try Compiler().compile(module, function: function.name, dimensions: sizes)
-      compileTime = milliseconds(clock.now - compiling)
+      var subject = Subject(
+        executable: try Compiler().compile(module, function: function.name, dimensions: sizes),
+        arrays: arrays)
+      subject.compileTime = milliseconds(clock.now - compiling)
       if let cache = CompileCache.standard {
         _ = try Compiler().load(module, function: function.name, dimensions: sizes, cache: cache)
         let loading = clock.now
         _ = try Compiler().load(module, function: function.name, dimensions: sizes, cache: cache)
-        loadTime = milliseconds(clock.now - loading)
+        subject.loadTime = milliseconds(clock.now - loading)
       }
+      return subject
     }
-    try executable.requireMemory(
-      threads: workers.threads,
-      besides: executable.inputs.reduce(0) {
-        $0 + (arrays[$1.name] == nil ? $1.type.byteCount : 0)
-      })
-    try executable.initializeState(seed: 0)
-    var inputs: [String: Tensor] = [:]
-    for (number, port) in executable.inputs.enumerated() {
-      inputs[port.name] = try arrays[port.name] ?? Self.random(port, UInt64(number))
-    }
+  }
+
+  /// The milliseconds of each run, sorted.
+  private func times(_ executable: Executable, _ inputs: [String: Tensor]) throws(DLCError)
+    -> [Double]
+  {
+    let clock = ContinuousClock()
     var results: [Tensor] = []
     for port in executable.outputs {
       results.append(
@@ -99,48 +132,46 @@ struct Bench: ParsableCommand {
       times.append(milliseconds(clock.now - before))
       if runs == nil, times.count >= 5, milliseconds(clock.now - begin) > 10_000 { break }
     }
-    if let trace {
-      try write(trace: trace, try executable.trace(inputs, threads: workers.threads), executable)
-    }
-    if profile {
-      let times = try executable.profile(inputs, threads: workers.threads)
-      try Console.result(
-        StepProfile.table(executable.program, times, title: "of") { $0.title } + "\n")
-    }
-    times.sort()
+    return times.sorted()
+  }
+
+  private func report(_ subject: Subject, _ times: [Double]) throws {
     let median = times[times.count / 2]
     let p95 = times[min(times.count - 1, times.count * 95 / 100)]
     var usage = rusage()
     getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    let program = executable.program
+    let program = subject.executable.program
     if json {
       let result = JSON.object([
         ("median_ms", .rounded(median, digits: 6)), ("min_ms", .rounded(times[0], digits: 6)),
         ("p95_ms", .rounded(p95, digits: 6)), ("runs", .integer(times.count)),
-        ("compile_ms", .rounded(compileTime, digits: 3)),
-        ("load_ms", .rounded(loadTime, digits: 3)),
+        ("compile_ms", .rounded(subject.compileTime, digits: 3)),
+        ("load_ms", .rounded(subject.loadTime, digits: 3)),
         ("peak_rss_bytes", .integer(usage.ru_maxrss * 1024)),
         ("arena_bytes", .integer(program.arenaBytes)), ("flops", .integer(program.flops)),
         ("bytes_moved", .integer(program.bytesMoved)),
       ])
       try Console.result("\(result)")
-    } else {
-      try Console.result(
-        table([
-          [
-            "median",
-            "\(fixed(median, 4)) ms (min \(fixed(times[0], 4)), 95 % \(fixed(p95, 4)), \(times.count) runs)",
-          ],
-          [
-            "speed",
-            "\(fixed(Double(program.flops) / median / 1e6, 2)) GFLOP/s, \(fixed(Double(program.bytesMoved) / median / 1e6, 2)) GB/s",
-          ],
-          ["compile", "\(fixed(compileTime, 1)) ms, load \(fixed(loadTime, 2)) ms"],
-          [
-            "memory", "arena \(size(program.arenaBytes)), peak RSS \(size(usage.ru_maxrss * 1024))",
-          ],
-        ]))
+      return
     }
+    try Console.result(
+      table([
+        [
+          "median",
+          "\(fixed(median, 4)) ms (min \(fixed(times[0], 4)), 95 % \(fixed(p95, 4)), \(times.count) runs)",
+        ],
+        [
+          "speed",
+          "\(fixed(Double(program.flops) / median / 1e6, 2)) GFLOP/s, \(fixed(Double(program.bytesMoved) / median / 1e6, 2)) GB/s",
+        ],
+        [
+          "compile",
+          "\(fixed(subject.compileTime, 1)) ms, load \(fixed(subject.loadTime, 2)) ms",
+        ],
+        [
+          "memory", "arena \(size(program.arenaBytes)), peak RSS \(size(usage.ru_maxrss * 1024))",
+        ],
+      ]))
   }
 
   /// The graph; an ONNX model is imported for the shapes of the arrays.

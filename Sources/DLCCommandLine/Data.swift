@@ -16,7 +16,9 @@ struct DataCommand: ParsableCommand {
   struct Output: ParsableArguments {
     @Option(
       name: .shortAndLong,
-      help: "The files' name: NAME_train.npz and NAME_test.npz; NAME.npz alone with --test 0, or when it is given so and no part to test on is asked for.")
+      help:
+        "The files' name: NAME_train.npz and NAME_test.npz; NAME.npz alone with --test 0, or when it is given so and no part to test on is asked for."
+    )
     var output: String
     @Option(help: "The name of the array of inputs.") var xName = "x"
     @Option(help: "The name of the array of labels or targets.") var yName = "y"
@@ -158,7 +160,8 @@ extension DataCommand {
           "the images are \(test.columns[0].shape), those of '\(images)' \(train.columns[0].shape)",
           at: testImages ?? "")
       }
-      try output.report(try train.write(output.output, division.split(for: output.output), test: test))
+      try output.report(
+        try train.write(output.output, division.split(for: output.output), test: test))
     }
 
     private func dataset(_ images: String, _ labels: String?) throws(DLCError) -> Dataset {
@@ -397,46 +400,9 @@ extension DataCommand {
       try output.requireNo(file)
       let (arrays, skipped) = try Npz.contents(file)
       for (name, reason) in skipped { Console.note("\(file): '\(name)' is left out: \(reason)") }
-      let kept = arrays.map(\.name)
-      func parts(_ option: String, _ text: String) throws(DLCError) -> (name: String, value: String)
-      {
-        let parts = text.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
-        let (name, value) =
-          parts.count == 1 && option == "divide"
-          ? (output.xName, parts[0])
-          : parts.count == 2 ? (parts[0], parts[1]) : ("", "")
-        guard !name.isEmpty else {
-          throw DLCError(.usage, "--\(option) is NAME=VALUE, not '\(text)'")
-        }
-        guard kept.contains(name) else {
-          throw DLCError(
-            .usage, "there is no array '\(name)'", at: file,
-            remedy: Spelling.remedy(for: name, among: kept))
-        }
-        return (name, value)
-      }
-      var divisors: [String: Float] = [:]
-      for text in divide {
-        let (name, value) = try parts("divide", text)
-        guard let divisor = Float(value), divisor.isFinite, divisor != 0 else {
-          throw DLCError(.usage, "'\(value)' is no number to divide '\(name)' by")
-        }
-        divisors[name] = divisor
-      }
-      var wanted: [String: DataType] = [:]
-      for text in types {
-        let (name, value) = try parts("type", text)
-        guard let type = DataType.allCases.first(where: { "\($0)" == value }), type != .bfloat16
-        else {
-          throw DLCError(
-            .usage, "there is no type '\(value)' for '\(name)'",
-            remedy: Spelling.remedy(for: value, among: DataType.allCases.map { "\($0)" }))
-        }
-        guard divisors[name] == nil else {
-          throw DLCError(.usage, "'\(name)' is divided, and then float32")
-        }
-        wanted[name] = type
-      }
+      let names = arrays.map(\.name)
+      let divisors = try divisors(names)
+      let wanted = try wantedTypes(names, divided: divisors)
       let fixed: (String) -> Bool = {
         $0 == "classes" || $0 == "alphabet" || $0.hasSuffix("_classes")
       }
@@ -469,6 +435,58 @@ extension DataCommand {
         }
       }
       try output.report(try dataset.write(output.output, division.split(for: output.output)))
+    }
+
+    /// The array and the value that an option names.
+    private func parts(_ option: String, _ text: String, _ names: [String]) throws(DLCError) -> (
+      name: String, value: String
+    ) {
+      let parts = text.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
+      let (name, value) =
+        parts.count == 1 && option == "divide"
+        ? (output.xName, parts[0])
+        : parts.count == 2 ? (parts[0], parts[1]) : ("", "")
+      guard !name.isEmpty else {
+        throw DLCError(.usage, "--\(option) is NAME=VALUE, not '\(text)'")
+      }
+      guard names.contains(name) else {
+        throw DLCError(
+          .usage, "there is no array '\(name)'", at: file,
+          remedy: Spelling.remedy(for: name, among: names))
+      }
+      return (name, value)
+    }
+
+    private func divisors(_ names: [String]) throws(DLCError) -> [String: Float] {
+      var divisors: [String: Float] = [:]
+      for text in divide {
+        let (name, value) = try parts("divide", text, names)
+        guard let divisor = Float(value), divisor.isFinite, divisor != 0 else {
+          throw DLCError(.usage, "'\(value)' is no number to divide '\(name)' by")
+        }
+        divisors[name] = divisor
+      }
+      return divisors
+    }
+
+    private func wantedTypes(_ names: [String], divided: [String: Float]) throws(DLCError)
+      -> [String: DataType]
+    {
+      var wanted: [String: DataType] = [:]
+      for text in types {
+        let (name, value) = try parts("type", text, names)
+        guard let type = DataType.allCases.first(where: { "\($0)" == value }), type != .bfloat16
+        else {
+          throw DLCError(
+            .usage, "there is no type '\(value)' for '\(name)'",
+            remedy: Spelling.remedy(for: value, among: DataType.allCases.map { "\($0)" }))
+        }
+        guard divided[name] == nil else {
+          throw DLCError(.usage, "'\(name)' is divided, and then float32")
+        }
+        wanted[name] = type
+      }
+      return wanted
     }
   }
 }

@@ -40,16 +40,7 @@ extension ZooCommand {
         let compiler = Compiler()
         let executable = try compiler.compile(module, function: "train_step")
         let compiled = milliseconds(ContinuousClock.now - clock)
-        var groups: [String: [String: Tensor]] = [:]
-        var losses: [Double] = []
-        for (key, value) in try Npz.read("\(directory)/\(workload.name).npz") {
-          let split = key.split(separator: "/", maxSplits: 1).map(String.init)
-          if split.count == 2 {
-            groups[split[0], default: [:]][split[1]] = value
-          } else if key == "loss" {
-            losses = value.doubles
-          }
-        }
+        let (groups, losses) = try recorded(workload.name)
         let known = Set(executable.states.map(\.name))
         let values = (groups["p"] ?? [:]).merging(groups["s"] ?? [:]) { a, _ in a }
         try executable.setState(values.filter { known.contains($0.key) })
@@ -79,15 +70,7 @@ extension ZooCommand {
           workload.name, "\(Float(error))", got.map { fixed($0, 5) }.joined(separator: " "),
           fixed(compiled, 0),
         ]
-        if runs > 0 {
-          var times: [Double] = []
-          for _ in 0..<runs {
-            let start = ContinuousClock.now
-            _ = try executable.run(inputs, threads: threads)
-            times.append(milliseconds(ContinuousClock.now - start))
-          }
-          row.append(fixed(times.sorted()[runs / 2], 3))
-        }
+        if runs > 0 { row.append(fixed(try medianTime(executable, inputs), 3)) }
         rows.append(row)
       }
       try Console.result(table(rows))
@@ -95,6 +78,36 @@ extension ZooCommand {
         throw DLCError(
           .check, "the losses differ by more than 1e-4: \(failed.joined(separator: ", "))")
       }
+    }
+
+    /// The arrays of a workload's file by their groups, and its losses.
+    private func recorded(_ name: String) throws(DLCError) -> (
+      groups: [String: [String: Tensor]], losses: [Double]
+    ) {
+      var groups: [String: [String: Tensor]] = [:]
+      var losses: [Double] = []
+      for (key, value) in try Npz.read("\(directory)/\(name).npz") {
+        let split = key.split(separator: "/", maxSplits: 1).map(String.init)
+        if split.count == 2 {
+          groups[split[0], default: [:]][split[1]] = value
+        } else if key == "loss" {
+          losses = value.doubles
+        }
+      }
+      return (groups, losses)
+    }
+
+    /// In milliseconds, of as many runs as are asked for.
+    private func medianTime(_ executable: Executable, _ inputs: [String: Tensor]) throws(DLCError)
+      -> Double
+    {
+      var times: [Double] = []
+      for _ in 0..<runs {
+        let start = ContinuousClock.now
+        _ = try executable.run(inputs, threads: threads)
+        times.append(milliseconds(ContinuousClock.now - start))
+      }
+      return times.sorted()[runs / 2]
     }
   }
 }

@@ -95,6 +95,14 @@ package struct GraphGenerator {
       let ids = g.argmax(x, axis: axis)
       return g.gatherAlong(
         axis, x, g.reshape(ids, x.shape.indices.map { $0 == axis ? 1 : x.shape[$0] }))
+    case 27...29: return control(g, kind, x, k)
+    default: return x.rank > 0 ? g.mean(x, axes: [axis], keepAxes: true) + x : x
+    }
+  }
+
+  /// Loops and branches.
+  private static func control(_ g: FunctionBuilder, _ kind: Int, _ x: Value, _ k: Int) -> Value {
+    switch kind {
     case 27:
       guard x.rank > 1 else { return x }
       let start = g.constant(0.5, .float32, Array(x.shape.dropFirst()))
@@ -111,14 +119,13 @@ package struct GraphGenerator {
       } body: { g, c in
         [c[0] * 0.5 + 0.1, c[1] + g.constant(1, .int32)]
       }[0]
-    case 29:
+    default:
       let total = g.sum(x, axes: Array(x.shape.indices))
       return g.cond(g.compare(.less, total, g.constant(0, .float32))) { g in
         [g.abs(x)]
       } otherwise: { g in
         [x * 0.5]
       }[0]
-    default: return x.rank > 0 ? g.mean(x, axes: [axis], keepAxes: true) + x : x
     }
   }
 }

@@ -40,8 +40,7 @@ extension RoutineWriter {
     let outs = node.operands.indices.map { destination($0) }
     var others = sizes
     others.remove(at: axis)
-    let rows = others.reduce(1, *)
-    let row = delinearize(tile(rows), others)
+    let row = delinearize(tile(others.reduce(1, *)), others)
     func place(_ i: IndexExpression) -> [IndexExpression] {
       var full = row
       full.insert(i, at: axis)
@@ -49,66 +48,74 @@ extension RoutineWriter {
     }
     var from = local(.int32, count)
     var to = local(.int32, count)
-    let first = from
-    each(count, .vector(unroll: 1)) { w, i in
-      let number = w.position(i, .int32)
-      w.store(first, i, number, .int32)
+    each(count, .vector(unroll: 1)) { [from] w, i in
+      w.store(from, i, w.position(i, .int32), .int32)
     }
-    let types = (0..<keys).map { type($0) }
     var width = 1
     while width < count {
-      let (source, target) = (from, to)
-      /// Merges the runs of `left` and `right` elements that start at `base`.
-      func merge(_ w: inout RoutineWriter, _ base: IndexExpression, _ left: Int, _ right: Int) {
-        let zero = Carried(.int64, initial: .integer(0))
-        w.loop(left + right, [zero, zero]) { w, t, taken in
-          let start = w.position(base)
-          let middle = w.position(base + left)
-          let leftOpen = w.apply(
-            .compare(.less), .int64, taken[0], w.number(Double(left), .int64))
-          let rightOpen = w.apply(
-            .compare(.less), .int64, taken[1], w.number(Double(right), .int64))
-          let i = w.bind(w.apply(.binary(.add), .int64, start, taken[0]), extent: count)
-          let j = w.bind(w.apply(.binary(.add), .int64, middle, taken[1]), extent: count)
-          let (a, b) = (w.load(source, i, .int32), w.load(source, j, .int32))
-          let pa = w.bind(w.apply(.convert(.int64), .int32, a), extent: count)
-          let pb = w.bind(w.apply(.convert(.int64), .int32, b), extent: count)
-          let leftKeys = (0..<keys).map { w.e.evaluate(w.node.operands[$0], place(pa)) }
-          let rightKeys = (0..<keys).map { w.e.evaluate(w.node.operands[$0], place(pb)) }
-          let before = w.precedes(rightKeys, leftKeys, types, descending: descending)
-          let leftDone = w.apply(.unary(.not), .bool, leftOpen)
-          let wins = w.apply(.binary(.or), .bool, leftDone, before)
-          let takesRight = w.apply(.binary(.and), .bool, rightOpen, wins)
-          w.store(target, base + t, w.apply(.select, .int32, takesRight, b, a), .int32)
-          let right = w.apply(.convert(.int64), .bool, takesRight)
-          let left = w.apply(.binary(.subtract), .int64, w.number(1, .int64), right)
-          return [
-            w.apply(.binary(.add), .int64, taken[0], left),
-            w.apply(.binary(.add), .int64, taken[1], right),
-          ]
-        }
-      }
-      let pair = 2 * width
-      let run = width
+      let runs = Runs(count: count, keys: keys, descending: descending, from: from, to: to)
+      let (pair, run) = (2 * width, width)
       if count / pair > 0 {
-        each(count / pair) { w, b in merge(&w, b * pair, run, run) }
+        each(count / pair) { w, b in w.merge(runs, at: b * pair, run, run, place) }
       }
       let rest = count % pair
       if rest > 0 {
-        merge(&self, IndexExpression(count - rest), min(run, rest), max(0, rest - run))
+        merge(runs, at: IndexExpression(count - rest), min(run, rest), max(0, rest - run), place)
       }
       swap(&from, &to)
       width *= 2
     }
-    let order = from
-    each(count) { w, i in
+    each(count) { [from] w, i in
       let source = w.bind(
-        w.apply(.convert(.int64), .int32, w.load(order, i, .int32)), extent: count)
+        w.apply(.convert(.int64), .int32, w.load(from, i, .int32)), extent: count)
       for (index, out) in outs.enumerated() {
         let value = w.e.evaluate(w.node.operands[index], place(source))
         w.store(out, linearize(place(i), sizes), value, w.type(index))
       }
     }
     return finish("sort", flops: 0)
+  }
+
+  /// Sorted runs of positions, which are merged from one memory to the other.
+  private struct Runs {
+    var count: Int
+    /// How many operands decide.
+    var keys: Int
+    var descending: Bool
+    var from: Memory
+    var to: Memory
+  }
+
+  /// Merges the runs of `left` and `right` elements that start at `base`.
+  private mutating func merge(
+    _ runs: Runs, at base: IndexExpression, _ left: Int, _ right: Int,
+    _ place: (IndexExpression) -> [IndexExpression]
+  ) {
+    let types = (0..<runs.keys).map { type($0) }
+    let zero = Carried(.int64, initial: .integer(0))
+    loop(left + right, [zero, zero]) { w, t, taken in
+      let start = w.position(base)
+      let middle = w.position(base + left)
+      let leftOpen = w.apply(.compare(.less), .int64, taken[0], w.number(Double(left), .int64))
+      let rightOpen = w.apply(.compare(.less), .int64, taken[1], w.number(Double(right), .int64))
+      let i = w.bind(w.apply(.binary(.add), .int64, start, taken[0]), extent: runs.count)
+      let j = w.bind(w.apply(.binary(.add), .int64, middle, taken[1]), extent: runs.count)
+      let (a, b) = (w.load(runs.from, i, .int32), w.load(runs.from, j, .int32))
+      let pa = w.bind(w.apply(.convert(.int64), .int32, a), extent: runs.count)
+      let pb = w.bind(w.apply(.convert(.int64), .int32, b), extent: runs.count)
+      let leftKeys = (0..<runs.keys).map { w.e.evaluate(w.node.operands[$0], place(pa)) }
+      let rightKeys = (0..<runs.keys).map { w.e.evaluate(w.node.operands[$0], place(pb)) }
+      let before = w.precedes(rightKeys, leftKeys, types, descending: runs.descending)
+      let leftDone = w.apply(.unary(.not), .bool, leftOpen)
+      let wins = w.apply(.binary(.or), .bool, leftDone, before)
+      let takesRight = w.apply(.binary(.and), .bool, rightOpen, wins)
+      w.store(runs.to, base + t, w.apply(.select, .int32, takesRight, b, a), .int32)
+      let right = w.apply(.convert(.int64), .bool, takesRight)
+      let left = w.apply(.binary(.subtract), .int64, w.number(1, .int64), right)
+      return [
+        w.apply(.binary(.add), .int64, taken[0], left),
+        w.apply(.binary(.add), .int64, taken[1], right),
+      ]
+    }
   }
 }
