@@ -71,79 +71,81 @@ package struct ReduceWindow: Operator {
   }
 
   package var derivative: Derivative {
-    let geometry = geometry
     switch geometry.combiner {
-    case .and, .or: return .zero
-    case .sum: break
-    case .product:
-      return .rule { p in
-        // Each tap of the window is a strided slice of the padded operand; its cotangent is that of
-        // the result times the product of the other taps.
-        let (g, x, d) = (p.g, p.operands[0], p.cotangent)
-        let low = geometry.paddingLow.map { Size($0) }
-        let high = geometry.paddingHigh.map { Size($0) }
-        let padded = g.pad(x, 1, low: low, high: high)
-        var taps: [(start: [Size], limit: [Size])] = []
-        forEachCoordinate(geometry.window) { tap in
-          let start = tap.indices.map { Size(tap[$0] * geometry.dilation[$0]) }
-          let limit = tap.indices.map {
-            start[$0] + (d.shape[$0] - 1) * Size(geometry.strides[$0]) + 1
-          }
-          taps.append((start, limit))
-        }
-        let slices = taps.map {
-          g.slice(padded, from: $0.start, to: $0.limit, strides: geometry.strides)
-        }
-        var before = [g.constant(1, like: d)]
-        for slice in slices.dropLast() { before.append(before.last! * slice) }
-        var after = g.constant(1, like: d)
-        var total = g.constant(0, like: padded)
-        for index in slices.indices.reversed() {
-          let part = d * before[index] * after
-          let rest = taps[index].limit.indices.map {
-            padded.shape[$0] - taps[index].limit[$0]
-          }
-          total =
-            total
-            + g.reshape(
-              g.pad(
-                part, 0, low: taps[index].start, high: rest,
-                interior: geometry.strides.map { $0 - 1 }), padded.shape)
-          after = after * slices[index]
-        }
-        return [g.pad(total, 0, low: low.map { 0 - $0 }, high: high.map { 0 - $0 })]
-      }
-    case .maximum, .minimum:
-      return .rule { p in
-        // The first extreme element of each window takes its cotangent.
-        let (g, x, d) = (p.g, p.operands[0], p.cotangent)
-        let identity: Double = geometry.combiner == .maximum ? -.infinity : .infinity
-        let low = geometry.paddingLow.map { Size($0) }
-        let high = geometry.paddingHigh.map { Size($0) }
-        let padded = g.pad(x, identity, low: low, high: high)
-        let spread = g.selectAndScatter(
-          padded, source: d, largest: geometry.combiner == .maximum, window: geometry.window,
-          strides: geometry.strides, dilation: geometry.dilation)
-        return [g.pad(spread, 0, low: low.map { 0 - $0 }, high: high.map { 0 - $0 })]
-      }
+    case .and, .or: .zero
+    case .sum: .rule(sumPullback)
+    case .product: .rule(productPullback)
+    case .maximum, .minimum: .rule(extremePullback)
     }
-    return .rule { p in
-      let (g, x, d) = (p.g, p.operands[0], p.cotangent)
-      let axes = geometry.window.indices
-      // Every input element collects from the windows that cover it: a sum over mirrored windows.
-      let reach = axes.map { (geometry.window[$0] - 1) * geometry.dilation[$0] }
-      let low = axes.map { Size(reach[$0] - geometry.paddingLow[$0]) }
-      let high = axes.map {
-        x.shape[$0] - ((d.shape[$0] - 1) * Size(geometry.strides[$0]) + 1) - low[$0]
-          + Size(reach[$0])
+  }
+
+  /// Each tap of the window is a strided slice of the padded operand; its cotangent is that of the result
+  /// times the product of the other taps.
+  private func productPullback(_ p: Pullback) -> [Value?] {
+    let (g, x, d) = (p.g, p.operands[0], p.cotangent)
+    let low = geometry.paddingLow.map { Size($0) }
+    let high = geometry.paddingHigh.map { Size($0) }
+    let padded = g.pad(x, 1, low: low, high: high)
+    var taps: [(start: [Size], limit: [Size])] = []
+    forEachCoordinate(geometry.window) { tap in
+      let start = tap.indices.map { Size(tap[$0] * geometry.dilation[$0]) }
+      let limit = tap.indices.map {
+        start[$0] + (d.shape[$0] - 1) * Size(geometry.strides[$0]) + 1
       }
-      let spread = g.pad(d, 0, low: low, high: high, interior: geometry.strides.map { $0 - 1 })
-      var mirrored = geometry
-      mirrored.strides = axes.map { _ in 1 }
-      mirrored.paddingLow = axes.map { _ in 0 }
-      mirrored.paddingHigh = axes.map { _ in 0 }
-      return [g.add(.reduceWindow(ReduceWindow(mirrored)), [spread])]
+      taps.append((start, limit))
     }
+    let slices = taps.map {
+      g.slice(padded, from: $0.start, to: $0.limit, strides: geometry.strides)
+    }
+    var before = [g.constant(1, like: d)]
+    for slice in slices.dropLast() { before.append(before.last! * slice) }
+    var after = g.constant(1, like: d)
+    var total = g.constant(0, like: padded)
+    for index in slices.indices.reversed() {
+      let part = d * before[index] * after
+      let rest = taps[index].limit.indices.map {
+        padded.shape[$0] - taps[index].limit[$0]
+      }
+      total =
+        total
+        + g.reshape(
+          g.pad(
+            part, 0, low: taps[index].start, high: rest,
+            interior: geometry.strides.map { $0 - 1 }), padded.shape)
+      after = after * slices[index]
+    }
+    return [g.pad(total, 0, low: low.map { 0 - $0 }, high: high.map { 0 - $0 })]
+  }
+
+  /// The first extreme element of each window takes its cotangent.
+  private func extremePullback(_ p: Pullback) -> [Value?] {
+    let (g, x, d) = (p.g, p.operands[0], p.cotangent)
+    let identity: Double = geometry.combiner == .maximum ? -.infinity : .infinity
+    let low = geometry.paddingLow.map { Size($0) }
+    let high = geometry.paddingHigh.map { Size($0) }
+    let padded = g.pad(x, identity, low: low, high: high)
+    let spread = g.selectAndScatter(
+      padded, source: d, largest: geometry.combiner == .maximum, window: geometry.window,
+      strides: geometry.strides, dilation: geometry.dilation)
+    return [g.pad(spread, 0, low: low.map { 0 - $0 }, high: high.map { 0 - $0 })]
+  }
+
+  /// Every input element collects from the windows that cover it: a sum over mirrored windows.
+  private func sumPullback(_ p: Pullback) -> [Value?] {
+    let (g, x, d) = (p.g, p.operands[0], p.cotangent)
+    let axes = geometry.window.indices
+    let reach = axes.map { (geometry.window[$0] - 1) * geometry.dilation[$0] }
+    let low = axes.map { Size(reach[$0] - geometry.paddingLow[$0]) }
+    let high = axes.map {
+      x.shape[$0] - ((d.shape[$0] - 1) * Size(geometry.strides[$0]) + 1) - low[$0]
+        + Size(reach[$0])
+    }
+    let spread = g.pad(d, 0, low: low, high: high, interior: geometry.strides.map { $0 - 1 })
+    var mirrored = geometry
+    mirrored.strides = axes.map { _ in 1 }
+    mirrored.paddingLow = axes.map { _ in 0 }
+    mirrored.paddingHigh = axes.map { _ in 0 }
+    return [g.add(.reduceWindow(ReduceWindow(mirrored)), [spread])]
   }
 
   package func structure(_ operands: [TensorType], _ results: [TensorType]) -> IterationStructure {
