@@ -31,6 +31,9 @@ package enum OperatorTable {
   package static let all: [OperatorMapping] =
     StructureOperators.all + ControlOperators.all + ElementwiseOperators.all
     + MovementOperators.all + IndexingOperators.all + ReductionOperators.all
+    + LinearOperators.all + SoftmaxOperators.all + NormalizationOperators.all + LossOperators.all
+    + AttentionOperators.all + MicrosoftOperators.all + MicrosoftAttentionOperators.all
+    + GroupQueryAttention.all + MicrosoftQuantizedOperators.all
 
   private static let byName: [String: [OperatorMapping]] = Dictionary(grouping: all) {
     "\($0.domain):\($0.name)"

@@ -1,0 +1,115 @@
+import DLCGraph
+import DLCTensor
+
+/// Operators of ONNX Runtime on small integers.
+enum MicrosoftQuantizedOperators {
+  private typealias Unary = @Sendable (NodeContext, Value) throws(ImportStop) -> Value
+  private typealias Binary = @Sendable (Value, Value) -> Value
+
+  private static let domain = MicrosoftOperators.domain
+
+  static let all: [OperatorMapping] = [
+    OperatorMapping("QuantizeLinear", domain: domain) { c throws(ImportStop) in
+      let x = try c.operand(0)
+      return [
+        try Quantization.quantized(
+          c, x, try c.operand(1), c.optional(2), c.optional(2)?.dataType ?? .uint8,
+          axis: try c.integer("axis", max(min(1, x.rank - 1), 0)))
+      ]
+    },
+    OperatorMapping("DequantizeLinear", domain: domain) { c throws(ImportStop) in
+      let x = try c.operand(0)
+      return [
+        try Quantization.real(
+          c, x, try c.operand(1), c.optional(2),
+          axis: try c.integer("axis", max(min(1, x.rank - 1), 0)))
+      ]
+    },
+    OperatorMapping("DynamicQuantizeMatMul", domain: domain) { c throws(ImportStop) in
+      let (value, scale, zero) = try Quantization.dynamic(c, try c.operand(0))
+      let product = try QuantizedProduct(
+        c, value, try c.operand(1), zeros: (zero, c.optional(3)))
+      return [try product.scaled(scale, try c.operand(2), bias: c.optional(4))]
+    },
+    OperatorMapping("MatMulIntegerToFloat", domain: domain) { c throws(ImportStop) in
+      let product = try QuantizedProduct(
+        c, try c.operand(0), try c.operand(1), zeros: (c.optional(4), c.optional(5)))
+      return [try product.scaled(try c.operand(2), try c.operand(3), bias: c.optional(6))]
+    },
+    OperatorMapping("QGemm", domain: domain, gemm),
+    binary("QLinearAdd") { $0 + $1 },
+    binary("QLinearMul") { $0 * $1 },
+    unary("QLinearSigmoid") { c, x throws(ImportStop) in c.g.logistic(x) },
+    unary("QLinearLeakyRelu") { c, x throws(ImportStop) in
+      c.g.select(x < 0.0, x * (try c.real("alpha", 0.01)), x)
+    },
+    unary("QLinearGlobalAveragePool") { c, x throws(ImportStop) in
+      guard x.rank >= 2 else { throw c.fail("the input is \(x.type), which has no channels") }
+      let last = try c.flag("channels_last")
+      return c.g.mean(x, axes: last ? Array(1..<x.rank - 1) : Array(2..<x.rank), keepAxes: true)
+    },
+    OperatorMapping("QLinearConcat", domain: domain, concatenate),
+  ]
+
+  /// x, its scale and zero, and those of the result.
+  private static func unary(_ name: String, _ f: @escaping Unary) -> OperatorMapping {
+    OperatorMapping(name, domain: domain) { c throws(ImportStop) in
+      let x = try c.operand(0)
+      let y = try f(c, try Quantization.real(c, x, try c.operand(1), c.optional(2)))
+      return [try Quantization.quantized(c, y, try c.operand(3), c.optional(4), x.dataType)]
+    }
+  }
+
+  private static func binary(_ name: String, _ f: @escaping Binary) -> OperatorMapping {
+    OperatorMapping(name, domain: domain) { c throws(ImportStop) in
+      let (a, b) = (try c.operand(0), try c.operand(3))
+      let list = try c.broadcast([
+        try Quantization.real(c, a, try c.operand(1), c.optional(2)),
+        try Quantization.real(c, b, try c.operand(4), c.optional(5)),
+      ])
+      return [
+        try Quantization.quantized(
+          c, f(list[0], list[1]), try c.operand(6), c.optional(7), a.dataType)
+      ]
+    }
+  }
+
+  private static func concatenate(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let (scale, zero) = (try c.operand(0), try c.operand(1))
+    guard c.operandCount >= 5, c.operandCount % 3 == 2 else {
+      throw c.fail("it wants a scale and a zero with each operand")
+    }
+    var parts: [Value] = []
+    for index in stride(from: 2, to: c.operandCount, by: 3) {
+      let real = try Quantization.real(
+        c, try c.operand(index), try c.operand(index + 1), c.optional(index + 2))
+      parts.append(try Quantization.quantized(c, real, scale, zero, zero.dataType))
+    }
+    let axis = try c.axis(try c.integer("axis", 0), rank: parts[0].rank)
+    return [c.g.concatenate(parts, axis: axis)]
+  }
+
+  /// alpha A B + C, of matrices that are transposed as attributes say; C is in the product's scale.
+  private static func gemm(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let g = c.g
+    func matrix(_ index: Int, _ attribute: String) throws(ImportStop) -> Value {
+      let x = try c.operand(index)
+      guard x.rank == 2 else { throw c.fail("an operand is \(x.type), not a matrix") }
+      return try c.flag(attribute) ? g.transpose(x, [1, 0]) : x
+    }
+    let product = try QuantizedProduct(
+      c, try matrix(0, "transA"), try matrix(3, "transB"), zeros: (c.optional(2), c.optional(5)))
+    var whole = product.value
+    if let bias = c.optional(6) { whole = whole + bias }
+    let scales = (try c.operand(1), try c.operand(4))
+    let factor =
+      try Quantization.parameter(c, scales.0, axis: -1, rank: 2)!
+      * Quantization.parameter(c, scales.1, axis: -1, rank: 2)!
+    let alpha = try c.real("alpha", 1)
+    let real = g.convert(whole, factor.dataType) * factor * alpha
+    guard let scale = c.optional(7) else { return [real] }
+    let own = try c.operand(0).dataType
+    let type = c.optional(8)?.dataType ?? own
+    return [try Quantization.quantized(c, real, scale, c.optional(8), type)]
+  }
+}
