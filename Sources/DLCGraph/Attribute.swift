@@ -83,6 +83,10 @@ package struct AttributeReader {
   package mutating func integers(_ name: String) throws(DLCError) -> [Int] {
     try take(name, "a list of integers") { if case .integers(let v) = $0 { v } else { nil } }
   }
+  /// A list that is left out where it is `other`.
+  package mutating func integers(_ name: String, otherwise other: [Int]) throws(DLCError) -> [Int] {
+    remaining[name] == nil ? other : try integers(name)
+  }
   package mutating func dimensions(_ name: String) throws(DLCError) -> [Size] {
     try take(name, "a list of dimensions") {
       switch $0 {

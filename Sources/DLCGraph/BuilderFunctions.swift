@@ -164,13 +164,14 @@ extension FunctionBuilder {
   /// Convolution with a bias per output channel.
   public func convolution(
     _ x: Value, _ kernel: Value, bias: Value, strides: [Int]? = nil,
-    padding: [(low: Int, high: Int)]? = nil, groups: Int = 1, file: StaticString = #fileID,
-    line: UInt = #line
+    padding: [(low: Int, high: Int)]? = nil, groups: Int = 1,
+    dimensions: ConvolutionDimensions? = nil, file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x, kernel, bias]) { _ in
-      let y = convolution(x, kernel, strides: strides, padding: padding, groups: groups)
+      let y = convolution(
+        x, kernel, strides: strides, padding: padding, groups: groups, dimensions: dimensions)
       if y.isPoisoned { return y }
-      return y + broadcast(bias, to: y.shape, axes: [1])
+      return y + broadcast(bias, to: y.shape, axes: [dimensions?.output[1] ?? 1])
     }
   }
 

@@ -387,21 +387,24 @@ extension FunctionBuilder {
   /// let kernel = g.parameter("k", [8, 1, 3, 3])
   /// g.output("y", g.convolution(x, kernel, strides: [2, 2], padding: [(1, 1), (1, 1)]))
   /// ```
+  ///
+  /// - Parameters:
+  ///   - dimensions: which axes are what, when they are others.
+  ///   - sumType: as for `dotGeneral`.
   public func convolution(
     _ x: Value, _ kernel: Value, strides: [Int]? = nil, padding: [(low: Int, high: Int)]? = nil,
     inputDilation: [Int]? = nil, kernelDilation: [Int]? = nil, groups: Int = 1,
+    dimensions: ConvolutionDimensions? = nil, into sumType: DataType? = nil,
     file: StaticString = #fileID, line: UInt = #line
   ) -> Value {
     enter(file, line, [x, kernel]) { _ in
       let ones = [Int](repeating: 1, count: Swift.max(x.rank - 2, 0))
-      return add(
-        .convolution(
-          Convolution(
-            ConvolutionGeometry(
-              strides: strides ?? ones, paddingLow: padding?.map(\.low) ?? ones.map { _ in 0 },
-              paddingHigh: padding?.map(\.high) ?? ones.map { _ in 0 },
-              inputDilation: inputDilation ?? ones, kernelDilation: kernelDilation ?? ones,
-              groups: groups))), [x, kernel])
+      let geometry = ConvolutionGeometry(
+        strides: strides ?? ones, paddingLow: padding?.map(\.low) ?? ones.map { _ in 0 },
+        paddingHigh: padding?.map(\.high) ?? ones.map { _ in 0 },
+        inputDilation: inputDilation ?? ones, kernelDilation: kernelDilation ?? ones,
+        groups: groups, dimensions: dimensions ?? .channelsFirst(spatial: ones.count))
+      return add(.convolution(Convolution(geometry, into: sumType)), [x, kernel])
     }
   }
 

@@ -157,7 +157,7 @@ package struct ContractionGeometry: Hashable, Sendable {
   package var rhsContracting: [Int]
 }
 
-/// Operands [n, c, spatial...] and [m, c/groups, kernel...]; result [n, m, spatial...].
+/// Axes are those that `dimensions` names; lists have an entry for each spatial axis.
 package struct ConvolutionGeometry: Hashable, Sendable {
   package var strides: [Int]
   package var paddingLow: [Int]
@@ -165,6 +165,7 @@ package struct ConvolutionGeometry: Hashable, Sendable {
   package var inputDilation: [Int]
   package var kernelDilation: [Int]
   package var groups: Int
+  package var dimensions: ConvolutionDimensions
 }
 
 /// A window over every axis; padding takes the combiner's identity.

@@ -35,7 +35,8 @@ extension Graph {
       work.flops = type(node.operands[0]).elementCount
       work.instructions = work.flops * (InstructionCost.access + InstructionCost.combine)
     case .contraction(let g): product(g.lhsContracting.reduce(1) { $0 * sizes(0)[$1] })
-    case .convolution: product(sizes(1).dropFirst().reduce(1, *))
+    case .convolution(let g):
+      product(sizes(1).picked(g.dimensions.kernel).dropFirst().reduce(1, *))
     case .window(let g):
       work.flops = count * g.window.reduce(1, *)
       work.instructions = work.flops * (InstructionCost.access + InstructionCost.combine)

@@ -31,8 +31,10 @@ package struct FoldScales: Pass {
     guard let (operation, operands) = c.operation(value), c.isInvariant(operands.last ?? value)
     else { return nil }
     switch operation {
-    case .convolution: return axis == 1 ? (operands, operation, 0) : nil
     // Factors of a narrower type would be scaled with its precision.
+    case .convolution(let convolution) where convolution.sumType == nil:
+      let dimensions = convolution.geometry.dimensions
+      return axis == dimensions.output[1] ? (operands, operation, dimensions.kernel[0]) : nil
     case .dotGeneral(let d) where d.sumType == nil:
       let g = d.geometry
       let rank = c.type(value).rank

@@ -2,7 +2,8 @@ package import DLCGraph
 package import DLCTensor
 
 /// Turns the padding and the input dilation of convolutions and windows into a pad before them, so
-/// that no kernel tests bounds.
+/// that no kernel tests bounds, and brings the output channels of convolution kernels to an end, so that
+/// the weights of each lie at regular distances.
 package struct MakePaddingExplicit: Pass {
   package init() {}
   package var name: String { "make-padding-explicit" }
@@ -12,7 +13,7 @@ package struct MakePaddingExplicit: Pass {
   ) {
     // Kernels rely on this form, so the budget of optional rewrites does not apply.
     var unlimited = RewriteBudget()
-    return try graph.rewritten(Self.rules, &unlimited)
+    return try fixpoint(graph, Self.rules, &unlimited)
   }
 
   package static let rules: [RewriteRule] = [
@@ -24,14 +25,24 @@ package struct MakePaddingExplicit: Pass {
           || g.inputDilation.contains(where: { $0 != 1 })
       else { return nil }
       let zero = try c.constant(0, c.type(node.operands[0]).dataType)
+      let axes = g.dimensions.input
       let pad = Pad(
-        low: [0, 0] + g.paddingLow.map { Size($0) },
-        high: [0, 0] + g.paddingHigh.map { Size($0) },
-        interior: [0, 0] + g.inputDilation.map { $0 - 1 })
+        low: ([0, 0] + g.paddingLow.map { Size($0) }).placed(axes),
+        high: ([0, 0] + g.paddingHigh.map { Size($0) }).placed(axes),
+        interior: ([0, 0] + g.inputDilation.map { $0 - 1 }).placed(axes))
       let padded = try c.add(.pad(pad), [node.operands[0], zero])
       let none = g.strides.map { _ in 0 }
       (g.paddingLow, g.paddingHigh, g.inputDilation) = (none, none, g.strides.map { _ in 1 })
-      return try c.add(.convolution(Convolution(g)), [padded, node.operands[1]])
+      let plain = Convolution(g, into: convolution.sumType)
+      return try c.add(.convolution(plain), [padded, node.operands[1]])
+    },
+    RewriteRule("output-channels-first") { (c, node) throws(DLCError) in
+      guard case .convolution(var convolution) = node.operation else { return nil }
+      let axes = convolution.geometry.dimensions.kernel
+      guard axes[0] != 0, axes[0] != axes.count - 1 else { return nil }
+      let kernel = try c.add(.transpose(Transpose(axes)), [node.operands[1]])
+      convolution.geometry.dimensions.kernel = Array(axes.indices)
+      return try c.add(.convolution(convolution), [node.operands[0], kernel])
     },
     RewriteRule("pad-window") { (c, node) throws(DLCError) in
       guard case .reduceWindow(let window) = node.operation else { return nil }

@@ -54,12 +54,17 @@ package struct SplitDilatedConvolutions: Pass {
       else { return nil }
       let x = c.operation(node.operands[0])!.1[0]
       let (input, kernel) = (c.type(x), c.type(node.operands[1]))
-      let channels = kernel.shape[0]
-      let geometry = convolution.geometry
+      let dimensions = convolution.geometry.dimensions
+      let (batch, channels) = (
+        input.shape[dimensions.input[0]], kernel.shape[dimensions.kernel[0]]
+      )
+      // The parts have the usual axes; where they are joined, the result takes its own.
+      let usual = ConvolutionDimensions.channelsFirst(spatial: axes.count).output
+      var part = convolution
+      part.geometry.dimensions.output = usual
       let zero = try c.constant(0, input.dataType)
-      let shape: [Size] = [input.shape[0], channels] + axes.map { Size($0.length) }
-      let apart: [Size] =
-        [input.shape[0], channels] + axes.flatMap { [Size($0.length), Size(1)] }
+      let shape: [Size] = [batch, channels] + axes.map { Size($0.length) }
+      let apart: [Size] = [batch, channels] + axes.flatMap { [Size($0.length), Size(1)] }
 
       /// The parts from `numbers` on, interleaved along the axes after them.
       func parts(_ c: inout RewriteContext, _ numbers: [Int]) throws(DLCError) -> ValueID {
@@ -71,33 +76,37 @@ package struct SplitDilatedConvolutions: Pass {
         }
         let own = zip(axes, numbers).map { $0.part($1) }
         guard own.allSatisfy({ $0.taps > 0 }) else {
-          return try c.add(.broadcast(Broadcast(apart, axes: [])), [zero])
+          let none = try c.constant(0, c.type(node.results[0]).dataType)
+          return try c.add(.broadcast(Broadcast(apart, axes: [])), [none])
         }
         let padded = try c.add(
           .pad(
             Pad(
-              low: [0, 0] + own.map { Size($0.low) }, high: [0, 0] + own.map { Size($0.high) },
-              interior: [0, 0] + own.map { _ in 0 })), [x, zero])
+              low: ([0, 0] + own.map { Size($0.low) }).placed(dimensions.input),
+              high: ([0, 0] + own.map { Size($0.high) }).placed(dimensions.input),
+              interior: usual.map { _ in 0 })), [x, zero])
         let taps = try c.add(
           .slice(
             Slice(
-              [0, 0] + own.map { Size($0.first) }, kernel.shape,
-              strides: [1, 1] + axes.map(\.step))), [node.operands[1]])
-        let result = try c.add(.convolution(Convolution(geometry)), [padded, taps])
+              ([0, 0] + own.map { Size($0.first) }).placed(dimensions.kernel), kernel.shape,
+              strides: ([1, 1] + axes.map(\.step)).placed(dimensions.kernel))),
+          [node.operands[1]])
+        let result = try c.add(.convolution(part), [padded, taps])
         guard c.type(result).shape == shape else {
           throw DLCError(.graph, "a part of a convolution is \(c.type(result)), not \(shape)")
         }
         return try c.add(.reshape(Reshape(apart)), [result])
       }
       let all = try parts(&c, [])
-      let whole: [Size] = [input.shape[0], channels] + axes.map { Size($0.length * $0.step) }
-      let joined = try c.add(.reshape(Reshape(whole)), [all])
-      let wanted: [Size] = [input.shape[0], channels] + axes.map { Size($0.output) }
-      if whole == wanted { return joined }
-      return try c.add(
-        .slice(
-          Slice(
-            whole.map { _ in 0 }, wanted, strides: whole.map { _ in 1 })), [joined])
+      let whole: [Size] = [batch, channels] + axes.map { Size($0.length * $0.step) }
+      var joined = try c.add(.reshape(Reshape(whole)), [all])
+      let wanted: [Size] = [batch, channels] + axes.map { Size($0.output) }
+      if whole != wanted {
+        let cut = Slice(whole.map { _ in 0 }, wanted, strides: whole.map { _ in 1 })
+        joined = try c.add(.slice(cut), [joined])
+      }
+      if dimensions.output == usual { return joined }
+      return try c.add(.transpose(Transpose(usual.placed(dimensions.output))), [joined])
     }
   ]
 
@@ -109,17 +118,18 @@ package struct SplitDilatedConvolutions: Pass {
       c.isSplat(inner[1], 0),
       (g.strides + g.kernelDilation + g.inputDilation).allSatisfy({ $0 == 1 }),
       (g.paddingLow + g.paddingHigh).allSatisfy({ $0 == 0 }),
-      pad.interior[..<2].allSatisfy({ $0 == 0 }), pad.interior.contains(where: { $0 > 0 }),
-      (pad.low[..<2] + pad.high[..<2]).allSatisfy({ $0 == 0 }),
+      g.dimensions.input[..<2].allSatisfy({
+        pad.interior[$0] == 0 && pad.low[$0] == 0 && pad.high[$0] == 0
+      }), pad.interior.contains(where: { $0 > 0 }),
       pad.interior.reduce(1, { $0 * ($1 + 1) }) <= mostParts
     else { return nil }
     let (input, kernel) = (c.type(inner[0]), c.type(operands[1]))
     let padded = c.type(operands[0])
     guard input.isStatic, kernel.isStatic else { return nil }
     var axes: [Axis] = []
-    for axis in 2..<input.rank {
+    for (axis, tap) in zip(g.dimensions.input, g.dimensions.kernel).dropFirst(2) {
       guard let low = pad.low[axis].constant else { return nil }
-      let size = kernel.sizes[axis]
+      let size = kernel.sizes[tap]
       axes.append(
         Axis(
           step: pad.interior[axis] + 1, low: low, input: input.sizes[axis], kernel: size,

@@ -40,21 +40,7 @@ package struct DotGeneral: Operator {
   package func infer(_ operands: [TensorType]) throws(DLCError) -> [TensorType] {
     try requireCount(operands, 2)
     let (a, b, g) = (operands[0], operands[1], geometry)
-    if let sumType {
-      let isWide = [DataType.float32, .float64, .int32, .int64].contains(sumType)
-      try require(
-        isWide, "sum-type",
-        "products are summed in float32, float64, int32 or int64, not \(sumType)")
-      for type in [a.dataType, b.dataType] {
-        try require(
-          type != .bool && type.isFloat == sumType.isFloat && type.widens(to: sumType),
-          "element-type", "\(sumType) does not hold every \(type)")
-      }
-    } else {
-      try require(
-        a.dataType == b.dataType && a.dataType != .bool, "element-type",
-        "\(a.dataType) and \(b.dataType) cannot be multiplied")
-    }
+    let type = try productType(a.dataType, b.dataType, into: sumType, "multiplied")
     try requireAxes(g.lhsBatch + g.lhsContracting, rank: a.rank, "lhs-axes")
     try requireAxes(g.rhsBatch + g.rhsContracting, rank: b.rank, "rhs-axes")
     try require(
@@ -65,7 +51,7 @@ package struct DotGeneral: Operator {
     }
     return [
       TensorType(
-        sumType ?? a.dataType,
+        type,
         g.lhsBatch.map { a.shape[$0] } + g.lhsFree(a.rank).map { a.shape[$0] }
           + g.rhsFree(b.rank).map { b.shape[$0] })
     ]

@@ -53,3 +53,23 @@ func requireWindow(_ extent: Int, fits padded: Size, _ axis: Int, _ x: TensorTyp
   throw DLCError(
     .type, "a window of \(extent) does not fit into axis \(axis) of \(x) (window-size)")
 }
+
+/// The type of sums of products, for operands that are multiplied or convolved.
+/// - Parameter sumType: the type that both are converted to; nil: the one that they have.
+func productType(_ a: DataType, _ b: DataType, into sumType: DataType?, _ verb: String)
+  throws(DLCError) -> DataType
+{
+  guard let sumType else {
+    try require(a == b && a != .bool, "element-type", "\(a) and \(b) cannot be \(verb)")
+    return a
+  }
+  let isWide = [DataType.float32, .float64, .int32, .int64].contains(sumType)
+  try require(
+    isWide, "sum-type", "products are summed in float32, float64, int32 or int64, not \(sumType)")
+  for type in [a, b] {
+    try require(
+      type != .bool && type.isFloat == sumType.isFloat && type.widens(to: sumType),
+      "element-type", "\(sumType) does not hold every \(type)")
+  }
+  return sumType
+}

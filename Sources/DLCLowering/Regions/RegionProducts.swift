@@ -107,14 +107,12 @@ extension RegionEvaluator {
     return total(type, variable(count)) { e, turn in e.load(sums, turn, type) }
   }
 
-  private mutating func product(_ node: Node, _ a: ScalarID, _ b: ScalarID) -> ScalarID {
-    apply(.binary(.multiply), graph.type(node.results[0]).dataType, a, b)
-  }
-
   mutating func convolution(_ node: Node, _ g: ConvolutionGeometry, _ c: [IndexExpression])
     -> ScalarID
   {
-    let kernel = graph.sizes(node.operands[1])
+    let (dimensions, operands) = (g.dimensions, node.operands)
+    let kernel = graph.sizes(operands[1]).picked(dimensions.kernel)
+    let c = c.picked(dimensions.output)
     let perGroup = max(kernel[0] / g.groups, 1)
     let type = graph.type(node.results[0]).dataType
     let group = g.groups == 1 ? IndexExpression(0) : c[1].quotient(perGroup)
@@ -123,8 +121,11 @@ extension RegionEvaluator {
       for i in g.strides.indices {
         position.append(c[i + 2] * g.strides[i] + taps[i + 1] * g.kernelDilation[i])
       }
-      return e.product(
-        node, e.evaluate(node.operands[0], position), e.evaluate(node.operands[1], [c[1]] + taps))
+      let x = e.evaluate(operands[0], position.placed(dimensions.input))
+      let weight = e.evaluate(operands[1], ([c[1]] + taps).placed(dimensions.kernel))
+      return e.apply(
+        .binary(.multiply), type, e.widened(x, operands[0], to: type),
+        e.widened(weight, operands[1], to: type))
     }
   }
 }

@@ -1,5 +1,5 @@
 package import DLCKernel
-package import DLCTensor
+import DLCTensor
 
 /// How a convolution runs.
 package struct ConvolutionSchedule: Hashable, Sendable, Codable {
@@ -21,7 +21,7 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
 
 /// What the schedule of a convolution depends on.
 package struct ConvolutionProblem: Hashable, Sendable {
-  package var type: DataType
+  package var types: ContractTypes
   package var batch: Int
   package var groups: Int
   /// Output channels of a group, input channels and taps, output positions.
@@ -35,7 +35,7 @@ package struct ConvolutionProblem: Hashable, Sendable {
   package var epilogue: Int
 
   package var text: String {
-    "convolution \(type) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient") epilogue \(epilogue)"
+    "convolution \(types.text) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient") epilogue \(epilogue)"
   }
 }
 
@@ -55,7 +55,7 @@ extension ConvolutionSchedule {
   private static func implicitProducts(
     _ problem: ConvolutionProblem, _ copies: [RowSchedule?], _ target: Target
   ) -> [Candidate<ConvolutionSchedule>] {
-    let (tile, width) = (target.tile, target.panelWidth(problem.type))
+    let (tile, width) = (target.tile, target.panelWidth(problem.types.c))
     var seen: Set<ConvolutionSchedule> = []
     var result: [Candidate<ConvolutionSchedule>] = []
     for rows in [256, 128, 512] {
@@ -84,7 +84,7 @@ extension ConvolutionSchedule {
   private static func gradient(_ problem: ConvolutionProblem, _ target: Target) -> Candidate<
     ConvolutionSchedule
   > {
-    let (tile, width) = (target.tile, target.panelWidth(problem.type))
+    let (tile, width) = (target.tile, target.panelWidth(problem.types.c))
     let outputs = problem.gradientOutputs ?? problem.positions
     let panels = (outputs + width - 1) / width
     let rowBlock = max(
@@ -95,7 +95,7 @@ extension ConvolutionSchedule {
     let cycles =
       Double(problem.batch)
       * model.contract(
-        problem.type, tile: tile, rows: problem.channels, columns: outputs, depth: problem.depth)
+        problem.types.c, tile: tile, rows: problem.channels, columns: outputs, depth: problem.depth)
     return Candidate(
       schedule: ConvolutionSchedule(
         algorithm: .kernelGradient, tile: tile, rowBlock: rowBlock, columnBlock: panels * width,
@@ -108,20 +108,20 @@ extension ConvolutionSchedule {
   /// Cycles on one core: gathering, products and the epilogue of every tile.
   private func implicitCost(_ problem: ConvolutionProblem, _ target: Target) -> Double {
     let model = CostModel(target)
-    let element = Double(problem.type.byteCount)
+    let element = Double(problem.types.b.byteCount)
     let rowBlocks = Double((problem.channels + rowBlock - 1) / rowBlock)
     let columnBlocks = Double((problem.positions + columnBlock - 1) / columnBlock)
     let tiles = Double(problem.batch * problem.groups) * rowBlocks * columnBlocks
     let (rows, columns) = (min(rowBlock, problem.channels), min(columnBlock, problem.positions))
     var perTile = model.contract(
-      problem.type, tile: tile, rows: rows, columns: columns, depth: problem.depth)
+      problem.types.c, tile: tile, rows: rows, columns: columns, depth: problem.depth)
     let panelBytes = Double(columns * problem.depth) * element
     let heights = Double((rows + tile.rows - 1) / tile.rows)
     if panelBytes > Double(target.caches.l1) / 2 {
       perTile += 0.25 * heights * panelBytes / model.bandwidth(panelBytes)
     }
     perTile += model.copy(
-      problem.type, count: columns * problem.depth, isContiguous: problem.isContiguous)
+      problem.types.b, count: columns * problem.depth, isContiguous: problem.isContiguous)
     perTile += Double(rows * columns * problem.epilogue) / Double(target.lanes)
     return tiles * (perTile + CostModel.tile) + CostModel.step
   }
