@@ -1177,6 +1177,51 @@ void   dlc__symbol__free_unpacked
   assert(message->base.descriptor == &dlc__symbol__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   dlc__host_function__init
+                     (Dlc__HostFunction         *message)
+{
+  static const Dlc__HostFunction init_value = DLC__HOST_FUNCTION__INIT;
+  *message = init_value;
+}
+size_t dlc__host_function__get_packed_size
+                     (const Dlc__HostFunction *message)
+{
+  assert(message->base.descriptor == &dlc__host_function__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t dlc__host_function__pack
+                     (const Dlc__HostFunction *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &dlc__host_function__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t dlc__host_function__pack_to_buffer
+                     (const Dlc__HostFunction *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &dlc__host_function__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Dlc__HostFunction *
+       dlc__host_function__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Dlc__HostFunction *)
+     protobuf_c_message_unpack (&dlc__host_function__descriptor,
+                                allocator, len, data);
+}
+void   dlc__host_function__free_unpacked
+                     (Dlc__HostFunction *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &dlc__host_function__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   dlc__kernel_operand__init
                      (Dlc__KernelOperand         *message)
 {
@@ -2898,7 +2943,7 @@ const ProtobufCMessageDescriptor dlc__meaning__descriptor =
   (ProtobufCMessageInit) dlc__meaning__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__program__field_descriptors[26] =
+static const ProtobufCFieldDescriptor dlc__program__field_descriptors[27] =
 {
   {
     "producer",
@@ -3212,6 +3257,18 @@ static const ProtobufCFieldDescriptor dlc__program__field_descriptors[26] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "host_functions",
+    30,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__Program, n_host_functions),
+    offsetof(Dlc__Program, host_functions),
+    &dlc__host_function__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__program__field_indices_by_name[] = {
   14,   /* field[14] = arena_bytes */
@@ -3222,6 +3279,7 @@ static const unsigned dlc__program__field_indices_by_name[] = {
   4,   /* field[4] = cpu */
   5,   /* field[5] = features */
   2,   /* field[2] = function */
+  26,   /* field[26] = host_functions */
   11,   /* field[11] = inputs */
   22,   /* field[22] = instructions */
   8,   /* field[8] = kernels */
@@ -3245,7 +3303,7 @@ static const ProtobufCIntRange dlc__program__number_ranges[2 + 1] =
 {
   { 2, 0 },
   { 26, 22 },
-  { 0, 26 }
+  { 0, 27 }
 };
 const ProtobufCMessageDescriptor dlc__program__descriptor =
 {
@@ -3255,7 +3313,7 @@ const ProtobufCMessageDescriptor dlc__program__descriptor =
   "Dlc__Program",
   "dlc",
   sizeof(Dlc__Program),
-  26,
+  27,
   dlc__program__field_descriptors,
   dlc__program__field_indices_by_name,
   2,  dlc__program__number_ranges,
@@ -3790,6 +3848,57 @@ const ProtobufCMessageDescriptor dlc__symbol__descriptor =
   (ProtobufCMessageInit) dlc__symbol__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor dlc__host_function__field_descriptors[2] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__HostFunction, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "operands",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Dlc__HostFunction, n_operands),
+    offsetof(Dlc__HostFunction, operands),
+    &dlc__kernel_operand__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned dlc__host_function__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+  1,   /* field[1] = operands */
+};
+static const ProtobufCIntRange dlc__host_function__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor dlc__host_function__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "dlc.HostFunction",
+  "HostFunction",
+  "Dlc__HostFunction",
+  "dlc",
+  sizeof(Dlc__HostFunction),
+  2,
+  dlc__host_function__field_descriptors,
+  dlc__host_function__field_indices_by_name,
+  1,  dlc__host_function__number_ranges,
+  (ProtobufCMessageInit) dlc__host_function__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor dlc__kernel_operand__field_descriptors[2] =
 {
   {
@@ -3841,7 +3950,7 @@ const ProtobufCMessageDescriptor dlc__kernel_operand__descriptor =
   (ProtobufCMessageInit) dlc__kernel_operand__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor dlc__step__field_descriptors[8] =
+static const ProtobufCFieldDescriptor dlc__step__field_descriptors[10] =
 {
   {
     "kernel",
@@ -3939,13 +4048,39 @@ static const ProtobufCFieldDescriptor dlc__step__field_descriptors[8] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "kind",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Step, kind),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "host_function",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Dlc__Step, host_function),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned dlc__step__field_indices_by_name[] = {
   1,   /* field[1] = buffers */
   6,   /* field[6] = bytes_moved */
   3,   /* field[3] = dependencies */
   5,   /* field[5] = flops */
+  9,   /* field[9] = host_function */
   0,   /* field[0] = kernel */
+  8,   /* field[8] = kind */
   4,   /* field[4] = name */
   7,   /* field[7] = origin */
   2,   /* field[2] = tiles */
@@ -3953,7 +4088,7 @@ static const unsigned dlc__step__field_indices_by_name[] = {
 static const ProtobufCIntRange dlc__step__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor dlc__step__descriptor =
 {
@@ -3963,7 +4098,7 @@ const ProtobufCMessageDescriptor dlc__step__descriptor =
   "Dlc__Step",
   "dlc",
   sizeof(Dlc__Step),
-  8,
+  10,
   dlc__step__field_descriptors,
   dlc__step__field_indices_by_name,
   1,  dlc__step__number_ranges,

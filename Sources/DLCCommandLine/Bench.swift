@@ -195,7 +195,7 @@ struct Bench: ParsableCommand {
           "args",
           .object([
             ("step", .integer(event.step)), ("tile", .integer(event.tile)),
-            ("kernel", .text(step.name)),
+            ("kind", .text(step.kind.name)), ("name", .text(step.name)),
           ])
         ),
       ])

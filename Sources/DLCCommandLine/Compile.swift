@@ -185,7 +185,9 @@ struct Compile: ParsableCommand {
         table(
           [["kernel", "tiles", "scratch", "FLOP", "bytes", "steps", "of"]]
             + build.kernels.enumerated().map { number, kernel in
-              let steps = (program.steps + program.preparation).filter { $0.kernel.index == number }
+              let steps = (program.steps + program.preparation).filter {
+                $0.kernel?.index == number
+              }
               return [
                 kernel.name, "\(kernel.tileCount)", size(kernel.localOffsets.total),
                 "\(kernel.flops)", "\(kernel.bytesMoved)", "\(steps.count)",

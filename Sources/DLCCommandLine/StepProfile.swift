@@ -35,5 +35,5 @@ enum StepProfile {
 
 extension Step {
   /// What it computes in the model's words; the kernel's name where the model has none.
-  var title: String { origin.isEmpty ? name : origin }
+  var title: String { origin.isEmpty ? label : origin }
 }

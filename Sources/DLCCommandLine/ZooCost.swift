@@ -107,8 +107,8 @@ extension ZooCommand {
       let costs = CostModel(build.target)
       var prices: [Int: Double] = [:]
       return program.steps.indices.compactMap { index in
-        let kernel = program.steps[index].kernel.index
-        guard calls[index] > 0, times[index] > 0 else { return nil }
+        guard let kernel = program.steps[index].kernel?.index, calls[index] > 0, times[index] > 0
+        else { return nil }
         let price = prices[kernel] ?? costs.price(build.kernels[kernel]).total
         prices[kernel] = price
         return Sample(

@@ -46,7 +46,8 @@ extension Module {
 extension Executable {
   /// Maps a compiled program. No compiler is loaded.
   /// - Throws: `.file` or `.format` when the file is missing or damaged, `.code` when this machine
-  ///   lacks an instruction set that the code uses.
+  ///   lacks an instruction set that the code uses, `.binding` when the program calls functions of another
+  ///   process.
   public convenience init(
     contentsOf path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
@@ -57,7 +58,9 @@ extension Executable {
     }
   }
 
-  package convenience init(_ contents: ProgramFile.Contents) throws(DLCError) {
+  package convenience init(
+    _ contents: ProgramFile.Contents, hostFunctions: [String: HostFunction] = [:]
+  ) throws(DLCError) {
     let missing = Self.missingFeatures(contents.program)
     guard missing.isEmpty else {
       throw DLCError(
@@ -68,7 +71,7 @@ extension Executable {
     try self.init(
       contents.program, code: try CodeMemory(contents.code), constants: contents.constants,
       prepared: contents.prepared,
-      states: contents.states)
+      states: contents.states, hostFunctions: hostFunctions)
   }
 
   package static func missingFeatures(_ program: Program) -> [String] {

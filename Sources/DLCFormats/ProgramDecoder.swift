@@ -22,6 +22,9 @@ struct ProgramDecoder {
     program.schedules = text(m.schedules)
     for slot in each(m.n_buffers, m.buffers) { program.buffers.append(try buffer(slot)) }
     program.kernels = each(m.n_kernels, m.kernels).map(kernel)
+    program.hostFunctions = each(m.n_host_functions, m.host_functions).map {
+      HostFunctionEntry(text($0.name), operands: each($0.n_operands, $0.operands).map(operand))
+    }
     for symbol in each(m.n_symbols, m.symbols) {
       guard symbol.offset >= 0, symbol.size >= 0, symbol.offset <= 1 << 40, symbol.size <= 1 << 40
       else { throw damaged("a symbol lies nowhere") }
@@ -29,8 +32,10 @@ struct ProgramDecoder {
         CodeSymbol(
           text(symbol.name), Int(symbol.offset)..<Int(symbol.offset) + Int(symbol.size)))
     }
-    program.steps = each(m.n_steps, m.steps).map(step)
-    program.preparation = each(m.n_preparation, m.preparation).map(step)
+    for message in each(m.n_steps, m.steps) { program.steps.append(try step(message)) }
+    for message in each(m.n_preparation, m.preparation) {
+      program.preparation.append(try step(message))
+    }
     program.inputs = each(m.n_inputs, m.inputs).map(port)
     program.outputs = each(m.n_outputs, m.outputs).map(port)
     for message in each(m.n_states, m.states) { program.states.append(try state(message)) }
@@ -77,14 +82,23 @@ struct ProgramDecoder {
   private func kernel(_ kernel: Dlc__KernelEntry) -> KernelEntry {
     KernelEntry(
       text(kernel.name), Int(kernel.offset), tileCount: Int(kernel.tiles),
-      operands: each(kernel.n_operands, kernel.operands).map {
-        KernelEntry.Operand(Int($0.byte_count), isWritten: $0.written != 0)
-      }, scratchBytes: Int(kernel.scratch_bytes))
+      operands: each(kernel.n_operands, kernel.operands).map(operand),
+      scratchBytes: Int(kernel.scratch_bytes))
   }
 
-  private func step(_ step: Dlc__Step) -> Step {
+  private func operand(_ operand: Dlc__KernelOperand) -> OperandAccess {
+    OperandAccess(Int(operand.byte_count), isWritten: operand.written != 0)
+  }
+
+  private func step(_ step: Dlc__Step) throws(DLCError) -> Step {
+    let kind: Step.Kind
+    switch step.kind {
+    case 0: kind = .kernel(KernelID(Int(step.kernel)))
+    case 1: kind = .hostCall(HostFunctionID(Int(step.host_function)))
+    default: throw damaged("the kind of a step is not known")
+    }
     var made = Step(
-      kernel: KernelID(Int(step.kernel)),
+      kind,
       buffers: each(step.n_buffers, step.buffers).map { BufferID(Int($0)) },
       tileCount: Int(step.tiles),
       dependencies: each(step.n_dependencies, step.dependencies).map { StepID(Int($0)) },

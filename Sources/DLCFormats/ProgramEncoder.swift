@@ -30,6 +30,12 @@ struct ProgramEncoder {
       m.schedules = arena.string(program.schedules)
       (m.n_buffers, m.buffers) = list(program.buffers, buffer)
       (m.n_kernels, m.kernels) = list(program.kernels, kernel)
+      (m.n_host_functions, m.host_functions) = list(program.hostFunctions) { entry in
+        arena.message(dlc__host_function__init) {
+          $0.name = arena.string(entry.name)
+          ($0.n_operands, $0.operands) = list(entry.operands, operand)
+        }
+      }
       (m.n_symbols, m.symbols) = list(program.symbols) { symbol in
         arena.message(dlc__symbol__init) {
           $0.name = arena.string(symbol.name)
@@ -110,19 +116,26 @@ struct ProgramEncoder {
       $0.name = arena.string(entry.name)
       $0.offset = Int64(entry.offset)
       $0.tiles = Int64(entry.tileCount)
-      ($0.n_operands, $0.operands) = list(entry.operands) { operand in
-        arena.message(dlc__kernel_operand__init) {
-          $0.byte_count = Int64(operand.byteCount)
-          $0.written = operand.isWritten ? 1 : 0
-        }
-      }
+      ($0.n_operands, $0.operands) = list(entry.operands, operand)
       $0.scratch_bytes = Int64(entry.scratchBytes)
+    }
+  }
+
+  private func operand(_ access: OperandAccess) -> UnsafeMutablePointer<Dlc__KernelOperand> {
+    arena.message(dlc__kernel_operand__init) {
+      $0.byte_count = Int64(access.byteCount)
+      $0.written = access.isWritten ? 1 : 0
     }
   }
 
   private func step(_ step: Step) -> UnsafeMutablePointer<Dlc__Step> {
     arena.message(dlc__step__init) {
-      $0.kernel = UInt32(step.kernel.index)
+      switch step.kind {
+      case .kernel(let id): $0.kernel = UInt32(id.index)
+      case .hostCall(let id):
+        $0.kind = 1
+        $0.host_function = UInt32(id.index)
+      }
       ($0.n_buffers, $0.buffers) = (
         step.buffers.count, arena.list(step.buffers.map { UInt32($0.index) })
       )

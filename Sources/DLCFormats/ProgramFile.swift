@@ -15,7 +15,9 @@ package import DLCTensor
 /// nor takes more memory than a fixed multiple of the file's size.
 package enum ProgramFile {
   private static let magic = Array("DLCPROG".utf8)
-  private static let formatVersion: UInt8 = 4
+  private static let formatVersion: UInt8 = 5
+  /// Programs of version 4 call kernels only; all else is as it is now.
+  private static let readableVersions: ClosedRange<UInt8> = 4...5
   private static let page = 4096
   package static let headerSize = 32
 
@@ -148,7 +150,7 @@ package enum ProgramFile {
     func bad(_ what: String) -> DLCError { DLCError(.format, what, at: path) }
     let reader = ByteReader(bytes: bytes, context: path)
     guard isProgram(bytes) else { throw bad("not a compiled program") }
-    guard bytes[7] == formatVersion else {
+    guard readableVersions.contains(bytes[7]) else {
       throw DLCError(
         .unsupported,
         "the program has version \(bytes[7]) of the format, this dlc runs version \(formatVersion)",

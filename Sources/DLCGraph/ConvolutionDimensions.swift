@@ -8,6 +8,7 @@ public struct ConvolutionDimensions: Hashable, Sendable {
   /// The result's axes: batch, output channels, then the spatial ones in the input's order.
   public var output: [Int]
 
+  /// Lists of axes, each as the property of its name.
   public init(input: [Int], kernel: [Int], output: [Int]) {
     self.input = input
     self.kernel = kernel

@@ -1,8 +1,8 @@
 import DLCTensor
 
 extension Program {
-  /// Checks what steps hand to their kernels: that the kernels are functions of the code, that every
-  /// operand is as large as the kernel takes it to be and lies where it may be used and written, and that
+  /// Checks what steps hand to what they call: that kernels are functions of the code, that every
+  /// operand is as large as it is taken to be and lies where it may be used and written, and that
   /// it moves only with loops that are under way.
   ///
   /// The rest of the program must have been checked before: indices, places and the nesting of loops.
@@ -55,6 +55,15 @@ extension Program {
         kernel.operands.allSatisfy({ $0.byteCount >= 0 })
       else { throw damage("kernel '\(kernel.name.prefix(64))' has impossible sizes") }
     }
+    var names: Set<String> = []
+    for function in hostFunctions {
+      guard !function.name.isEmpty, names.insert(function.name).inserted else {
+        throw damage("host function '\(function.name.prefix(64))' has no name of its own")
+      }
+      guard function.operands.allSatisfy({ $0.byteCount >= 0 }) else {
+        throw damage("host function '\(function.name.prefix(64))' has impossible sizes")
+      }
+    }
   }
 
   fileprivate func damage(_ what: String) -> DLCError {
@@ -91,20 +100,21 @@ private struct OperandChecker {
   }
 
   func check(_ step: Step, _ name: String, loops: Set<Int>, isPreparation: Bool) throws(DLCError) {
-    let kernel = program.kernels[step.kernel.index]
-    guard step.buffers.count == kernel.operands.count else {
+    let operands = program.operands(of: step)
+    let (callee, tiles) =
+      step.kernel.map { ("kernel", program.kernels[$0.index].tileCount) } ?? ("host function", 1)
+    guard step.buffers.count == operands.count else {
       throw program.damage(
-        "\(name) has \(step.buffers.count) operands, its kernel takes \(kernel.operands.count)")
+        "\(name) has \(step.buffers.count) operands, its \(callee) takes \(operands.count)")
     }
-    guard step.tileCount == kernel.tileCount else {
-      throw program.damage(
-        "\(name) has \(step.tileCount) tiles, its kernel has \(kernel.tileCount)")
+    guard step.tileCount == tiles else {
+      throw program.damage("\(name) has \(step.tileCount) tiles, its \(callee) has \(tiles)")
     }
-    for (position, (id, operand)) in zip(step.buffers, kernel.operands).enumerated() {
+    for (position, (id, operand)) in zip(step.buffers, operands).enumerated() {
       let buffer = program[id]
       guard buffer.byteCount >= operand.byteCount else {
         throw program.damage(
-          "operand \(position) of \(name) has \(buffer.byteCount) bytes, its kernel touches \(operand.byteCount)"
+          "operand \(position) of \(name) has \(buffer.byteCount) bytes, its \(callee) touches \(operand.byteCount)"
         )
       }
       let mayUse: Bool

@@ -12,6 +12,12 @@ package struct KernelID: Hashable, Sendable {
   package init(_ index: Int) { self.index = index }
 }
 
+/// Names a function of the process that a program calls.
+package struct HostFunctionID: Hashable, Sendable {
+  package var index: Int
+  package init(_ index: Int) { self.index = index }
+}
+
 /// Names a step of a program.
 package struct StepID: Hashable, Sendable {
   package var index: Int
@@ -52,10 +58,17 @@ package struct BufferSlot: Hashable, Sendable {
   package var byteCount: Int { shape.reduce(1, *) * type.byteCount }
 }
 
-/// One scheduled call of a kernel.
+/// One scheduled call.
 package struct Step: Hashable, Sendable {
-  package var kernel: KernelID
-  /// The kernel's parameters in order.
+  /// What is called. A collective, which all workers enter together, would be a third case: so far each sum
+  /// belongs to one tile.
+  package enum Kind: Hashable, Sendable {
+    case kernel(KernelID)
+    /// One tile, on the thread that runs the program.
+    case hostCall(HostFunctionID)
+  }
+  package var kind: Kind
+  /// The arguments in order.
   package var buffers: [BufferID]
   /// Independent tiles that workers claim.
   package var tileCount: Int
@@ -68,16 +81,21 @@ package struct Step: Hashable, Sendable {
   package var origin = ""
 
   package init(
-    kernel: KernelID, buffers: [BufferID], tileCount: Int, dependencies: [StepID], name: String,
+    _ kind: Kind, buffers: [BufferID], tileCount: Int, dependencies: [StepID], name: String,
     flops: Int, bytesMoved: Int
   ) {
-    self.kernel = kernel
+    self.kind = kind
     self.buffers = buffers
     self.tileCount = tileCount
     self.dependencies = dependencies
     self.name = name
     self.flops = flops
     self.bytesMoved = bytesMoved
+  }
+
+  /// nil for a host call.
+  package var kernel: KernelID? {
+    if case .kernel(let id) = kind { id } else { nil }
   }
 }
 
@@ -161,28 +179,39 @@ package struct StatePort: Hashable, Sendable {
   }
 }
 
-package struct KernelEntry: Hashable, Sendable {
-  /// A parameter of the kernel: how many bytes of it are touched, and whether they are written.
-  package struct Operand: Hashable, Sendable {
-    package var byteCount: Int
-    package var isWritten: Bool
-    package init(_ byteCount: Int, isWritten: Bool) {
-      self.byteCount = byteCount
-      self.isWritten = isWritten
-    }
+/// A parameter of a kernel or a host function: how many bytes of it are touched, and whether they are written.
+package struct OperandAccess: Hashable, Sendable {
+  package var byteCount: Int
+  package var isWritten: Bool
+  package init(_ byteCount: Int, isWritten: Bool) {
+    self.byteCount = byteCount
+    self.isWritten = isWritten
   }
+}
+
+/// A function of the process, which whoever loads the program gives by its name.
+package struct HostFunctionEntry: Hashable, Sendable {
+  package var name: String
+  package var operands: [OperandAccess]
+  package init(_ name: String, operands: [OperandAccess]) {
+    self.name = name
+    self.operands = operands
+  }
+}
+
+package struct KernelEntry: Hashable, Sendable {
   package var name: String
   /// Byte offset of the entry point in the code.
   package var offset: Int
   /// The tiles that make up one call.
   package var tileCount: Int
-  package var operands: [Operand]
+  package var operands: [OperandAccess]
 
   /// Bytes of scratch that a worker needs.
   package var scratchBytes: Int
 
   package init(
-    _ name: String, _ offset: Int, tileCount: Int, operands: [Operand], scratchBytes: Int = 0
+    _ name: String, _ offset: Int, tileCount: Int, operands: [OperandAccess], scratchBytes: Int = 0
   ) {
     self.name = name
     self.offset = offset
@@ -216,6 +245,7 @@ package struct Program: Hashable, Sendable {
   /// The schedules that the kernels were lowered by, as `--emit schedule` prints them.
   package var schedules = ""
   package var kernels: [KernelEntry] = []
+  package var hostFunctions: [HostFunctionEntry] = []
   /// The functions of the code, by their offsets.
   package var symbols: [CodeSymbol] = []
   package var buffers: [BufferSlot] = []

@@ -87,9 +87,17 @@ package struct BufferUse: Hashable, Sendable {
 }
 
 extension Program {
+  /// What a step does with its buffers, in their order.
+  package func operands(of step: Step) -> [OperandAccess] {
+    switch step.kind {
+    case .kernel(let id): kernels[id.index].operands
+    case .hostCall(let id): hostFunctions[id.index].operands
+    }
+  }
+
   /// The buffers that a step reads and writes.
   package func uses(_ step: Step) -> [BufferUse] {
-    zip(step.buffers, kernels[step.kernel.index].operands).map {
+    zip(step.buffers, operands(of: step)).map {
       BufferUse($0, isWrite: $1.isWritten)
     }
   }

@@ -16,14 +16,28 @@ extension BufferSlot.Place {
   }
 }
 
+extension Step.Kind {
+  package var name: String {
+    switch self {
+    case .kernel: "kernel"
+    case .hostCall: "host call"
+    }
+  }
+}
+
 extension Step {
+  /// The name of what it calls, with its kind where that is no kernel.
+  package var label: String {
+    kernel == nil ? "\(kind.name) \(name)" : name
+  }
+
   package var text: String {
     let after =
       dependencies.isEmpty
       ? "" : " after " + dependencies.map { "\($0.index)" }.joined(separator: ", ")
     let arguments = buffers.map { "b\($0.index)" }.joined(separator: ", ")
     return
-      "\(name)(\(arguments)) tiles \(tileCount)\(after)\(origin.isEmpty ? "" : " of \(origin)")"
+      "\(label)(\(arguments)) tiles \(tileCount)\(after)\(origin.isEmpty ? "" : " of \(origin)")"
   }
 }
 

@@ -101,7 +101,13 @@ extension Program {
 
   private func verify(_ list: [Step]) throws(DLCError) {
     for (index, step) in list.enumerated() {
-      try Self.check(kernels.indices.contains(step.kernel.index), "step \(index) names no kernel")
+      switch step.kind {
+      case .kernel(let id):
+        try Self.check(kernels.indices.contains(id.index), "step \(index) names no kernel")
+      case .hostCall(let id):
+        try Self.check(
+          hostFunctions.indices.contains(id.index), "step \(index) names no host function")
+      }
       try Self.check(
         step.tileCount >= 0 && step.tileCount <= TensorType.maximumElementCount,
         "step \(index) has an impossible tile count")

@@ -21,6 +21,8 @@ import Synchronization
 public final class Executable: Sendable {
   package let program: Program
   let code: CodeMemory
+  /// In the order of the program's entries.
+  let hostFunctions: [HostFunction]
   private let constants: TensorStorage
   private let store: Mutex<Store>
   private let contexts = Mutex<[Context]>([])
@@ -32,12 +34,24 @@ public final class Executable: Sendable {
   /// - Parameters:
   ///   - prepared: what preparation computes for the states' stored values, if it is known.
   ///   - states: values by name; the others have none until `setState`.
-  /// - Throws: `.format` when the program's parts do not fit together.
+  ///   - hostFunctions: by name, those that the program calls; others are ignored.
+  /// - Throws: `.format` when the program's parts do not fit together, `.binding` when it calls a host
+  ///   function that is not given.
   package init(
     _ program: Program, code: CodeMemory, constants: TensorStorage, prepared: TensorStorage?,
-    states: [String: Tensor]
+    states: [String: Tensor], hostFunctions: [String: HostFunction] = [:]
   ) throws(DLCError) {
     try program.verify(codeBytes: code.size)
+    var functions: [HostFunction] = []
+    for entry in program.hostFunctions {
+      guard let function = hostFunctions[entry.name] else {
+        throw DLCError(
+          .binding, "the program calls the host function '\(entry.name)', which is not registered",
+          remedy: Spelling.remedy(for: entry.name, among: hostFunctions.keys.sorted()))
+      }
+      functions.append(function)
+    }
+    self.hostFunctions = functions
     guard constants.bytes.count >= program.constantBytes else {
       throw DLCError(.format, "the program's constants are incomplete")
     }

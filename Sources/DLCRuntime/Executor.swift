@@ -12,10 +12,21 @@ import Synchronization
 
 /// A step as the workers see it.
 struct BoundStep {
-  var code: UnsafeRawPointer
+  /// The entry of a kernel; nil for a host call.
+  var code: UnsafeRawPointer?
+  var hostCall: BoundHostCall?
   var arguments: UnsafePointer<UnsafeMutableRawPointer?>
   var tileCount: Int
   var dependencies: [Int]
+
+  @inline(__always)
+  func call(_ tile: Int, _ scratch: UnsafeMutableRawPointer?) {
+    if let code {
+      dlc_call_kernel(code, arguments, Int64(tile), scratch)
+    } else {
+      hostCall!(arguments)
+    }
+  }
 }
 
 /// A tile that a worker did, in a run that was traced.
@@ -47,13 +58,12 @@ final class EventRecorder: @unchecked Sendable {
   }
 
   func call(
-    _ code: UnsafeRawPointer, _ arguments: UnsafePointer<UnsafeMutableRawPointer?>, _ step: Int,
-    tile: Int, worker: Int, _ scratch: UnsafeMutableRawPointer?
+    _ step: BoundStep, _ number: Int, tile: Int, worker: Int, _ scratch: UnsafeMutableRawPointer?
   ) {
     let start = clock_gettime_nsec()
-    dlc_call_kernel(code, arguments, Int64(tile), scratch)
+    step.call(tile, scratch)
     lists[worker].append(
-      TileEvent(step: step, tile: tile, worker: worker, start: start, end: clock_gettime_nsec()))
+      TileEvent(step: number, tile: tile, worker: worker, start: start, end: clock_gettime_nsec()))
   }
 
   /// In the order in which they began.
@@ -164,9 +174,9 @@ final class Executor: @unchecked Sendable {
         let step = steps[index]
         for tile in 0..<step.tileCount {
           if isTraced {
-            recorder!.call(step.code, step.arguments, index, tile: tile, worker: 0, scratch[0])
+            recorder!.call(step, index, tile: tile, worker: 0, scratch[0])
           } else {
-            dlc_call_kernel(step.code, step.arguments, Int64(tile), scratch[0])
+            step.call(tile, scratch[0])
           }
         }
       }
@@ -251,10 +261,9 @@ final class Executor: @unchecked Sendable {
         let tile = claims.pointee.add(1, ordering: .relaxed).oldValue
         if tile >= tiles { break }
         if isTraced {
-          recorder!.call(
-            steps[index].code, steps[index].arguments, index, tile: tile, worker: worker, scratch)
+          recorder!.call(steps[index], index, tile: tile, worker: worker, scratch)
         } else {
-          dlc_call_kernel(steps[index].code, steps[index].arguments, Int64(tile), scratch)
+          steps[index].call(tile, scratch)
         }
         done += 1
       }

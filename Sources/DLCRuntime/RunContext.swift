@@ -45,12 +45,17 @@ extension Executable {
       var offset = 0
       var bound: [BoundStep] = []
       for step in list {
-        let entry = program.kernels[step.kernel.index]
-        bound.append(
-          BoundStep(
-            code: UnsafeRawPointer(executable.code.base! + entry.offset),
-            arguments: UnsafePointer(arguments + offset),
-            tileCount: step.tileCount, dependencies: step.dependencies.map(\.index)))
+        var made = BoundStep(
+          arguments: UnsafePointer(arguments + offset), tileCount: step.tileCount,
+          dependencies: step.dependencies.map(\.index))
+        switch step.kind {
+        case .kernel(let id):
+          made.code = UnsafeRawPointer(executable.code.base! + program.kernels[id.index].offset)
+        case .hostCall(let id):
+          made.hostCall = BoundHostCall(
+            executable.hostFunctions[id.index], program.hostFunctions[id.index].operands)
+        }
+        bound.append(made)
         offset += step.buffers.count
       }
       steps = bound

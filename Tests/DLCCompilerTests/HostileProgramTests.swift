@@ -95,111 +95,166 @@ import Testing
   static let damages: [(name: String, change: @Sendable (inout Program) -> Void)] = [
     ("operands too few", { $0.steps[0].buffers.removeLast() }),
     ("operands too many", { $0.steps[0].buffers.append(BufferID(0)) }),
-    ("one buffer for all", { p in
-      let step = p.steps.firstIndex { $0.buffers.count > 1 }!
-      p.steps[step].buffers = [p.steps[step].buffers[0]]
-    }),
+    (
+      "one buffer for all",
+      { p in
+        let step = p.steps.firstIndex { $0.buffers.count > 1 }!
+        p.steps[step].buffers = [p.steps[step].buffers[0]]
+      }
+    ),
     ("tiles", { $0.steps[0].tileCount = 1 << 40 }), ("no tiles", { $0.steps[0].tileCount = 0 }),
     ("fewer tiles than none", { $0.steps[0].tileCount = -1 }),
     ("tiles of the kernel", { $0.kernels[0].tileCount = 1 << 50 }),
-    ("an operand larger than its buffer", { p in
-      let step = p.steps.firstIndex { !$0.buffers.isEmpty }!
-      let operands = p.kernels[p.steps[step].kernel.index].operands.count
-      for i in 0..<operands { p.kernels[p.steps[step].kernel.index].operands[i].byteCount += 1 << 30 }
-    }),
-    ("a buffer smaller than the kernel takes it", { p in
-      let id = p.steps[0].buffers.first { p[$0].byteCount > 4 }!
-      p.buffers[id.index].shape = [0]
-    }),
-    ("an input that is written", { p in
-      let input = first(p) { if case .input = $0 { true } else { false } }
-      let state = first(p) { if case .nextState = $0 { true } else if case .arena = $0 { true } else { false } }
-      p.buffers[state].place = p.buffers[input].place
-    }),
-    ("an arena beyond its end", { p in
-      let i = first(p) { if case .arena = $0 { true } else { false } }
-      p.buffers[i].place = .arena(p.arenaBytes)
-    }),
+    (
+      "an operand larger than its buffer",
+      { p in
+        let step = p.steps.firstIndex { !$0.buffers.isEmpty }!
+        let kernel = p.steps[step].kernel!.index
+        for i in p.kernels[kernel].operands.indices {
+          p.kernels[kernel].operands[i].byteCount += 1 << 30
+        }
+      }
+    ),
+    (
+      "a buffer smaller than the kernel takes it",
+      { p in
+        let id = p.steps[0].buffers.first { p[$0].byteCount > 4 }!
+        p.buffers[id.index].shape = [0]
+      }
+    ),
+    (
+      "an input that is written",
+      { p in
+        let input = first(p) { if case .input = $0 { true } else { false } }
+        let state = first(p) {
+          if case .nextState = $0 { true } else if case .arena = $0 { true } else { false }
+        }
+        p.buffers[state].place = p.buffers[input].place
+      }
+    ),
+    (
+      "an arena beyond its end",
+      { p in
+        let i = first(p) { if case .arena = $0 { true } else { false } }
+        p.buffers[i].place = .arena(p.arenaBytes)
+      }
+    ),
     ("an arena that is too small", { $0.arenaBytes = 0 }),
-    ("a state that there is not", { p in
-      let i = first(p) { if case .state = $0 { true } else { false } }
-      p.buffers[i].place = .state(p.states.count)
-    }),
-    ("a negative state", { p in
-      let i = first(p) { if case .state = $0 { true } else { false } }
-      p.buffers[i].place = .state(-1)
-    }),
+    (
+      "a state that there is not",
+      { p in
+        let i = first(p) { if case .state = $0 { true } else { false } }
+        p.buffers[i].place = .state(p.states.count)
+      }
+    ),
+    (
+      "a negative state",
+      { p in
+        let i = first(p) { if case .state = $0 { true } else { false } }
+        p.buffers[i].place = .state(-1)
+      }
+    ),
     ("a state of another type", { $0.states[0].shape.append(2) }),
     ("a slice beyond its stack", { p in loop(&p) { $0.count = $0.count! + 1 } }),
     ("an inner slice beyond its stack", { p in loop(&p, depth: 1) { $0.count = 1 << 39 } }),
-    ("a slice of itself", { p in
-      let i = first(p) { if case .slice = $0 { true } else { false } }
-      p.buffers[i].place = .slice(BufferID(i), loop: 0)
-    }),
-    ("a slice outside its loop", { p in
-      let index = p.instructions.firstIndex { if case .loop = $0 { true } else { false } }!
-      guard case .loop(let loop) = p.instructions[index] else { return }
-      p.instructions.replaceSubrange(index...index, with: loop.body)
-    }),
-    ("a slice larger than its stack", { p in
-      let i = first(p) { if case .slice = $0 { true } else { false } }
-      p.buffers[i].shape.append(1000)
-    }),
-    ("loops of one number", { p in
-      var outer = 0
-      loop(&p) { outer = $0.id }
-      loop(&p, depth: 1) { $0.id = outer }
-    }),
-    ("turns chained 40 deep", { p in
-      var turns = first(p) { if case .alternating = $0 { true } else { false } }
-      guard case .alternating(_, _, let loop, _) = p.buffers[turns].place else { return }
-      for _ in 0..<40 {
-        let last = BufferID(turns)
-        p.buffers.append(
-          BufferSlot(
-            p[last].type, p[last].shape, .alternating(last, last, loop: loop, next: false)))
-        turns = p.buffers.count - 1
+    (
+      "a slice of itself",
+      { p in
+        let i = first(p) { if case .slice = $0 { true } else { false } }
+        p.buffers[i].place = .slice(BufferID(i), loop: 0)
       }
-    }),
-    ("turns chained 100000 deep", { p in
-      var turns = first(p) { if case .alternating = $0 { true } else { false } }
-      p.loopCount = 100_000
-      for loop in 2..<100_000 {
-        let last = BufferID(turns)
-        p.buffers.append(
-          BufferSlot(
-            p[last].type, p[last].shape, .alternating(last, last, loop: loop, next: false)))
-        turns = p.buffers.count - 1
+    ),
+    (
+      "a slice outside its loop",
+      { p in
+        let index = p.instructions.firstIndex { if case .loop = $0 { true } else { false } }!
+        guard case .loop(let loop) = p.instructions[index] else { return }
+        p.instructions.replaceSubrange(index...index, with: loop.body)
       }
-    }),
-    ("a carried value that cannot be written", { p in
-      let input = first(p) { if case .input = $0 { true } else { false } }
-      var even = BufferID(0)
-      loop(&p) {
-        even = $0.carried[0].even
-        $0.carried[0].result = BufferID(input)
+    ),
+    (
+      "a slice larger than its stack",
+      { p in
+        let i = first(p) { if case .slice = $0 { true } else { false } }
+        p.buffers[i].shape.append(1000)
       }
-      p.buffers[input].shape = [p[even].byteCount / 4]
-    }),
+    ),
+    (
+      "loops of one number",
+      { p in
+        var outer = 0
+        loop(&p) { outer = $0.id }
+        loop(&p, depth: 1) { $0.id = outer }
+      }
+    ),
+    (
+      "turns chained 40 deep",
+      { p in
+        var turns = first(p) { if case .alternating = $0 { true } else { false } }
+        guard case .alternating(_, _, let loop, _) = p.buffers[turns].place else { return }
+        for _ in 0..<40 {
+          let last = BufferID(turns)
+          p.buffers.append(
+            BufferSlot(
+              p[last].type, p[last].shape, .alternating(last, last, loop: loop, next: false)))
+          turns = p.buffers.count - 1
+        }
+      }
+    ),
+    (
+      "turns chained 100000 deep",
+      { p in
+        var turns = first(p) { if case .alternating = $0 { true } else { false } }
+        p.loopCount = 100_000
+        for loop in 2..<100_000 {
+          let last = BufferID(turns)
+          p.buffers.append(
+            BufferSlot(
+              p[last].type, p[last].shape, .alternating(last, last, loop: loop, next: false)))
+          turns = p.buffers.count - 1
+        }
+      }
+    ),
+    (
+      "a carried value that cannot be written",
+      { p in
+        let input = first(p) { if case .input = $0 { true } else { false } }
+        var even = BufferID(0)
+        loop(&p) {
+          even = $0.carried[0].even
+          $0.carried[0].result = BufferID(input)
+        }
+        p.buffers[input].shape = [p[even].byteCount / 4]
+      }
+    ),
     ("a kernel inside of another", { p in p.kernels[0].offset += 16 }),
     ("a kernel that is another", { p in p.kernels[0].name = p.kernels[1].name }),
     ("a kernel beyond the code", { $0.kernels[0].offset = 1 << 30 }),
-    ("functions one over the other", { p in
-      let range = p.symbols[0].range
-      p.symbols[0].range = range.lowerBound..<range.upperBound + 4096
-    }),
+    (
+      "functions one over the other",
+      { p in
+        let range = p.symbols[0].range
+        p.symbols[0].range = range.lowerBound..<range.upperBound + 4096
+      }
+    ),
     ("scratch", { p in p.kernels[0].scratchBytes = p.scratchBytes + 1 }),
     ("a step before its data", { $0.steps[1].dependencies = [StepID(5)] }),
-    ("work beyond all numbers", { p in
-      for i in p.steps.indices { p.steps[i].flops = Int.max }
-    }),
-    ("preparation from an input", { p in
-      let input = first(p) { if case .input = $0 { true } else { false } }
-      var step = p.steps[0]
-      step.buffers = step.buffers.map { _ in BufferID(input) }
-      step.dependencies = []
-      p.preparation.append(step)
-    }),
+    (
+      "work beyond all numbers",
+      { p in
+        for i in p.steps.indices { p.steps[i].flops = Int.max }
+      }
+    ),
+    (
+      "preparation from an input",
+      { p in
+        let input = first(p) { if case .input = $0 { true } else { false } }
+        var step = p.steps[0]
+        step.buffers = step.buffers.map { _ in BufferID(input) }
+        step.dependencies = []
+        p.preparation.append(step)
+      }
+    ),
   ]
 
   @Test(arguments: damages.indices) func damageIsFoundAtLoad(_ index: Int) throws {
@@ -335,7 +390,9 @@ import Testing
         if count > 0 { program.steps[step].buffers[below(count)] = buffer(program) }
       case 2: program.steps[step].buffers.append(buffer(program))
       case 3: program.steps[step].tileCount = number(program.steps[step].tileCount)
-      case 4: program.steps[step].kernel = KernelID(below(program.kernels.count + 1))
+      case 4:
+        let kernel = KernelID(below(program.kernels.count + 1))
+        program.steps[step].kind = below(4) == 0 ? .hostCall(HostFunctionID(0)) : .kernel(kernel)
       case 5: program.steps[step].dependencies = [StepID(identifier(step))]
       case 6, 7: program.buffers[id].place = place(program)
       case 8:

@@ -211,10 +211,10 @@ import Testing
     program.outputs = [Port("y", BufferID(1))]
     program.steps = [
       Step(
-        kernel: KernelID(0), buffers: [BufferID(0), BufferID(2)], tileCount: 2, dependencies: [],
+        .kernel(KernelID(0)), buffers: [BufferID(0), BufferID(2)], tileCount: 2, dependencies: [],
         name: "k", flops: 1, bytesMoved: 2),
       Step(
-        kernel: KernelID(1), buffers: [BufferID(2), BufferID(1)], tileCount: 1,
+        .kernel(KernelID(1)), buffers: [BufferID(2), BufferID(1)], tileCount: 1,
         dependencies: [StepID(0)], name: "k", flops: 1, bytesMoved: 2),
     ]
     program.instructions = [

@@ -21,7 +21,7 @@ import Testing
   static func mark(_ tiles: Int) -> KernelEntry {
     KernelEntry(
       "mark", 0, tileCount: tiles,
-      operands: [KernelEntry.Operand(tiles * 4, isWritten: true)])
+      operands: [OperandAccess(tiles * 4, isWritten: true)])
   }
 
   static func program(steps: Int, tiles: Int) -> Program {
@@ -33,7 +33,7 @@ import Testing
       program.outputs.append(Port("y\(index)", BufferID(index)))
       program.steps.append(
         Step(
-          kernel: KernelID(index % 3 == 2 ? 1 : 0), buffers: [BufferID(index)],
+          .kernel(KernelID(index % 3 == 2 ? 1 : 0)), buffers: [BufferID(index)],
           tileCount: index % 3 == 2 ? 1 : tiles,
           dependencies: index == 0 ? [] : [StepID(index - 1)], name: "mark", flops: 0, bytesMoved: 0
         ))
@@ -56,7 +56,7 @@ import Testing
     program.loopCount = 2
     program.steps = [
       Step(
-        kernel: KernelID(0), buffers: [BufferID(2)], tileCount: 5, dependencies: [], name: "mark",
+        .kernel(KernelID(0)), buffers: [BufferID(2)], tileCount: 5, dependencies: [], name: "mark",
         flops: 0, bytesMoved: 0)
     ]
     func loop(_ id: Int, _ count: Int, _ body: [Instruction]) -> Instruction {

@@ -41,6 +41,7 @@ typedef struct Dlc__Section Dlc__Section;
 typedef struct Dlc__Buffer Dlc__Buffer;
 typedef struct Dlc__KernelEntry Dlc__KernelEntry;
 typedef struct Dlc__Symbol Dlc__Symbol;
+typedef struct Dlc__HostFunction Dlc__HostFunction;
 typedef struct Dlc__KernelOperand Dlc__KernelOperand;
 typedef struct Dlc__Step Dlc__Step;
 typedef struct Dlc__Port Dlc__Port;
@@ -436,10 +437,12 @@ struct  Dlc__Program
    * The schedules that its kernels were lowered by, as --emit schedule prints them.
    */
   char *schedules;
+  size_t n_host_functions;
+  Dlc__HostFunction **host_functions;
 };
 #define DLC__PROGRAM__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__program__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0,NULL, 0, 0,NULL, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0,NULL, 0, 0,NULL, (char *)protobuf_c_empty_string, 0,NULL }
 
 
 /*
@@ -539,6 +542,21 @@ struct  Dlc__Symbol
     , (char *)protobuf_c_empty_string, 0, 0 }
 
 
+/*
+ * A function of the process that runs the program, which gives it by name.
+ */
+struct  Dlc__HostFunction
+{
+  ProtobufCMessage base;
+  char *name;
+  size_t n_operands;
+  Dlc__KernelOperand **operands;
+};
+#define DLC__HOST_FUNCTION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&dlc__host_function__descriptor) \
+    , (char *)protobuf_c_empty_string, 0,NULL }
+
+
 struct  Dlc__KernelOperand
 {
   ProtobufCMessage base;
@@ -563,10 +581,15 @@ struct  Dlc__Step
   int64_t flops;
   int64_t bytes_moved;
   char *origin;
+  /*
+   * 0 a kernel, 1 a host function
+   */
+  uint32_t kind;
+  uint32_t host_function;
 };
 #define DLC__STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&dlc__step__descriptor) \
-    , 0, 0,NULL, 0, 0,NULL, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string }
+    , 0, 0,NULL, 0, 0,NULL, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Dlc__Port
@@ -1093,6 +1116,25 @@ Dlc__Symbol *
 void   dlc__symbol__free_unpacked
                      (Dlc__Symbol *message,
                       ProtobufCAllocator *allocator);
+/* Dlc__HostFunction methods */
+void   dlc__host_function__init
+                     (Dlc__HostFunction         *message);
+size_t dlc__host_function__get_packed_size
+                     (const Dlc__HostFunction   *message);
+size_t dlc__host_function__pack
+                     (const Dlc__HostFunction   *message,
+                      uint8_t             *out);
+size_t dlc__host_function__pack_to_buffer
+                     (const Dlc__HostFunction   *message,
+                      ProtobufCBuffer     *buffer);
+Dlc__HostFunction *
+       dlc__host_function__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   dlc__host_function__free_unpacked
+                     (Dlc__HostFunction *message,
+                      ProtobufCAllocator *allocator);
 /* Dlc__KernelOperand methods */
 void   dlc__kernel_operand__init
                      (Dlc__KernelOperand         *message);
@@ -1249,6 +1291,9 @@ typedef void (*Dlc__KernelEntry_Closure)
 typedef void (*Dlc__Symbol_Closure)
                  (const Dlc__Symbol *message,
                   void *closure_data);
+typedef void (*Dlc__HostFunction_Closure)
+                 (const Dlc__HostFunction *message,
+                  void *closure_data);
 typedef void (*Dlc__KernelOperand_Closure)
                  (const Dlc__KernelOperand *message,
                   void *closure_data);
@@ -1293,6 +1338,7 @@ extern const ProtobufCMessageDescriptor dlc__section__descriptor;
 extern const ProtobufCMessageDescriptor dlc__buffer__descriptor;
 extern const ProtobufCMessageDescriptor dlc__kernel_entry__descriptor;
 extern const ProtobufCMessageDescriptor dlc__symbol__descriptor;
+extern const ProtobufCMessageDescriptor dlc__host_function__descriptor;
 extern const ProtobufCMessageDescriptor dlc__kernel_operand__descriptor;
 extern const ProtobufCMessageDescriptor dlc__step__descriptor;
 extern const ProtobufCMessageDescriptor dlc__port__descriptor;

@@ -107,19 +107,20 @@ package struct ProgramAssembly {
 
   /// Kernels that became sections of others are not called themselves.
   private mutating func dropUnusedKernels() {
-    let used = Set((program.steps + program.preparation).map(\.kernel)).sorted {
+    let used = Set((program.steps + program.preparation).compactMap(\.kernel)).sorted {
       $0.index < $1.index
     }
     let number = Dictionary(
       uniqueKeysWithValues: used.enumerated().map { ($0.element, KernelID($0.offset)) })
     kernels = used.map { kernels[$0.index] }
     program.kernels = used.map { program.kernels[$0.index] }
-    for index in program.steps.indices {
-      program.steps[index].kernel = number[program.steps[index].kernel]!
+    func renumber(_ steps: inout [Step]) {
+      for index in steps.indices {
+        if let kernel = steps[index].kernel { steps[index].kind = .kernel(number[kernel]!) }
+      }
     }
-    for index in program.preparation.indices {
-      program.preparation[index].kernel = number[program.preparation[index].kernel]!
-    }
+    renumber(&program.steps)
+    renumber(&program.preparation)
   }
 
   /// The buffer that holds a value; arena buffers are placed later.
@@ -209,7 +210,7 @@ package struct ProgramAssembly {
       KernelEntry(
         kernel.name, 0, tileCount: kernel.tileCount,
         operands: zip(kernel.parameters, kernel.touchedElements).map {
-          KernelEntry.Operand($1 * $0.type.byteCount, isWritten: $0.isOutput)
+          OperandAccess($1 * $0.type.byteCount, isWritten: $0.isOutput)
         }, scratchBytes: kernel.localOffsets.total))
     kernelIDs[kernel.name] = id
     return id
@@ -258,7 +259,7 @@ package struct ProgramAssembly {
     _ kernel: Kernel, _ buffers: [BufferID], _ draft: Draft, of origin: String
   ) -> Instruction {
     var step = Step(
-      kernel: add(kernel), buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
+      .kernel(add(kernel)), buffers: buffers, tileCount: kernel.tileCount, dependencies: [],
       name: kernel.name, flops: kernel.flops, bytesMoved: kernel.bytesMoved)
     step.origin = origin
     program.steps.append(step)

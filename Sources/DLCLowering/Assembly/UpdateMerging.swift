@@ -21,7 +21,7 @@ extension ProgramAssembly {
     }
     func isLast(_ index: Int) -> Bool {
       let step = program.steps[index]
-      let kernel = kernels[step.kernel.index]
+      guard let kernel = step.kernel.map({ kernels[$0.index] }) else { return false }
       return drafts[index].isMap && kernel.locals.isEmpty && kernel.flops < 1 << 24
         && program.uses(step).allSatisfy { use in
           guard use.isWrite else { return true }
@@ -50,7 +50,7 @@ extension ProgramAssembly {
 
   private mutating func merged(_ group: [Int]) -> Instruction {
     let (kernel, buffers) = Lowering.merged(
-      group.map { (kernels[program.steps[$0].kernel.index], program.steps[$0].buffers) }, "merged",
+      group.map { (kernels[program.steps[$0].kernel!.index], program.steps[$0].buffers) }, "merged",
       target)
     let origins = group.map { program.steps[$0].origin }.filter { !$0.isEmpty }
     let origin = origins.prefix(2).joined(separator: "; ") + (origins.count > 2 ? "; ..." : "")
