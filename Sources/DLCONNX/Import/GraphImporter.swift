@@ -88,11 +88,18 @@ final class GraphImporter {
       for name in node.inputs { operands.append(name.isEmpty ? nil : try value(name, scope)) }
       let context = NodeContext(node, self, scope, operands)
       let before = g.failureCount
-      let results = try g.scope(path: Self.scopePath(node.name)) { () throws(ImportStop) in
-        try g.located(at: "\(node.type) '\(node.name)'", of: Self.scopePath(node.name)) {
-          () throws(ImportStop) in
-          rounded(try mapping.build(context))
+      let results: [Value?]
+      do throws(ImportStop) {
+        results = try g.scope(path: Self.scopePath(node.name)) { () throws(ImportStop) in
+          try g.located(at: "\(node.type) '\(node.name)'", of: Self.scopePath(node.name)) {
+            () throws(ImportStop) in
+            rounded(try mapping.build(context))
+          }
         }
+      } catch {
+        // What the builder refused comes before what is then wrong with its result.
+        try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
+        throw error
       }
       try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
       for (position, name) in node.outputs.enumerated() where !name.isEmpty {

@@ -65,7 +65,7 @@ enum AttentionOperators {
   }
 
   /// Keys or values after those of the past.
-  private static func extended(_ c: NodeContext, _ past: Value, _ x: Value) throws(ImportStop)
+  static func extended(_ c: NodeContext, _ past: Value, _ x: Value) throws(ImportStop)
     -> Value
   {
     guard past.rank == 4, past.dataType == x.dataType,

@@ -21,7 +21,7 @@ struct GroupQueryAttention {
     self.c = c
     let g = c.g
     (heads, keyHeads) = (try c.integer("num_heads", 0), try c.integer("kv_num_heads", 0))
-    guard heads > 0, keyHeads > 0, heads % keyHeads == 0 else {
+    guard 1...Int(Int32.max) ~= heads, keyHeads > 0, heads % keyHeads == 0 else {
       throw c.fail("\(heads) heads do not share \(keyHeads) heads of keys evenly")
     }
     if (12...16).contains(where: { c.has($0) }) {
@@ -71,12 +71,16 @@ struct GroupQueryAttention {
     guard let past, past.rank == 4, past.dataType == x.dataType,
       [0, 1, 3].allSatisfy({ past.shape[$0] == x.shape[$0] })
     else { throw c.fail("\(x.type) does not continue the cache") }
-    var cache = past
+    guard (past.shape[2] - total).isNonNegative || (total - past.shape[2]).isNonNegative else {
+      throw c.fail("whether \(total) keys fit into \(past.type) is open", remedy: "bind --dim")
+    }
+    // Behind the past there is nothing yet.
+    let position = g.iota(.int32, past.shape, axis: 2)
+    let isPast = position < g.broadcast(start, to: past.shape, axes: [0])
+    var cache = g.select(isPast, past, g.constant(0, like: past))
     let room = total - past.shape[2]
     if room != 0, room.isNonNegative {
-      cache = g.pad(past, 0, low: [0, 0, 0, 0], high: [0, 0, room, 0])
-    } else if !(past.shape[2] - total).isNonNegative {
-      throw c.fail("whether \(total) keys fit into \(past.type) is open", remedy: "bind --dim")
+      cache = g.pad(cache, 0, low: [0, 0, 0, 0], high: [0, 0, room, 0])
     }
     let place = g.iota(.int32, x.shape, axis: 2) + g.broadcast(start, to: x.shape, axes: [0])
     return g.scatterAlong(2, cache, place, x, nil)
@@ -91,7 +95,8 @@ struct GroupQueryAttention {
       let counted = g.iota(.int32, shape, axis: 1) + g.broadcast(start, to: shape, axes: [0])
       let positions = c.optional(9) ?? counted
       let interleaved = try c.flag("rotary_interleaved")
-      let size = try c.number(cosines.shape[cosines.rank - 1]) * 2
+      guard cosines.rank == 2 else { throw c.fail("the table of cosines is \(cosines.type)") }
+      let size = try c.number(cosines.shape[1]) * 2
       func turned(_ x: Value) throws(ImportStop) -> Value {
         try AttentionOperators.rotated(
           c, x, cosines, sines, positions: positions, heads: 0, size: size,

@@ -81,7 +81,8 @@ enum MicrosoftOperators {
       throw c.unsupported("prepacked weights")
     }
     guard let n = try c.integer("N"), let k = try c.integer("K"),
-      let block = try c.integer("block_size"), n > 0, k > 0, block > 0
+      let block = try c.integer("block_size"),
+      [n, k, block].allSatisfy({ 1...Int(Int32.max) ~= $0 })
     else { throw c.fail("it wants N, K and block_size above 0") }
     let blocks = (k + block - 1) / block
     guard packed.dataType == .uint8,

@@ -51,7 +51,8 @@ enum MicrosoftAttentionOperators {
     }
     let type = form.q.dataType
     let filter = try c.real("mask_filter_value", -10000)
-    let added = g.select(kept, c.scalar(0, type), c.scalar(filter, type))
+    let added = g.select(
+      kept, g.constant(0, type, kept.shape), g.constant(filter, type, kept.shape))
     form.bias = form.bias.map { $0 + added } ?? added
   }
 
@@ -101,8 +102,8 @@ enum MicrosoftAttentionOperators {
       length = past.shape[3]
       for index in 0..<2 {
         let half = g.slice(past, axis: 0, from: Size(index), to: Size(index + 1))
-        parts[index + 1] = g.concatenate(
-          [g.reshape(half, Array(past.shape.dropFirst())), parts[index + 1]], axis: 2)
+        parts[index + 1] = try AttentionOperators.extended(
+          c, g.reshape(half, Array(past.shape.dropFirst())), parts[index + 1])
       }
     }
     var form = try ScaledAttention(c, parts[0], parts[1], parts[2], scale: try scale(c))
@@ -125,17 +126,15 @@ enum MicrosoftAttentionOperators {
     var (q, k, v) = try parts(c, heads: heads)
     var past = Size(0)
     if let keys = c.optional(6), let values = c.optional(7) {
-      guard keys.rank == 4, values.rank == 4 else { throw c.fail("the past is \(keys.type)") }
+      k = try AttentionOperators.extended(c, keys, k)
+      v = try AttentionOperators.extended(c, values, v)
       past = keys.shape[2]
-      k = g.concatenate([keys, k], axis: 2)
-      v = g.concatenate([values, v], axis: 2)
     }
     var form = try ScaledAttention(c, q, k, v, scale: try scale(c))
     try prepare(c, &form, mask: c.optional(4), bias: c.optional(5), past: past)
     let scores = form.biased(form.products())
-    let weights = form.weights(scores)
-    q = ScaledAttention.merged(c, form.mixed(weights))
-    return [q, k, v, weights]
+    q = ScaledAttention.merged(c, form.mixed(form.weights(scores)))
+    return [q, k, v, scores]
   }
 
   /// Queries, keys and values by heads, with their bias.

@@ -14,6 +14,9 @@ struct QuantizedProduct {
     for operand in [a, b] where operand.dataType.isFloat || operand.dataType.byteCount > 1 {
       throw c.fail("an operand is \(operand.type), not int8 or uint8")
     }
+    if let zero = zeros.0, zero.shape.reduce(Size(1), *) != 1 {
+      throw c.unsupported("a zero for each row")
+    }
     let (zeroA, zeroB) = (
       try Quantization.parameter(c, zeros.0, axis: -1, rank: a.rank),
       try Quantization.parameter(c, zeros.1, axis: -1, rank: b.rank)

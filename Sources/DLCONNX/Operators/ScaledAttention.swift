@@ -13,7 +13,7 @@ struct ScaledAttention {
   var v: Value
   /// 1 / sqrt(size) when nil.
   var scale: Double?
-  /// Scores become softcap tanh(scores / softcap), where it is not 0.
+  /// Scores become softcap tanh(scores / softcap), where it is above 0.
   var softcap = 0.0
   /// Added to the scores; broadcast to them.
   var bias: Value?
@@ -32,9 +32,9 @@ struct ScaledAttention {
     _ c: NodeContext, _ q: Value, _ k: Value, _ v: Value, scale: Double?
   ) throws(ImportStop) {
     (self.c, self.q, self.k, self.v, self.scale) = (c, q, k, v, scale)
-    let batch = q.shape[0]
-    guard q.rank == 4, k.rank == 4, v.rank == 4, k.shape[0] == batch, v.shape[0] == batch,
-      k.shape[1] == v.shape[1], k.shape[2] == v.shape[2], q.shape[3] == k.shape[3]
+    guard q.rank == 4, k.rank == 4, v.rank == 4, k.shape[0] == q.shape[0],
+      v.shape[0] == q.shape[0], k.shape[1] == v.shape[1], k.shape[2] == v.shape[2],
+      q.shape[3] == k.shape[3]
     else {
       throw c.fail("queries \(q.type), keys \(k.type) and values \(v.type) do not belong together")
     }
@@ -72,7 +72,7 @@ struct ScaledAttention {
   }
 
   func capped(_ scores: Value) -> Value {
-    softcap == 0 ? scores : g.tanh(scores / softcap) * softcap
+    softcap > 0 ? g.tanh(scores / softcap) * softcap : scores
   }
 
   /// With the bias added, and -inf where nothing is attended to.
