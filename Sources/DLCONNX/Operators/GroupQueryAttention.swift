@@ -16,6 +16,8 @@ struct GroupQueryAttention {
   private let total: Size
   /// Where each batch entry's first new position stands: [batch], int32.
   private let start: Value
+  /// How many keys each batch entry has after the step: [batch], int32.
+  private let counts: Value
 
   private init(_ c: NodeContext) throws(ImportStop) {
     self.c = c
@@ -53,13 +55,11 @@ struct GroupQueryAttention {
       throw c.fail("the lengths of the keys are \(counts.type), not one for each batch entry")
     }
     total = sizes[0]
+    self.counts = g.reshape(g.convert(counts, .int32), [q.shape[0]]) + 1
     let length = q.shape[2]
-    if total == length {
-      start = g.constant(0, .int32, [q.shape[0]])
-    } else {
-      let last = g.reshape(g.convert(counts, .int32), [q.shape[0]])
-      start = last - g.dimension(length - 1, .int32)
-    }
+    start =
+      total == length
+      ? g.constant(0, .int32, [q.shape[0]]) : self.counts - g.dimension(length, .int32)
   }
 
   /// The cache with new rows in their places: [batch, key heads, positions, size].
@@ -138,9 +138,14 @@ struct GroupQueryAttention {
     let window = try c.integer("local_window_size", -1)
     if try c.flag("causal", true) {
       form.masks.append(distance >= 0.0)
+      // Rows behind a short prompt see what is there.
+      if total == form.shape[2] {
+        form.masks.append(form.first(counts))
+        form.mayBeEmpty = window > 0
+      }
       if window > 0 { form.masks.append(distance < Double(min(window, Int(Int32.max)))) }
     } else {
-      form.masks.append(form.first(start + g.dimension(form.shape[2], .int32)))
+      form.masks.append(form.first(counts))
     }
   }
 }

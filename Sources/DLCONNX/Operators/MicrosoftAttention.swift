@@ -34,6 +34,9 @@ enum MicrosoftAttentionOperators {
     switch mask.rank {
     case 1 where mask.shape[0] == batch:
       kept = form.first(mask)
+    case 1 where mask.shape[0] == batch * 3 + 2:
+      // Lengths, then where each entry's rows would begin if they were packed.
+      kept = form.first(g.slice(mask, axis: 0, from: 0, to: batch))
     case 1 where mask.shape[0] == batch * 2:
       let ends = form.first(g.slice(mask, axis: 0, from: 0, to: batch))
       let starts = form.first(g.slice(mask, axis: 0, from: batch, to: batch * 2))
