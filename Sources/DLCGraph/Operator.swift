@@ -129,6 +129,14 @@ package struct ArgWindowGeometry: Hashable, Sendable {
   package var dilation: [Int]
   /// So many leading axes have windows of one element and are not part of the number.
   package var leading: Int
+
+  package init(largest: Bool, window: [Int], strides: [Int], dilation: [Int], leading: Int) {
+    self.largest = largest
+    self.window = window
+    self.strides = strides
+    self.dilation = dilation
+    self.leading = leading
+  }
 }
 
 /// Algorithms with loops that depend on the data or on earlier results.
@@ -176,6 +184,18 @@ package struct WindowGeometry: Hashable, Sendable {
   package var dilation: [Int]
   package var paddingLow: [Int]
   package var paddingHigh: [Int]
+
+  package init(
+    combiner: Combiner, window: [Int], strides: [Int], dilation: [Int], paddingLow: [Int],
+    paddingHigh: [Int]
+  ) {
+    self.combiner = combiner
+    self.window = window
+    self.strides = strides
+    self.dilation = dilation
+    self.paddingLow = paddingLow
+    self.paddingHigh = paddingHigh
+  }
 }
 
 /// A box of the result that is copied from an operand: element `sourceStart + i` of the operand goes

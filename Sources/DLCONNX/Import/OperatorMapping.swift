@@ -34,6 +34,8 @@ package enum OperatorTable {
     + LinearOperators.all + SoftmaxOperators.all + NormalizationOperators.all + LossOperators.all
     + AttentionOperators.all + MicrosoftOperators.all + MicrosoftAttentionOperators.all
     + GroupQueryAttention.all + MicrosoftQuantizedOperators.all
+    + ConvolutionOperators.all + PoolingOperators.all + ChannelNormalizationOperators.all
+    + ResizeOperators.all + SamplingOperators.all
 
   private static let byName: [String: [OperatorMapping]] = Dictionary(grouping: all) {
     "\($0.domain):\($0.name)"

@@ -1,0 +1,243 @@
+import DLCGraph
+import DLCTensor
+
+/// Convolutions of floats and of quantised integers.
+enum ConvolutionOperators {
+  static let all: [OperatorMapping] = [
+    OperatorMapping("Conv", convolution),
+    OperatorMapping("ConvTranspose", transposed),
+    OperatorMapping("ConvInteger", since: 10, integers),
+    OperatorMapping("QLinearConv", since: 10, quantized),
+    OperatorMapping("CausalConvWithState", since: 27, causal),
+    OperatorMapping("FusedConv", domain: "com.microsoft", fused),
+  ]
+
+  // MARK: Forward
+
+  /// The sizes of a kernel, which the attribute may repeat.
+  static func kernel(_ c: NodeContext, _ x: Value, _ w: Value) throws(ImportStop) -> [Int] {
+    guard x.rank >= 3, w.rank == x.rank else {
+      throw c.fail("a kernel of \(w.type) does not go over \(x.type)")
+    }
+    let kernel = try c.number(Array(w.shape[2...]))
+    if let declared = try c.integers("kernel_shape"), !declared.isEmpty, declared != kernel {
+      throw c.fail("attribute 'kernel_shape' is \(declared), the kernel is \(w.type)")
+    }
+    return kernel
+  }
+
+  private static func groups(_ c: NodeContext) throws(ImportStop) -> Int {
+    let groups = try c.integer("group", 1)
+    guard groups >= 1, groups < 1 << 31 else { throw c.fail("\(groups) groups are not possible") }
+    return groups
+  }
+
+  private static func convolved(_ c: NodeContext, _ x: Value, _ w: Value) throws(ImportStop)
+    -> Value
+  {
+    let window = try SlidingWindow(
+      c, kernel: try kernel(c, x, w), over: Array(x.shape.dropFirst(2)))
+    return c.g.convolution(
+      x, w, strides: window.strides, padding: window.padding, kernelDilation: window.dilations,
+      groups: try groups(c))
+  }
+
+  private static func convolution(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let (x, w) = (try c.operand(0), try c.operand(1))
+    let y = try convolved(c, c.computed(x), c.computed(w))
+    return [c.g.convert(try c.addingBias(2, to: y), x.dataType)]
+  }
+
+  /// A convolution with a sum and an activation after it.
+  private static func fused(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let (x, w) = (try c.operand(0), try c.operand(1))
+    var y = try c.addingBias(2, to: try convolved(c, c.computed(x), c.computed(w)))
+    if let sum = c.optional(3) { y = y + c.computed(sum) }
+    let parameters = try c.reals("activation_params") ?? []
+    func parameter(_ index: Int, _ otherwise: Double) -> Double {
+      index < parameters.count ? parameters[index] : otherwise
+    }
+    let g = c.g
+    switch try c.text("activation", "") {
+    case "": break
+    case "Relu": y = g.relu(y)
+    case "Tanh": y = g.tanh(y)
+    case "Sigmoid": y = g.logistic(y)
+    case "LeakyRelu":
+      y = g.select(y < 0.0, y * c.scalar(parameter(0, 0.01), y.dataType), y)
+    case "Clip":
+      let low = c.scalar(parameter(0, -.infinity), y.dataType)
+      y = g.minimum(g.maximum(y, low), c.scalar(parameter(1, .infinity), y.dataType))
+    case "HardSigmoid":
+      let scaled = y * c.scalar(parameter(0, 0.2), y.dataType)
+      y = g.clamp(scaled + c.scalar(parameter(1, 0.5), y.dataType), 0, 1)
+    case let other: throw c.unsupported("the activation '\(other)'")
+    }
+    return [g.convert(y, x.dataType)]
+  }
+
+  /// Every channel by itself, over earlier positions only; the last ones are kept for the next call.
+  private static func causal(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let (x, w) = (try c.operand(0), try c.operand(1))
+    let g = c.g
+    guard x.rank == 3, w.rank == 3, w.shape[0] == x.shape[1], w.shape[1] == 1 else {
+      throw c.fail("a kernel of \(w.type) does not go over \(x.type) channel by channel")
+    }
+    let past = try c.number(w.shape[2]) - 1
+    guard past >= 0 else { throw c.fail("the kernel is \(w.type), without elements") }
+    let before: Value
+    if let state = c.optional(3) {
+      guard state.shape == [x.shape[0], x.shape[1], Size(past)] else {
+        throw c.fail("a state of \(state.type) does not go before \(x.type)")
+      }
+      before = g.concatenate([state, x], axis: 2)
+    } else {
+      before = g.pad(x, 0, low: [0, 0, Size(past)], high: [0, 0, 0])
+    }
+    let channels = try c.number(x.shape[1])
+    var y = g.convolution(c.computed(before), c.computed(w), groups: channels)
+    y = try c.addingBias(2, to: y)
+    switch try c.text("activation", "none") {
+    case "none", "": break
+    case "silu", "swish":
+      // The sum is rounded before it is activated.
+      y = c.computed(g.convert(y, x.dataType))
+      y = y * g.logistic(y)
+    case let other: throw c.fail("attribute 'activation' is '\(other)'")
+    }
+    let present = g.slice(before, axis: 2, from: x.shape[2], to: before.shape[2])
+    return [g.convert(y, x.dataType), present]
+  }
+
+  // MARK: Transposed
+
+  /// A convolution of the input with gaps between its elements, by the mirrored kernel.
+  private static func transposed(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let (x, w) = (try c.operand(0), try c.operand(1))
+    let g = c.g
+    let kernel = try kernel(c, x, w)
+    let sizes = Array(x.shape[2...])
+    let groups = try groups(c)
+    let window = try SlidingWindow(c, kernel: kernel, over: kernel.map { _ in 1 })
+    let extra = try SlidingWindow.list(c, "output_padding", kernel.count, 0)
+    guard extra.allSatisfy({ $0 >= 0 && $0 < 1 << 24 }) else {
+      throw c.fail("attribute 'output_padding' is \(extra)")
+    }
+    let cut = try cuts(c, window, sizes, extra)
+    let reach = window.extents.map { $0 - 1 }
+    let padding = kernel.indices.map { axis in
+      (low: reach[axis] - cut[axis].low, high: reach[axis] - cut[axis].high + extra[axis])
+    }
+    let y = g.convolution(
+      c.computed(x), try turned(c, c.computed(w), groups), padding: padding,
+      inputDilation: window.strides, kernelDilation: window.dilations, groups: groups)
+    return [g.convert(try c.addingBias(2, to: y), x.dataType)]
+  }
+
+  /// How much of the whole result is cut off around each axis; negative amounts are added.
+  private static func cuts(
+    _ c: NodeContext, _ window: SlidingWindow, _ sizes: [Size], _ extra: [Int]
+  ) throws(ImportStop) -> [(low: Int, high: Int)] {
+    let mode = try c.text("auto_pad", "NOTSET")
+    let isSame = mode == "SAME_UPPER" || mode == "SAME_LOWER"
+    var wanted = try c.integers("output_shape") ?? []
+    // Some exporters list batch and channel, too.
+    if wanted.count == sizes.count + 2 { wanted.removeFirst(2) }
+    guard wanted.isEmpty || wanted.count == sizes.count else {
+      throw c.fail("attribute 'output_shape' is \(wanted) for \(sizes.count) spatial axes")
+    }
+    guard isSame || !wanted.isEmpty else { return window.padding }
+    var result: [(low: Int, high: Int)] = []
+    for axis in sizes.indices {
+      let (stride, extent) = (window.strides[axis], window.extents[axis])
+      var total = extra[axis] + extent - stride
+      if !wanted.isEmpty {
+        guard wanted[axis] >= 0, wanted[axis] < 1 << 31 else {
+          throw c.fail("attribute 'output_shape' is \(wanted)")
+        }
+        total += stride * (try c.number(sizes[axis])) - wanted[axis]
+      }
+      // Rounded down, so that of what is missing an odd element is added after the end, but for SAME_UPPER.
+      let half = total >> 1
+      let low = mode == "SAME_UPPER" ? half : total - half
+      result.append((low: low, high: total - low))
+    }
+    return result
+  }
+
+  /// A kernel [c, m/groups, spatial...] as the convolution wants it: [m, c/groups, spatial...], mirrored.
+  private static func turned(_ c: NodeContext, _ w: Value, _ groups: Int) throws(ImportStop)
+    -> Value
+  {
+    let g = c.g
+    let spatial = Array(w.shape[2...])
+    let channels = try c.number(w.shape[0])
+    guard channels % groups == 0 else {
+      throw c.fail("\(channels) channels do not divide into \(groups) groups")
+    }
+    let parts = g.reshape(
+      w, [Size(groups), Size(channels / groups), w.shape[1]] + spatial)
+    let swapped = g.transpose(parts, [0, 2, 1] + Array(3..<parts.rank))
+    let whole = g.reshape(
+      swapped, [Size(groups) * w.shape[1], Size(channels / groups)] + spatial)
+    let axes = spatial.indices.filter { spatial[$0] != 1 }.map { $0 + 2 }
+    return axes.isEmpty ? whole : g.reverse(whole, axes: axes)
+  }
+
+  // MARK: Quantised
+
+  /// Integers less their zero point, of which there is one or one per slice of axis 0.
+  private static func centred(_ c: NodeContext, _ x: Value, _ zero: Value?) throws(ImportStop)
+    -> Value
+  {
+    let g = c.g
+    let wide = g.convert(x, .int32)
+    guard let zero else { return wide }
+    if case .array(let known)? = c.known(zero), known.integers.allSatisfy({ $0 == 0 }) {
+      return wide
+    }
+    let point = g.convert(zero, .int32)
+    if c.product(zero.shape) == 1 { return wide - g.reshape(point, []) }
+    guard zero.rank == 1, zero.shape[0] == x.shape[0] else {
+      throw c.fail("a zero point of \(zero.type) does not belong to \(x.type)")
+    }
+    return wide - g.broadcast(point, to: x.shape, axes: [0])
+  }
+
+  private static func integers(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let x = try centred(c, try c.operand(0), c.optional(2))
+    return [try convolved(c, x, try centred(c, try c.operand(1), c.optional(3)))]
+  }
+
+  private static func quantized(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let g = c.g
+    let (x, w) = (try c.operand(0), try c.operand(3))
+    let sum = try c.addingBias(
+      8,
+      to: try convolved(c, try centred(c, x, c.optional(2)), try centred(c, w, c.optional(5))))
+    let (xScale, wScale, yScale) = (try c.operand(1), try c.operand(4), try c.operand(6))
+    func one(_ v: Value) throws(ImportStop) -> Value {
+      guard c.product(v.shape) == 1 else { throw c.fail("a scale is \(v.type), not one number") }
+      return g.reshape(g.convert(v, .float32), [])
+    }
+    var scale = g.convert(wScale, .float32)
+    if c.product(scale.shape) == 1 {
+      scale = g.reshape(scale, [])
+    } else {
+      guard scale.rank == 1, scale.shape[0] == sum.shape[1] else {
+        throw c.fail("scales of \(wScale.type) do not belong to \(sum.shape[1]) channels")
+      }
+    }
+    scale = try one(xScale) * scale / (try one(yScale))
+    if scale.rank == 1 { scale = g.broadcast(scale, to: sum.shape, axes: [1]) }
+    let real = g.round(g.convert(sum, .float32) * scale)
+    let type = c.optional(7)?.dataType ?? x.dataType
+    guard type == .int8 || type == .uint8 || type == .int16 || type == .uint16 else {
+      throw c.fail("the result cannot be \(type)")
+    }
+    var shifted = real
+    if let zero = c.optional(7) { shifted = real + g.reshape(g.convert(zero, .float32), []) }
+    let range = type.integerRange
+    return [g.convert(g.clamp(shifted, Double(range.lowerBound), Double(range.upperBound)), type)]
+  }
+}
