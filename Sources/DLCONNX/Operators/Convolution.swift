@@ -128,9 +128,12 @@ enum ConvolutionOperators {
     let padding = kernel.indices.map { axis in
       (low: reach[axis] - cut[axis].low, high: reach[axis] - cut[axis].high + extra[axis])
     }
+    var dimensions = ConvolutionDimensions.channelsFirst(spatial: kernel.count)
+    if groups == 1 { dimensions.kernel.swapAt(0, 1) }
     let y = g.convolution(
       c.computed(x), try turned(c, c.computed(w), groups), padding: padding,
-      inputDilation: window.strides, kernelDilation: window.dilations, groups: groups)
+      inputDilation: window.strides, kernelDilation: window.dilations, groups: groups,
+      dimensions: dimensions)
     return [g.convert(try c.addingBias(2, to: y), x.dataType)]
   }
 
@@ -165,23 +168,23 @@ enum ConvolutionOperators {
     return result
   }
 
-  /// A kernel [c, m/groups, spatial...] as the convolution wants it: [m, c/groups, spatial...], mirrored.
+  /// A kernel [c, m/groups, spatial...] mirrored; with groups as the convolution wants it, [m, c/groups, spatial...].
   private static func turned(_ c: NodeContext, _ w: Value, _ groups: Int) throws(ImportStop)
     -> Value
   {
     let g = c.g
     let spatial = Array(w.shape[2...])
+    let axes = spatial.indices.filter { spatial[$0] != 1 }.map { $0 + 2 }
+    let mirrored = axes.isEmpty ? w : g.reverse(w, axes: axes)
+    if groups == 1 { return mirrored }
     let channels = try c.number(w.shape[0])
     guard channels % groups == 0 else {
       throw c.fail("\(channels) channels do not divide into \(groups) groups")
     }
-    let parts = g.reshape(
-      w, [Size(groups), Size(channels / groups), w.shape[1]] + spatial)
+    let (count, each) = (Size(groups), Size(channels / groups))
+    let parts = g.reshape(mirrored, [count, each, w.shape[1]] + spatial)
     let swapped = g.transpose(parts, [0, 2, 1] + Array(3..<parts.rank))
-    let whole = g.reshape(
-      swapped, [Size(groups) * w.shape[1], Size(channels / groups)] + spatial)
-    let axes = spatial.indices.filter { spatial[$0] != 1 }.map { $0 + 2 }
-    return axes.isEmpty ? whole : g.reverse(whole, axes: axes)
+    return g.reshape(swapped, [count * w.shape[1], each] + spatial)
   }
 
   // MARK: Quantised
@@ -193,9 +196,7 @@ enum ConvolutionOperators {
     let g = c.g
     let wide = g.convert(x, .int32)
     guard let zero else { return wide }
-    if case .array(let known)? = c.known(zero), known.integers.allSatisfy({ $0 == 0 }) {
-      return wide
-    }
+    if isZero(c, zero) { return wide }
     let point = g.convert(zero, .int32)
     if c.product(zero.shape) == 1 { return wide - g.reshape(point, []) }
     guard zero.rank == 1, zero.shape[0] == x.shape[0] else {
@@ -204,17 +205,50 @@ enum ConvolutionOperators {
     return wide - g.broadcast(point, to: x.shape, axes: [0])
   }
 
+  /// Whether there is no zero point but 0.
+  private static func isZero(_ c: NodeContext, _ zero: Value?) -> Bool {
+    guard let zero else { return true }
+    guard case .array(let known)? = c.known(zero) else { return false }
+    return known.integers.allSatisfy { $0 == 0 }
+  }
+
+  /// The sums, int32, of products of integers less their zero points.
+  private static func sums(
+    _ c: NodeContext, _ x: Value, _ xZero: Value?, _ w: Value, _ wZero: Value?
+  ) throws(ImportStop) -> Value {
+    guard isZero(c, wZero), xZero.map({ c.product($0.shape) == 1 }) ?? true else {
+      return try convolved(c, try centred(c, x, xZero), try centred(c, w, wZero))
+    }
+    // Bytes are multiplied as they are; what the zero point adds to the sums is the same everywhere.
+    let g = c.g
+    var window = try SlidingWindow(
+      c, kernel: try kernel(c, x, w), over: Array(x.shape.dropFirst(2)))
+    var padded = x
+    if let xZero, !isZero(c, xZero) {
+      let pad = Pad(
+        low: [0, 0] + window.low.map { Size($0) }, high: [0, 0] + window.high.map { Size($0) },
+        interior: x.shape.map { _ in 0 })
+      padded = g.add(.pad(pad), [x, g.reshape(xZero, [])])
+      window.low = window.low.map { _ in 0 }
+      window.high = window.low
+    }
+    let y = g.convolution(
+      padded, w, strides: window.strides, padding: window.padding,
+      kernelDilation: window.dilations, groups: try groups(c), into: .int32)
+    guard let xZero, !isZero(c, xZero) else { return y }
+    let total = g.sum(g.convert(w, .int32), axes: Array(1..<w.rank))
+    let excess = total * g.reshape(g.convert(xZero, .int32), [])
+    return y - g.broadcast(excess, to: y.shape, axes: [1])
+  }
+
   private static func integers(_ c: NodeContext) throws(ImportStop) -> [Value?] {
-    let x = try centred(c, try c.operand(0), c.optional(2))
-    return [try convolved(c, x, try centred(c, try c.operand(1), c.optional(3)))]
+    [try sums(c, try c.operand(0), c.optional(2), try c.operand(1), c.optional(3))]
   }
 
   private static func quantized(_ c: NodeContext) throws(ImportStop) -> [Value?] {
     let g = c.g
     let (x, w) = (try c.operand(0), try c.operand(3))
-    let sum = try c.addingBias(
-      8,
-      to: try convolved(c, try centred(c, x, c.optional(2)), try centred(c, w, c.optional(5))))
+    let sum = try c.addingBias(8, to: try sums(c, x, c.optional(2), w, c.optional(5)))
     let (xScale, wScale, yScale) = (try c.operand(1), try c.operand(4), try c.operand(6))
     func one(_ v: Value) throws(ImportStop) -> Value {
       guard c.product(v.shape) == 1 else { throw c.fail("a scale is \(v.type), not one number") }
