@@ -49,6 +49,8 @@ final class BoundHostCall: Sendable {
     self.operands = operands
   }
 
+  // Swift 6.3.1 aborts where it inlines this into its caller with optimisation.
+  @inline(never)
   func callAsFunction(_ arguments: UnsafePointer<UnsafeMutableRawPointer?>) {
     function(HostOperands(arguments, operands))
   }
