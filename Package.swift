@@ -69,8 +69,8 @@ let package = Package(
     module(
       "DLCONNX",
       [
-        "DLCTensor", "DLCGraph", "DLCReference", "DLCFormats", "DLCCompiler", "DLCRuntime",
-        "CProtobufSchema",
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCFormats",
+        "DLCCompiler", "DLCRuntime", "CProtobufSchema",
       ]),
     module("DLCData", ["DLCTensor", "DLCFormats", "CZlib", "CPNG", "CTurboJPEG"]),
     module(

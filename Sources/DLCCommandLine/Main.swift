@@ -11,7 +11,8 @@ struct Root: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dlc", abstract: "Compiles and runs deep-learning graphs.", version: "0.1.0",
     subcommands: [
-      Run.self, Compile.self, Import.self, Show.self, Check.self, Bench.self, Grad.self, Train.self,
+      Run.self, Compile.self, Import.self, Export.self, Show.self, Check.self, Bench.self,
+      Grad.self, Train.self,
       Evaluate.self, Sample.self, ZooCommand.self, DataCommand.self, Plot.self, Cache.self,
     ])
 }

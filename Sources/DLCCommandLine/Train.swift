@@ -1,6 +1,7 @@
 import ArgumentParser
 import DLCFormats
 import DLCGraph
+import DLCONNX
 import DLCTensor
 import DLCTraining
 
@@ -22,6 +23,7 @@ struct Train: ParsableCommand {
   var data: String
   @Option(help: "Arrays to validate on after every epoch (.npz).") var validation: String?
   @OptionGroup(title: "What the recipe says") var recipe: RecipeOptions
+  @OptionGroup(title: "An ONNX model") var tuning: FineTuningOptions
   @OptionGroup(title: "The run") var flags: RunOptions
   @Option(help: "Weights to begin with (.safetensors).") var params: String?
   @Option(
@@ -48,12 +50,18 @@ struct Train: ParsableCommand {
       throw ValidationError(
         "weights are written as .safetensors, or as .pb with their graph, not as '\(path)'")
     }
+    if outputCurrent?.hasSuffix(".onnx") == true {
+      throw ValidationError("an ONNX model is written by -o alone")
+    }
   }
 
   func run() throws {
     Interruption.install()
-    var module = try LoadedModel(model.model).module
-    let recipe = try recipe.recipe(of: module, function: model.function)
+    let loaded = try LoadedModel(model.model)
+    var (module, options) = (try loaded.module(tuning, recipe.target, model.sizes), recipe)
+    // The loss of an ONNX model is one that is added; --output names what it is of.
+    if case .onnx = loaded { options.target = nil } else { try tuning.requireNone() }
+    let recipe = try options.recipe(of: module, function: model.function)
     if outputCurrent != nil, !recipe.phases.contains(where: { $0.rule.averaging != nil }) {
       throw ValidationError(
         "--output-current needs --average: without it -o has these weights")
@@ -85,11 +93,67 @@ struct Train: ParsableCommand {
       guard let path else { return }
       try Safetensors.write(state.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, to: path)
     }
-    if let weights, weights.hasSuffix(".pb") {
+    if let weights, weights.hasSuffix(".onnx") {
+      let state = trainer.best?.state ?? trainer.averagedState
+      let trained = Set(try trainer.module().states.filter(\.isParameter).map(\.name))
+      let bytes = try ONNXModel.rewritten(
+        try MappedFile(model.model), with: state.filter { trained.contains($0.key) })
+      try OutputFile.write(bytes, to: weights)
+    } else if let weights, weights.hasSuffix(".pb") {
       try ModuleFile.writeWhole(try trainer.module(), to: weights)
     } else {
       try write(trainer.best?.state ?? trainer.averagedState, weights)
     }
     try write(trainer.modelState, outputCurrent)
+  }
+}
+
+/// What is trained of an ONNX model.
+struct FineTuningOptions: ParsableArguments {
+  @Option(
+    help:
+      "\(FineTuning.Loss.allCases.map(\.rawValue).joined(separator: " or ")), of the model's output (--output names it) and the array --target.",
+    transform: {
+      guard let loss = FineTuning.Loss(rawValue: $0) else {
+        throw ValidationError(
+          "there is no loss '\($0)'; there are \(FineTuning.Loss.allCases.map(\.rawValue).joined(separator: ", "))"
+        )
+      }
+      return loss
+    })
+  var loss: FineTuning.Loss?
+  @Option(
+    help: "The array that says what the output should be: class numbers, or numbers ('target').")
+  var target: String?
+  @Option(help: "Initialisers that stay as they are: those whose whole name matches.")
+  var freeze: String?
+  @Flag(help: "Train the running statistics of batch norms too.") var updateStatistics = false
+
+  func requireNone() throws {
+    guard loss == nil, target == nil, freeze == nil, !updateStatistics else {
+      throw DLCError(
+        .usage, "--loss, --target, --freeze and --update-statistics are for ONNX models",
+        remedy: "a graph of dlc says its loss itself")
+    }
+  }
+}
+
+extension LoadedModel {
+  /// The module to train.
+  /// - Parameter output: what the loss of an ONNX model is of.
+  fileprivate func module(
+    _ options: FineTuningOptions, _ output: String?, _ sizes: [String: Int]
+  ) throws -> Module {
+    guard case .onnx(let model) = self else { return try module }
+    guard let loss = options.loss else {
+      throw DLCError(
+        .usage, "an ONNX model has no loss", remedy: "choose one with --loss cross-entropy")
+    }
+    var tuning = FineTuning(loss)
+    tuning.output = output
+    tuning.target = options.target ?? tuning.target
+    tuning.frozen = options.freeze
+    tuning.updatesStatistics = options.updateStatistics
+    return try tuning.module(model, sizes: sizes)
   }
 }

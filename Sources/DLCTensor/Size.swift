@@ -29,8 +29,8 @@ public struct Size: Hashable, Sendable, CustomStringConvertible, ExpressibleByIn
   }
 
   package struct Term: Hashable, Sendable {
-    var coefficient: Int
-    var factors: [Factor]  // sorted by text
+    package var coefficient: Int
+    package var factors: [Factor]  // sorted by text
     package var isNonNegative: Bool { coefficient >= 0 && factors.allSatisfy(\.isNonNegative) }
     var key: String { factors.map(\.description).joined(separator: "*") }
   }

@@ -51,7 +51,9 @@ package struct IndexAttributes: Hashable, Sendable {
   }
 
   /// The axes of the indices other than the one that vectors lie along.
-  func batchAxes(_ indicesRank: Int) -> [Int] { (0..<indicesRank).filter { $0 != vectorAxis } }
+  package func batchAxes(_ indicesRank: Int) -> [Int] {
+    (0..<indicesRank).filter { $0 != vectorAxis }
+  }
 
   /// Rows and points of a matrix, boxes, and elements of rows that pair up with rows of indices.
   static let samples = (

@@ -105,6 +105,10 @@ extension ONNXNode {
   var reads: Set<String> {
     var names = Set(inputs.filter { !$0.isEmpty })
     for graph in graphs { names.formUnion(graph.freeNames) }
+    // An operator that differentiates names a value.
+    if type == "Gradient", case .text(let name)? = attributes["y"] {
+      names.insert(String(decoding: name, as: UTF8.self))
+    }
     return names
   }
 

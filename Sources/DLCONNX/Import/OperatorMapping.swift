@@ -28,14 +28,36 @@ package struct OperatorMapping: Sendable {
 
 /// All operators that are imported.
 package enum OperatorTable {
-  package static let all: [OperatorMapping] =
-    StructureOperators.all + ControlOperators.all + ElementwiseOperators.all
-    + MovementOperators.all + IndexingOperators.all + ReductionOperators.all
-    + LinearOperators.all + SoftmaxOperators.all + NormalizationOperators.all + LossOperators.all
-    + AttentionOperators.all + MicrosoftOperators.all + MicrosoftAttentionOperators.all
-    + GroupQueryAttention.all + MicrosoftQuantizedOperators.all
-    + ConvolutionOperators.all + PoolingOperators.all + ChannelNormalizationOperators.all
-    + ResizeOperators.all + SamplingOperators.all
+<<<<<<< HEAD
+  package static let all: [OperatorMapping] = [
+    StructureOperators.all,
+    ControlOperators.all,
+    ElementwiseOperators.all,
+    MovementOperators.all,
+    IndexingOperators.all,
+    ReductionOperators.all,
+    LinearOperators.all,
+    SoftmaxOperators.all,
+    NormalizationOperators.all,
+    LossOperators.all,
+    AttentionOperators.all,
+    MicrosoftOperators.all,
+    MicrosoftAttentionOperators.all,
+    GroupQueryAttention.all,
+    MicrosoftQuantizedOperators.all,
+    ConvolutionOperators.all,
+    PoolingOperators.all,
+    ChannelNormalizationOperators.all,
+    ResizeOperators.all,
+    SamplingOperators.all,
+    QuantizationOperators.all,
+    RecurrentOperators.all,
+    SignalOperators.all,
+    DetectionOperators.all,
+    TextOperators.all,
+    TrainingOperators.all,
+    RandomOperators.all,
+  ].flatMap(\.self)
 
   private static let byName: [String: [OperatorMapping]] = Dictionary(grouping: all) {
     "\($0.domain):\($0.name)"

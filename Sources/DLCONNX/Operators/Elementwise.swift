@@ -120,6 +120,13 @@ enum ElementwiseOperators {
         return [g.convert(g.power(g.convert(x, .int64), g.convert(y, .int64)), x.dataType)]
       }
       let type: DataType = x.dataType == .float32 && y.dataType.byteCount <= 4 ? .float32 : .float64
+      if !x.dataType.isFloat {
+        // A power that is a whole number but for rounding is that number.
+        let value = g.power(g.convert(x, .float64), g.convert(y, .float64))
+        let whole = g.round(value)
+        let isWhole = g.abs(value - whole) <= g.abs(whole) * 1e-12
+        return [g.convert(g.select(isWhole, whole, value), x.dataType)]
+      }
       return [g.convert(g.power(g.convert(x, type), g.convert(y, type)), x.dataType)]
     },
     OperatorMapping("Mod", since: 10) { c throws(ImportStop) in
@@ -171,7 +178,12 @@ enum ElementwiseOperators {
       guard direction == "LEFT" || direction == "RIGHT" else {
         throw c.fail("attribute 'direction' is '\(direction)', not LEFT or RIGHT")
       }
-      return [c.g.binary(direction == "LEFT" ? .shift_left : .shift_right_logical, a, b)]
+      return [
+        c.g.binary(
+          direction == "LEFT"
+            ? .shift_left : a.dataType.isSigned ? .shift_right_arithmetic : .shift_right_logical, a,
+          b)
+      ]
     },
   ]
 
