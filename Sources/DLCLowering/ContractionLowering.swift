@@ -45,7 +45,9 @@ package struct ContractionPlan {
 extension ContractionPlan {
   /// What its schedule depends on.
   /// - Parameter epilogue: vector instructions that follow for an element.
-  func problem(_ graph: Graph, epilogue: Int) -> ContractionProblem {
+  func problem(_ graph: Graph, _ properties: inout ValueProperties, epilogue: Int)
+    -> ContractionProblem
+  {
     var e = RegionEvaluator(graph)
     let batch = self.batch.map { e.variable($0) }
     let (row, column) = (e.variable(rowCount), e.variable(columnCount))
@@ -53,7 +55,7 @@ extension ContractionPlan {
     let left = position(graph, batch, row, step)
     return ContractionProblem(
       types: types, batch: batchCount, rows: rowCount, columns: columnCount,
-      depth: depthCount, isSteady: graph.isSteady(right),
+      depth: depthCount, isSteady: properties.isSteady(right, in: graph),
       isStrided: left.index.stride(of: row) != nil && left.index.stride(of: step) != nil,
       isRowMajor: e.isContiguous(
         right,

@@ -11,12 +11,13 @@ package struct GraphPlan: Sendable {
   /// - Parameter book: schedules that stand in the place of what the cost model chooses.
   package init(_ graph: Graph, _ target: Target, _ book: ScheduleBook = ScheduleBook()) {
     self.graph = graph
+    var properties = ValueProperties(of: graph)
     regions = Partition.run(graph, target).map { region in
       var arms: [Arm] = []
       if case .control(let id) = region.kind, let flow = graph[id].operation.flow {
         arms = flow.arms.map { Arm(name: $0.name, plan: GraphPlan($0.graph, target, book)) }
       }
-      let problem = Problem(region, graph, target)
+      let problem = Problem(region, graph, &properties, target)
       let schedule = book.legal(for: problem, target) ?? problem.candidates(target)[0].schedule
       return RegionPlan(
         region: region, problem: problem, schedule: schedule,

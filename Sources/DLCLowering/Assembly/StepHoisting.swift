@@ -15,7 +15,7 @@ extension ProgramAssembly {
     }
     var steady = steady
     var chosen: Set<Int> = []
-    func isSteady(_ id: BufferID) -> Bool {
+    func keepsItsContents(_ id: BufferID) -> Bool {
       if case .constant = program[id].place { return true }
       return steady.contains(id)
     }
@@ -26,7 +26,9 @@ extension ProgramAssembly {
         guard $0.isWrite else { return true }
         return if case .arena = program[$0.buffer].place { true } else { false }
       }
-      guard isArena, uses.allSatisfy({ $0.isWrite || isSteady($0.buffer) }) else { continue }
+      guard isArena, uses.allSatisfy({ $0.isWrite || keepsItsContents($0.buffer) }) else {
+        continue
+      }
       chosen.insert(index)
       for use in uses where use.isWrite {
         if writers[use.buffer]!.allSatisfy({ chosen.contains($0) }) { steady.insert(use.buffer) }

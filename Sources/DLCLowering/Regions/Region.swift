@@ -102,25 +102,6 @@ extension Graph {
     return (value, coordinate)
   }
 
-  /// Whether a value depends only on constants and on state that the graph does not update, as far as
-  /// a bounded look tells.
-  package func isSteady(_ value: ValueID) -> Bool {
-    let updated = Set(updates.map(\.name))
-    var (pending, seen) = ([value], Set<ValueID>())
-    while let next = pending.popLast() {
-      guard seen.insert(next).inserted else { continue }
-      if seen.count > 1024 { return false }
-      if let node = definition(next) {
-        if case .randomBits = structure(node) { return false }
-        pending += node.operands
-      } else {
-        let argument = arguments[next.index]
-        if argument.kind == .input || updated.contains(argument.name) { return false }
-      }
-    }
-    return true
-  }
-
   package func base(_ value: ValueID) -> ValueID {
     var value = value
     while let node = definition(value), case .view = structure(node) { value = node.operands[0] }

@@ -11,12 +11,15 @@ package enum Problem: Hashable, Sendable {
   case routine(String, RoutineSchedule, copy: RowProblem?)
   case control
 
-  package init(_ region: Region, _ graph: Graph, _ target: Target) {
+  package init(
+    _ region: Region, _ graph: Graph, _ properties: inout ValueProperties, _ target: Target
+  ) {
     switch region.kind {
     case .rows: self = .rows(RowLowering.problem(region, graph, target))
     case .contraction(let id):
       let plan = ContractionPlan(graph, graph[id], target)!
-      self = .contraction(plan.problem(graph, epilogue: Self.epilogue(region, id, graph)))
+      self = .contraction(
+        plan.problem(graph, &properties, epilogue: Self.epilogue(region, id, graph)))
     case .convolution(let id):
       let node = graph[id]
       let plan = ConvolutionPlan(graph, node, target)!
