@@ -16,7 +16,7 @@ struct Compile: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Compiles a function ahead of time.")
 
   enum Stage: String, ExpressibleByArgument, CaseIterable {
-    case program, graph, regions, schedule, nests, kernels, memory, llvm, asm, object
+    case program, graph, passes, regions, schedule, nests, kernels, memory, llvm, asm, object
   }
 
   @OptionGroup var model: ModelOptions
@@ -130,7 +130,7 @@ struct Compile: ParsableCommand {
         ("fused_nodes", .integer(fused)), ("arena_bytes", .integer(program.arenaBytes)),
         ("arena_lower_bound", .integer(program.arenaLowerBound)),
         ("code_bytes", .integer(build.code.count)), ("compile_ms", .rounded(total, digits: 3)),
-        ("stages_ms", .object(stages)),
+        ("stages_ms", .object(stages)), ("passes", .list(build.passReports.map(Self.json))),
       ])
       try Console.result("\(result)")
       return
@@ -141,7 +141,7 @@ struct Compile: ParsableCommand {
       table([
         [
           "  nodes",
-          "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after",
+          "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after \(build.passReports.reduce(0) { $0 + $1.fired.values.reduce(0, +) }) rewrites",
         ],
         [
           "  kernels",
@@ -171,10 +171,32 @@ struct Compile: ParsableCommand {
       ? "" : " (ratio \(fixed(Double(program.arenaBytes) / Double(program.arenaLowerBound), 3)))"
   }
 
+  private static func json(_ report: PassManager.Report) -> JSON {
+    let fired = report.fired.sorted { $0.key < $1.key }.map { ($0.key, JSON.integer($0.value)) }
+    return .object([
+      ("pass", .text(report.pass)), ("ms", .rounded(report.milliseconds, digits: 3)),
+      ("nodes", .integer(report.nodes)), ("fired", .object(fired)),
+    ])
+  }
+
+  /// Each pass in order, with the nodes that it leaves and the rules that fired, most often first.
+  private static func passes(_ reports: [PassManager.Report]) -> String {
+    table(
+      [["pass", "ms", "nodes", "rules that fired"]]
+        + reports.map { report in
+          let fired = report.fired.sorted { (-$0.value, $0.key) < (-$1.value, $1.key) }
+          return [
+            report.pass, fixed(report.milliseconds, 2), "\(report.nodes)",
+            fired.map { "\($0.key) \($0.value)" }.joined(separator: ", "),
+          ]
+        })
+  }
+
   private func emit(_ stage: Stage, _ build: Build) throws {
     let program = build.program
     switch stage {
     case .graph: try Console.result(build.graph.text(), terminator: "")
+    case .passes: try Console.result(Self.passes(build.passReports))
     case .regions: try Console.result(build.plan.text(), terminator: "")
     case .schedule:
       try Console.result(

@@ -53,8 +53,12 @@ public struct Compiler: Sendable {
     let target = try log.time("target") { () throws(DLCError) in try options.resolvedTarget() }
     let bound = try log.time("bind") { () throws(DLCError) in try function.graph.bound(to: sizes) }
     try bound.requireMemoryForEach()
-    let (graph, reports) = try log.time("passes") { () throws(DLCError) in try improve(bound) }
-    let legal = try log.time("legalise") { () throws(DLCError) in try legalize(graph) }
+    let (graph, improving) = try log.time("passes") { () throws(DLCError) in
+      try run(options.passManager, bound)
+    }
+    let (legal, legalizing) = try log.time("legalise") { () throws(DLCError) in
+      try run(PassManager(StandardPasses.legalizing), graph)
+    }
     let states = try module.ports(of: legal, sizes)
     let plan = try log.time("plan") { () throws(DLCError) in
       try Rematerialization(limit: options.memoryLimit).fit(legal) {
@@ -79,22 +83,15 @@ public struct Compiler: Sendable {
       plan: plan.tree,
       kernels: assembled.kernels, program: assembled.program,
       constants: assembled.constants,
-      code: code.bytes, passReports: reports, stages: log.stages)
+      code: code.bytes, passReports: improving + legalizing, stages: log.stages)
   }
 
-  private func improve(_ graph: Graph) throws(DLCError) -> (Graph, [PassManager.Report]) {
-    var manager = options.passManager
+  private func run(_ manager: PassManager, _ graph: Graph) throws(DLCError) -> (
+    Graph, [PassManager.Report]
+  ) {
+    var manager = manager
     let result = try manager.run(graph)
     return (result, manager.reports)
-  }
-
-  /// The forms that lowering relies on, whichever passes were left out.
-  private func legalize(_ graph: Graph) throws(DLCError) -> Graph {
-    var manager = PassManager([
-      SimplifyControl(), FoldEmpty(), WidenHalfFloats(), MakePaddingExplicit(),
-      MaterializeOperands(),
-    ])
-    return try manager.run(graph)
   }
 
   /// Kernels are checked after lowering: every index stays inside its memory.

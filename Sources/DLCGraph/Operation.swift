@@ -93,7 +93,7 @@ package enum Operation: Hashable, Sendable {
   }
 
   /// The operators by themselves. A new case of `Operation` needs one here, and that one a decoder.
-  private enum Kind: CaseIterable {
+  package enum Kind: Int, CaseIterable, Sendable {
     case constant, dimension, iota, randomBits, unary, binary, compare, select, clamp,
       convert, reshape, transpose, broadcast, slice, pad, concatenate, reverse, reduce,
       argReduce, dotGeneral, convolution, reduceWindow, gather, scatter, dynamicSlice,
@@ -101,7 +101,7 @@ package enum Operation: Hashable, Sendable {
       whileLoop, scan, call
   }
 
-  private var kind: Kind {
+  package var kind: Kind {
     switch self {
     case .constant: .constant
     case .dimension: .dimension

@@ -12,7 +12,8 @@ package struct FoldConstants: Pass {
     graph: Graph, counts: [String: Int]
   ) {
     let limit = elementLimit
-    let rule = RewriteRule("fold-constant") { (c, node) throws(DLCError) in
+    let rule = RewriteRule("fold-constant", at: Operation.Kind.allCases) {
+      (c, node) throws(DLCError) in
       switch node.operation {
       case .constant, .iota: return nil
       case .dimension(let d): if d.size.constant == nil { return nil }

@@ -2,7 +2,8 @@ package import DLCGraph
 package import DLCTensor
 
 /// Moves per-channel scales (batch norm in inference) into the weights of the convolution or linear
-/// layer before them. Weights and scales must be invariant: the scaled weights are then prepared once.
+/// layer before them. Weights and scales must be steady: the scaled weights are then prepared once. The product
+/// must have no other use, which would need it a second time.
 package struct FoldScales: Pass {
   package init() {}
   package var name: String { "fold-scales" }
@@ -13,12 +14,12 @@ package struct FoldScales: Pass {
     try fixpoint(graph, Self.rules, &budget)
   }
 
-  /// The one axis that an invariant per-channel factor varies along, and the vector itself.
+  /// The one axis that a steady per-channel factor varies along, and the vector itself.
   private static func channelFactor(_ c: inout RewriteContext, _ value: ValueID) -> (
     axis: Int, vector: ValueID
   )? {
     guard case (.broadcast(let b), let x)? = c.operation(value), b.axes.count == 1,
-      c.isInvariant(x[0]),
+      c.isSteady(x[0]),
       c.type(x[0]).shape == [b.shape[b.axes[0]]]
     else { return nil }
     return (b.axes[0], x[0])
@@ -28,7 +29,8 @@ package struct FoldScales: Pass {
   private static func weights(_ c: inout RewriteContext, _ value: ValueID, axis: Int) -> (
     operands: [ValueID], operation: Operation, weightAxis: Int
   )? {
-    guard let (operation, operands) = c.operation(value), c.isInvariant(operands.last ?? value)
+    guard let (operation, operands) = c.operation(value), c.uses(value) == 1,
+      c.isSteady(operands.last ?? value)
     else { return nil }
     switch operation {
     // Factors of a narrower type would be scaled with its precision.
@@ -49,8 +51,8 @@ package struct FoldScales: Pass {
     weights(&c, value, axis: axis) != nil
   }
 
-  package static let rules: [RewriteRule] = [
-    RewriteRule("scale-into-weights") { (c, node) throws(DLCError) in
+  package static let rules: RuleTable = [
+    RewriteRule("scale-into-weights", at: [.binary]) { (c, node) throws(DLCError) in
       guard case .binary(let b) = node.operation, b.function == .multiply || b.function == .divide
       else { return nil }
       let orders = b.function == .multiply ? [(0, 1), (1, 0)] : [(0, 1)]
@@ -67,12 +69,12 @@ package struct FoldScales: Pass {
       return nil
     },
     // (y + b) s = y s + b s, where y can take the scale and b s is prepared.
-    RewriteRule("scale-before-shift") { (c, node) throws(DLCError) in
+    RewriteRule("scale-before-shift", at: [.binary]) { (c, node) throws(DLCError) in
       guard case .binary(let b) = node.operation, b.function == .multiply else { return nil }
       for (sum, factor) in [(0, 1), (1, 0)] {
         guard let (axis, vector) = channelFactor(&c, node.operands[factor]),
           case (.binary(let inner), let terms)? = c.operation(node.operands[sum]),
-          inner.function == .add || inner.function == .subtract,
+          inner.function == .add || inner.function == .subtract, c.uses(node.operands[sum]) == 1,
           isScalable(&c, terms[0], axis: axis),
           let (shiftAxis, shift) = channelFactor(&c, terms[1]), shiftAxis == axis
         else { continue }

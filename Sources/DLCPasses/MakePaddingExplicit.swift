@@ -16,8 +16,8 @@ package struct MakePaddingExplicit: Pass {
     return try fixpoint(graph, Self.rules, &unlimited)
   }
 
-  package static let rules: [RewriteRule] = [
-    RewriteRule("pad-convolution") { (c, node) throws(DLCError) in
+  package static let rules: RuleTable = [
+    RewriteRule("pad-convolution", at: [.convolution]) { (c, node) throws(DLCError) in
       guard case .convolution(let convolution) = node.operation else { return nil }
       var g = convolution.geometry
       guard
@@ -44,7 +44,7 @@ package struct MakePaddingExplicit: Pass {
       convolution.geometry.dimensions.kernel = Array(axes.indices)
       return try c.add(.convolution(convolution), [node.operands[0], kernel])
     },
-    RewriteRule("pad-window") { (c, node) throws(DLCError) in
+    RewriteRule("pad-window", at: [.reduceWindow]) { (c, node) throws(DLCError) in
       guard case .reduceWindow(let window) = node.operation else { return nil }
       var g = window.geometry
       guard (g.paddingLow + g.paddingHigh).contains(where: { $0 != 0 }) else { return nil }

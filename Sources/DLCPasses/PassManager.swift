@@ -16,7 +16,8 @@ package protocol FunctionPass: Pass {}
 package struct PassManager: Sendable {
   package struct Report: Sendable {
     package var pass: String
-    package var rewrites: Int
+    /// How often each of its rules fired, here and in the graphs inside.
+    package var fired: [String: Int]
     package var nodes: Int
     package var milliseconds: Double
   }
@@ -60,7 +61,7 @@ package struct PassManager: Sendable {
       graph = result
       reports.append(
         Report(
-          pass: pass.name, rewrites: counts.values.reduce(0, +), nodes: graph.nodes.count,
+          pass: pass.name, fired: counts, nodes: graph.nodes.count,
           milliseconds: Double(elapsed.components.attoseconds) * 1e-15 + Double(
             elapsed.components.seconds) * 1e3))
       if verifies, let violation = graph.violations(in: "after \(pass.name)").first {

@@ -13,40 +13,48 @@ package struct SimplifyControl: Pass {
     guard graph.nodes.contains(where: { !$0.operation.regions.isEmpty }) else {
       return (graph, [:])
     }
-    var counts: [String: Int] = [:]
-    var current = try inlined(graph, &counts)
-    current = try merged(current, &counts)
-    current = try trimmed(current, &counts)
-    return (current, counts)
-  }
-
-  private func inlined(_ graph: Graph, _ counts: inout [String: Int]) throws(DLCError) -> Graph {
-    var (current, changed) = (graph, true)
-    while changed {
-      changed = false
-      current = try current.rebuilt { (out, _, node) throws(DLCError) in
-        let arm: ControlFlow.Arm
-        switch node.operation.flow {
-        case .call(let body)?: arm = body
-        case .branch(let predicate, let then, let otherwise)?:
-          guard case .constant(let c)? = out.definition(node.operands[predicate])?.operation else {
-            return nil
-          }
-          arm = c.value.integers[0] != 0 ? then : otherwise
-        default: return nil
-        }
-        changed = true
-        counts["inline", default: 0] += 1
-        var map = Dictionary(
-          uniqueKeysWithValues: zip(arm.graph.argumentValues, node.operands[arm.operands]))
-        try out.append(arm.graph, &map)
-        return arm.graph.results.map { map[$0.value]! }
-      }
+    // Lowering takes no calls, so the budget of optional rewrites does not apply.
+    var unlimited = RewriteBudget()
+    var (current, counts) = (graph, [String: Int]())
+    while true {
+      let (next, inlined) = try current.rewritten(Self.inlining, &unlimited)
+      if inlined.isEmpty { break }
+      current = next
+      counts.merge(inlined, uniquingKeysWith: +)
     }
-    return current
+    current = try merged(current, &counts)
+    let (result, trimmed) = try current.rewritten(Self.trimming, &unlimited)
+    return (result, counts.merging(trimmed, uniquingKeysWith: +))
   }
 
-  /// A scan that another scan repeats with more results (the pullback's) becomes that one.
+  package static let inlining: RuleTable = [
+    .several("inline-call", at: [.call]) { (c, node) throws(DLCError) in
+      guard case .call(let body)? = node.operation.flow else { return nil }
+      return try c.addAll(of: body.graph, Array(node.operands[body.operands]))
+    },
+    .several("known-branch", at: [.cond]) { (c, node) throws(DLCError) in
+      guard case .branch(let predicate, let then, let otherwise)? = node.operation.flow,
+        case .integer(let known)? = c.splat(node.operands[predicate])
+      else { return nil }
+      let arm = known != 0 ? then : otherwise
+      return try c.addAll(of: arm.graph, Array(node.operands[arm.operands]))
+    },
+  ]
+
+  package static let trimming: RuleTable = [
+    .several("trim", at: [.cond, .scan]) { (c, node) throws(DLCError) in
+      guard let control = node.operation.control,
+        let small = try control.trimmed(to: node.results.indices.map { c.uses(ofResult: $0) > 0 })
+      else { return nil }
+      let made = try c.addAll(small.operation, small.operands.map { node.operands[$0] })
+      var results = [ValueID?](repeating: nil, count: node.results.count)
+      for (index, value) in zip(small.results, made) { results[index] = value }
+      return results
+    }
+  ]
+
+  /// A scan that another scan repeats with more results (the pullback's) becomes that one. It is no rule, as
+  /// the later scan moves to the place of the earlier one.
   private func merged(_ graph: Graph, _ counts: inout [String: Int]) throws(DLCError) -> Graph {
     var best: [NodeID: NodeID] = [:]
     let scans = graph.nodeIDs.filter {
@@ -87,28 +95,5 @@ package struct SimplifyControl: Pass {
     else { return false }
     return x.body.nodes == y.body.nodes
       && zip(x.body.results, y.body.results).allSatisfy { $0.value == $1.value }
-  }
-
-  // MARK: What nobody uses
-
-  private func trimmed(_ graph: Graph, _ counts: inout [String: Int]) throws(DLCError) -> Graph {
-    let uses = graph.useCounts
-    return try graph.rebuilt { (out, id, node) throws(DLCError) in
-      let used = graph[id].results.map { uses[$0.index] > 0 }
-      guard used.contains(true), let control = node.operation.control,
-        let small = try control.trimmed(to: used)
-      else { return nil }
-      counts["trim", default: 0] += 1
-      let made = try out.append(
-        small.operation, small.operands.map { node.operands[$0] }, name: node.name,
-        location: node.location)
-      return spread(made, small.results, used.count)
-    }
-  }
-
-  private func spread(_ made: [ValueID], _ kept: [Int], _ count: Int) -> [ValueID?] {
-    var results = [ValueID?](repeating: nil, count: count)
-    for (index, value) in zip(kept, made) { results[index] = value }
-    return results
   }
 }

@@ -47,8 +47,8 @@ package struct SplitDilatedConvolutions: Pass {
     }
   }
 
-  package static let rules: [RewriteRule] = [
-    RewriteRule("split-dilated-convolution") { (c, node) throws(DLCError) in
+  package static let rules: RuleTable = [
+    RewriteRule("split-dilated-convolution", at: [.convolution]) { (c, node) throws(DLCError) in
       guard case .convolution(let convolution) = node.operation,
         let axes = axes(c, convolution.geometry, node.operands)
       else { return nil }

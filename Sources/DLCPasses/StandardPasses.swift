@@ -23,11 +23,18 @@ package enum StandardPasses {
     EliminateDeadCode(),
   ]
 
+  /// The forms that lowering relies on, whichever of the others were left out.
+  package static let legalizing: [any Pass] = [
+    SimplifyControl(), FoldEmpty(), WidenHalfFloats(), MakePaddingExplicit(),
+    MaterializeOperands(),
+  ]
+
   /// The tables of rewrite rules, for the test that each of them has a golden test.
-  package static let ruleTables: [(pass: String, rules: [RewriteRule])] = [
+  package static let ruleTables: [(pass: String, rules: RuleTable)] = [
     ("canonicalize", Canonicalize.rules), ("simplify-algebra", SimplifyAlgebra.rules),
     ("fold-scales", FoldScales.rules), ("make-padding-explicit", MakePaddingExplicit.rules),
     ("split-dilated-convolutions", SplitDilatedConvolutions.rules),
+    ("simplify-control", SimplifyControl.inlining), ("simplify-control", SimplifyControl.trimming),
   ]
 
   package static func named(_ name: String) -> (any Pass)? { all.first { $0.name == name } }
@@ -35,7 +42,7 @@ package enum StandardPasses {
 
 /// Repeats a table of rules until none fires, a bounded number of times.
 func fixpoint(
-  _ graph: Graph, _ rules: [RewriteRule], _ budget: inout RewriteBudget
+  _ graph: Graph, _ rules: RuleTable, _ budget: inout RewriteBudget
 ) throws(DLCError) -> (graph: Graph, counts: [String: Int]) {
   var (graph, total) = (graph, [String: Int]())
   for _ in 0..<8 {

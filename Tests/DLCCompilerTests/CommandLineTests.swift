@@ -135,6 +135,7 @@ import Testing
   @Test func everyStageIsEmitted() throws {
     let marks = [
       "program": "step 0 ", "graph": "= convolution %", "regions": "region 0 ",
+      "passes": "pad-convolution ",
       "nests": "kernel dlc_float32_", "kernels": "tiles",
       "memory": "arena peak", "llvm": "define void @dlc_", "asm": "dlc_float32_",
     ]

@@ -1,6 +1,5 @@
 import DLCGraph
 import DLCPasses
-import DLCReference
 import DLCTensor
 import DLCTestSupport
 import Foundation
@@ -12,7 +11,7 @@ import Testing
   static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .appendingPathComponent("../Golden/passes")
   static let rules = StandardPasses.ruleTables.flatMap { table in
-    table.rules.map { (pass: table.pass, rule: $0.name) }
+    table.rules.list.map { (pass: table.pass, rule: $0.name) }
   }
 
   @Test(arguments: rules.indices) func ruleFires(_ index: Int) throws {
@@ -34,27 +33,16 @@ import Testing
     } else {
       #expect(parts.count == 2 && clean.text() == parts[1], "\(rule) gives\n\(clean.text())")
     }
-    try Self.expectEqual(graph, clean)
+    // These rules change no bit, whatever comes in, but for the rounding of a power and for a sum over no
+    // axes, which is that of zero and minus zero.
+    let isExact =
+      ["canonicalize", "simplify-algebra", "simplify-control"].contains(passName)
+      && !["square", "empty-reduce"].contains(rule)
+    try PassCheck.compare(graph, clean, isExact: isExact)
     // What lowering relies on is no optional rewrite; all else stops at the limit.
     var none = RewriteBudget(0)
-    let isRequired = passName == "make-padding-explicit"
+    let isRequired = ["make-padding-explicit", "simplify-control"].contains(passName)
     #expect(try pass.run(graph, &none).counts.isEmpty != isRequired)
-  }
-
-  /// Both graphs give the same results by the reference in double arithmetic.
-  static func expectEqual(_ before: Graph, _ after: Graph) throws {
-    let arrays = Differential.arrays(before.arguments.map(\.type), range: 0.2...2, seed: 3).map {
-      ReferenceArray($0)
-    }
-    let byName = Dictionary(uniqueKeysWithValues: zip(before.arguments.map(\.name), arrays))
-    let interpreter = Interpreter(.float64)
-    let a = interpreter.run(before, arrays)
-    let b = interpreter.run(after, after.arguments.map { byName[$0.name]! })
-    for (x, y) in zip(before.results, after.results) {
-      let (u, v) = (a[x.value]!, b[y.value]!)
-      #expect(u.integers == v.integers)
-      #expect(zip(u.reals, v.reals).allSatisfy { abs($0 - $1) <= 1e-12 * max(1, abs($0)) })
-    }
   }
 
   @Test func standardPassesKeepTheMeaningOfRandomGraphs() throws {
@@ -64,37 +52,77 @@ import Testing
       let graph = try module.functions[0].graph.bound(to: [:])
       var manager = PassManager(StandardPasses.all)
       let after = try manager.run(graph)
-      try Self.expectEqual(graph, after)
+      try PassCheck.compare(graph, after, isExact: false)
     }
   }
 
-  @Test func constantsFold() throws {
-    let graph = try Graph(
-      parsing: """
-        %0 = constant {value = dense(float32[2], [1.0, 2.0])} : float32[2]
-        %1 = exponential %0 : float32[2]
-        %2 = add %1, %0 : float32[2]
-        output "y" = %2
-        """)
-    var budget = RewriteBudget()
-    let (result, counts) = try FoldConstants().run(graph, &budget)
-    #expect(counts["fold-constant"] == 2)
-    guard case .constant = result.definition(result.results[0].value)!.operation else {
-      Issue.record("the result is not a constant")
-      return
+  /// Rules are looked up by the operator at their root, and each names one.
+  @Test func rulesHaveRoots() {
+    for table in StandardPasses.ruleTables {
+      for rule in table.rules.list {
+        #expect(!rule.roots.isEmpty)
+        for root in rule.roots { #expect(table.rules[root].contains { $0.name == rule.name }) }
+      }
     }
   }
 
-  @Test func commonSubexpressionsMerge() throws {
+  /// A manager says which rules fired how often, in the graphs inside, too.
+  @Test func reportsSayWhatFired() throws {
+    let graph = try PassCheck.graph { g in
+      let x = g.input("x", .float32, [4, 2])
+      let (carried, _) = g.scan(carried: [g.constant(0, .float32, [2])], inputs: [-(-x)]) {
+        g, c, s in ([-(-(c[0] + s[0]))], [])
+      }
+      g.output("y", carried[0])
+    }
+    var manager = PassManager(StandardPasses.all)
+    _ = try manager.run(graph)
+    let fired = manager.reports.first { $0.pass == "simplify-algebra" }?.fired
+    #expect(fired?["double-negation"] == 2)
+  }
+
+  /// A rule sees how often results are used and by what, and replaces several of them at once.
+  @Test func rulesSeeUsersAndReplaceSeveralResults() throws {
     let graph = try Graph(
       parsing: """
-        %0 = input "x" : float32[2]
-        %1 = tanh %0 : float32[2]
-        %2 = tanh %0 : float32[2]
-        %3 = add %1, %2 : float32[2]
-        output "y" = %3
+        %0 = input "x" : float32[4]
+        %1, %2 = sort %0, %0 {axis = 0, keys = 1, descending = false} : float32[4], float32[4]
+        %3 = tanh %2 : float32[4]
+        %4 = add %2, %3 : float32[4]
+        %5 = negate %3 : float32[4]
+        output "y" = %4
         """)
+    let rules: RuleTable = [
+      .several("one-sort", at: [.sort]) { (c, node) throws(DLCError) in
+        #expect(c.uses(ofResult: 0) == 0 && c.uses(ofResult: 1) == 2)
+        let users = c.users(before: c.before[c.site].results[1])
+        #expect(users.map { c.before[$0].operation.mnemonic } == ["tanh", "add"])
+        let sort = Sort(axis: 0, keys: 1, descending: false)
+        return [nil, try c.add(.sort(sort), [node.operands[0]])]
+      },
+      // What nobody needs is no user: the negation is gone.
+      RewriteRule("no-tanh", at: [.unary]) { (c, node) throws(DLCError) in
+        #expect(c.uses(ofResult: 0) == 1 && c.uses(node.operands[0]) == 2)
+        return node.operands[0]
+      },
+    ]
     var budget = RewriteBudget()
-    #expect(try EliminateCommonSubexpressions().run(graph, &budget).graph.nodes.count == 2)
+    let (after, counts) = try graph.rewritten(rules, &budget)
+    #expect(counts == ["one-sort": 1, "no-tanh": 1])
+    #expect(PassCheck.mnemonics(after) == ["sort", "add"] && after.nodes[0].results.count == 1)
+  }
+
+  /// A rule that gives nothing for a result in use, or another type, is refused.
+  @Test func wrongReplacementsAreRefused() throws {
+    let graph = try PassCheck.graph { g in g.output("y", g.tanh(g.input("x", .float32, [4]))) }
+    let none: RuleTable = [.several("none", at: [.unary]) { (_, _) throws(DLCError) in [nil] }]
+    let other: RuleTable = [
+      RewriteRule("other", at: [.unary]) { (c, _) throws(DLCError) in try c.constant(0, .int32) }
+    ]
+    for (rules, message) in [(none, "gives nothing"), (other, "turns")] {
+      var budget = RewriteBudget()
+      let error = #expect(throws: DLCError.self) { try graph.rewritten(rules, &budget) }
+      #expect(error?.message.contains(message) == true)
+    }
   }
 }
