@@ -18,6 +18,8 @@ struct ScalarEmitter {
       let low = apply(.binary(.maximum), type, [x[1], x[0]])
       return apply(.binary(.minimum), type, [low, x[2]])
     case .convert(let target): return convert(x[0], type, target)
+    case .reinterpret(let target):
+      return x[0].type == target.llvmType ? x[0] : text.cast(.bitcast, x[0], to: target.llvmType)
     }
   }
 

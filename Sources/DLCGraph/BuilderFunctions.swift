@@ -1,4 +1,4 @@
-public import DLCTensor
+package import DLCTensor
 
 /// Functions over the primitive operations: none of these is an operator of its own.
 extension FunctionBuilder {

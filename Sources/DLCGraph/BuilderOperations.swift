@@ -212,6 +212,13 @@ extension FunctionBuilder {
     enter(file, line, [x]) { _ in x.dataType == type ? x : add(.convert(Convert(type)), [x]) }
   }
 
+  /// The bits of each element as an element of another type of the same size; half floats and bool are left out.
+  public func bitcast(
+    _ x: Value, _ type: DataType, file: StaticString = #fileID, line: UInt = #line
+  ) -> Value {
+    enter(file, line, [x]) { _ in x.dataType == type ? x : add(.bitcast(Bitcast(type)), [x]) }
+  }
+
   /// A float32 value in a half float type, not rounded before it leaves the function; other types stay.
   package func carry(_ x: Value, _ type: DataType) -> Value {
     x.dataType == type

@@ -12,6 +12,7 @@ package enum Operation: Hashable, Sendable {
   case select(Select)
   case clamp(Clamp)
   case convert(Convert)
+  case bitcast(Bitcast)
   case reshape(Reshape)
   case transpose(Transpose)
   case broadcast(Broadcast)
@@ -51,6 +52,7 @@ package enum Operation: Hashable, Sendable {
     case .select(let o): o
     case .clamp(let o): o
     case .convert(let o): o
+    case .bitcast(let o): o
     case .reshape(let o): o
     case .transpose(let o): o
     case .broadcast(let o): o
@@ -95,7 +97,7 @@ package enum Operation: Hashable, Sendable {
   /// The operators by themselves. A new case of `Operation` needs one here, and that one a decoder.
   package enum Kind: Int, CaseIterable, Sendable {
     case constant, dimension, iota, randomBits, unary, binary, compare, select, clamp,
-      convert, reshape, transpose, broadcast, slice, pad, concatenate, reverse, reduce,
+      convert, bitcast, reshape, transpose, broadcast, slice, pad, concatenate, reverse, reduce,
       argReduce, dotGeneral, convolution, reduceWindow, gather, scatter, dynamicSlice,
       dynamicUpdate, cumulative, argWindow, sort, cholesky, triangularSolve, lu, cond,
       whileLoop, scan, call
@@ -113,6 +115,7 @@ package enum Operation: Hashable, Sendable {
     case .select: .select
     case .clamp: .clamp
     case .convert: .convert
+    case .bitcast: .bitcast
     case .reshape: .reshape
     case .transpose: .transpose
     case .broadcast: .broadcast
@@ -156,6 +159,7 @@ package enum Operation: Hashable, Sendable {
     case .select: entry(Select.self) { .select($0) }
     case .clamp: entry(Clamp.self) { .clamp($0) }
     case .convert: entry(Convert.self) { .convert($0) }
+    case .bitcast: entry(Bitcast.self) { .bitcast($0) }
     case .reshape: entry(Reshape.self) { .reshape($0) }
     case .transpose: entry(Transpose.self) { .transpose($0) }
     case .broadcast: entry(Broadcast.self) { .broadcast($0) }

@@ -32,6 +32,21 @@ package enum ScalarReference {
       let low = apply(.binary(.maximum), type, [x[1], x[0]])
       return apply(.binary(.minimum), type, [low, x[2]])
     case .convert(let target): return convert(x[0], type, target)
+    case .reinterpret(let target): return reinterpret(x[0], type, target)
+    }
+  }
+
+  /// The bits of a number of one type as one of another of the same size.
+  static func reinterpret(_ x: ScalarConstant, _ type: DataType, _ target: DataType) -> ScalarConstant {
+    let bits: UInt64 =
+      switch x {
+      case .float(let v): type == .float64 ? v.bitPattern : UInt64(Float(v).bitPattern)
+      case .integer(let v): UInt64(bitPattern: v)
+      }
+    switch target {
+    case .float64: return .float(Double(bitPattern: bits))
+    case .float32: return .float(Double(Float(bitPattern: UInt32(truncatingIfNeeded: bits))))
+    default: return .integer(wrap(Int64(bitPattern: bits), target))
     }
   }
 

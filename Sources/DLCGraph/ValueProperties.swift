@@ -289,6 +289,7 @@ extension Graph {
     case .convert(let target):
       facts.numbers = x[0].converted(type, target)
       facts.oneHotAxis = x[0].oneHotAxis
+    case .reinterpret: facts.numbers = .any
     }
     return facts
   }

@@ -32,6 +32,7 @@ package enum InstructionCost {
     case .compare, .select: 1
     case .clamp: 3
     case .convert: 2
+    case .reinterpret: 1
     }
   }
 }

@@ -101,6 +101,8 @@ package enum ScalarOperation: Hashable, Sendable {
   case select
   case clamp
   case convert(DataType)
+  /// The same bits as another type of as many.
+  case reinterpret(DataType)
 
   package var name: String {
     switch self {
@@ -110,6 +112,7 @@ package enum ScalarOperation: Hashable, Sendable {
     case .select: "select"
     case .clamp: "clamp"
     case .convert(let type): "convert_\(type)"
+    case .reinterpret(let type): "reinterpret_\(type)"
     }
   }
 }

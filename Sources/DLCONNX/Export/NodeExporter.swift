@@ -35,6 +35,7 @@ struct NodeExporter {
     case .select: [select(operands[0], operands[1], operands[2], types[1].dataType)]
     case .clamp: [try clamp()]
     case .convert(let o): [convert(o.target)]
+    case .bitcast: throw refuse("a bitcast")
     case .reshape: [try exporter.reshape(x, result.shape)]
     case .transpose(let o): [exporter.transpose(x, o.permutation)]
     case .broadcast(let o): [try broadcast(x, types[0].shape, o.shape, o.axes)]

@@ -282,8 +282,12 @@ enum ElementwiseOperators {
       if low || high { return [low ? isLow : isHigh] }
       return [c.g.constant(0, .bool, x.shape)]
     },
-    OperatorMapping("BitCast") { c throws(ImportStop) in
-      throw c.unsupported("it reads bits as another type")
+    OperatorMapping("BitCast", since: 26) { c throws(ImportStop) in
+      let x = try c.operand(0)
+      guard let type = try c.elementType("to") else { throw c.fail("attribute 'to' is missing") }
+      // Bytes of bool are 0 and 1.
+      if x.dataType == .bool && type.byteCount == 1 { return [c.g.convert(x, type)] }
+      return [c.g.bitcast(x, type)]
     },
   ]
 }
