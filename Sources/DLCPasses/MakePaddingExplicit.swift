@@ -36,7 +36,7 @@ package struct MakePaddingExplicit: Pass {
       let plain = Convolution(g, into: convolution.sumType)
       return try c.add(.convolution(plain), [padded, node.operands[1]])
     },
-    RewriteRule("output-channels-first") { (c, node) throws(DLCError) in
+    RewriteRule("output-channels-first", at: [.convolution]) { (c, node) throws(DLCError) in
       guard case .convolution(var convolution) = node.operation else { return nil }
       let axes = convolution.geometry.dimensions.kernel
       guard axes[0] != 0, axes[0] != axes.count - 1 else { return nil }
