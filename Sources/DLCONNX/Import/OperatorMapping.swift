@@ -28,7 +28,6 @@ package struct OperatorMapping: Sendable {
 
 /// All operators that are imported.
 package enum OperatorTable {
-<<<<<<< HEAD
   package static let all: [OperatorMapping] = [
     StructureOperators.all,
     ControlOperators.all,
