@@ -84,6 +84,22 @@ import Testing
     #expect(y[0].integers == [19, 255])
   }
 
+  @Test func recurrentWeightsAreSmallIntegers() throws {
+    func bytes(_ shape: [Int], _ values: [Int64]) -> Tensor {
+      OneNode.integers(shape, values, .int8)
+    }
+    // Of the gates only the cell's has a weight: tanh 2, half of which is kept.
+    let y = try run(
+      "DynamicQuantizeLSTM",
+      [
+        floats([1, 1, 1], [1]), bytes([1, 1, 4], [1, 1, 1, 5]), bytes([1, 1, 4], [0, 0, 0, 0]), nil,
+        nil, nil, nil, nil, floats([1], [0.5]), bytes([1], [1]), floats([1, 4], [1, 1, 1, 1]),
+        bytes([1, 4], [0, 0, 0, 0]),
+      ], ["hidden_size": .integer(1)], outputs: 3)
+    #expect(near(y[1].doubles, [0.2239274686640464]))
+    #expect(near(y[2].doubles, [0.48201379003790845]))
+  }
+
   // MARK: Attention
 
   @Test func eachEntryOfACacheHasItsLength() throws {

@@ -44,7 +44,7 @@ extension ONNXNode {
   /// The node, and those in its graphs, under a version of the operator set.
   func at(_ opset: Int) -> ONNXNode {
     var copy = self
-    copy.opsets = ["": opset, domain: domain.isEmpty ? opset : 1]
+    copy.opsets = domain.isEmpty ? ["": opset] : ["": opset, domain: 1]
     copy.attributes = attributes.mapValues { attribute in
       guard case .graph(var graph) = attribute else { return attribute }
       graph.nodes = graph.nodes.map { $0.at(opset) }

@@ -9,24 +9,8 @@ enum MicrosoftQuantizedOperators {
   private static let domain = MicrosoftOperators.domain
 
   static let all: [OperatorMapping] = [
-    OperatorMapping("QuantizeLinear", domain: domain) { c throws(ImportStop) in
-      let x = try c.operand(0)
-      return [
-        try Quantization.quantized(
-          c, x, try c.operand(1), c.optional(2), c.optional(2)?.dataType ?? .uint8,
-          axis: try c.integer("axis", max(min(1, x.rank - 1), 0)))
-      ]
-    },
-    OperatorMapping("DequantizeLinear", domain: domain) { c throws(ImportStop) in
-      let x = try c.operand(0)
-      return [
-        try Quantization.real(
-          c, x, try c.operand(1), c.optional(2),
-          axis: try c.integer("axis", max(min(1, x.rank - 1), 0)))
-      ]
-    },
     OperatorMapping("DynamicQuantizeMatMul", domain: domain) { c throws(ImportStop) in
-      let (value, scale, zero) = try Quantization.dynamic(c, try c.operand(0))
+      let (value, scale, zero) = QuantizationOperators.dynamicallyQuantized(c, try c.operand(0))
       let product = try QuantizedProduct(
         c, value, try c.operand(1), zeros: (zero, c.optional(3)))
       return [try product.scaled(scale, try c.operand(2), bias: c.optional(4))]
@@ -51,12 +35,37 @@ enum MicrosoftQuantizedOperators {
     OperatorMapping("QLinearConcat", domain: domain, concatenate),
   ]
 
+  /// scale (x - zero).
+  private static func real(_ c: NodeContext, _ x: Value, _ scale: Value, _ zero: Value?)
+    throws(ImportStop) -> Value
+  {
+    let g = c.g
+    var whole = g.convert(x, .int32)
+    if let zero {
+      whole =
+        whole - (try QuantizationOperators.spread(c, g.convert(zero, .int32), over: x, axis: 0))
+    }
+    return g.convert(whole, scale.dataType)
+      * (try QuantizationOperators.spread(c, scale, over: x, axis: 0))
+  }
+
+  /// The integers that stand for real numbers.
+  private static func levels(
+    _ c: NodeContext, _ x: Value, _ scale: Value, _ zero: Value?, _ type: DataType
+  ) throws(ImportStop) -> Value {
+    let spread = try zero.map { zero throws(ImportStop) in
+      try QuantizationOperators.spread(c, zero, over: x, axis: 0)
+    }
+    let quotient = x / (try QuantizationOperators.spread(c, scale, over: x, axis: 0))
+    return QuantizationOperators.quantized(c, quotient, spread, type)
+  }
+
   /// x, its scale and zero, and those of the result.
   private static func unary(_ name: String, _ f: @escaping Unary) -> OperatorMapping {
     OperatorMapping(name, domain: domain) { c throws(ImportStop) in
       let x = try c.operand(0)
-      let y = try f(c, try Quantization.real(c, x, try c.operand(1), c.optional(2)))
-      return [try Quantization.quantized(c, y, try c.operand(3), c.optional(4), x.dataType)]
+      let y = try f(c, try real(c, x, try c.operand(1), c.optional(2)))
+      return [try levels(c, y, try c.operand(3), c.optional(4), x.dataType)]
     }
   }
 
@@ -64,11 +73,11 @@ enum MicrosoftQuantizedOperators {
     OperatorMapping(name, domain: domain) { c throws(ImportStop) in
       let (a, b) = (try c.operand(0), try c.operand(3))
       let list = try c.broadcast([
-        try Quantization.real(c, a, try c.operand(1), c.optional(2)),
-        try Quantization.real(c, b, try c.operand(4), c.optional(5)),
+        try real(c, a, try c.operand(1), c.optional(2)),
+        try real(c, b, try c.operand(4), c.optional(5)),
       ])
       return [
-        try Quantization.quantized(
+        try levels(
           c, f(list[0], list[1]), try c.operand(6), c.optional(7), a.dataType)
       ]
     }
@@ -81,9 +90,9 @@ enum MicrosoftQuantizedOperators {
     }
     var parts: [Value] = []
     for index in stride(from: 2, to: c.operandCount, by: 3) {
-      let real = try Quantization.real(
+      let part = try real(
         c, try c.operand(index), try c.operand(index + 1), c.optional(index + 2))
-      parts.append(try Quantization.quantized(c, real, scale, zero, zero.dataType))
+      parts.append(try levels(c, part, scale, zero, zero.dataType))
     }
     let axis = try c.axis(try c.integer("axis", 0), rank: parts[0].rank)
     return [c.g.concatenate(parts, axis: axis)]
@@ -101,15 +110,12 @@ enum MicrosoftQuantizedOperators {
       c, try matrix(0, "transA"), try matrix(3, "transB"), zeros: (c.optional(2), c.optional(5)))
     var whole = product.value
     if let bias = c.optional(6) { whole = whole + bias }
-    let scales = (try c.operand(1), try c.operand(4))
-    let factor =
-      try Quantization.parameter(c, scales.0, axis: -1, rank: 2)!
-      * Quantization.parameter(c, scales.1, axis: -1, rank: 2)!
+    let factor = try product.factor(try c.operand(1), try c.operand(4))
     let alpha = try c.real("alpha", 1)
-    let real = g.convert(whole, factor.dataType) * factor * alpha
-    guard let scale = c.optional(7) else { return [real] }
+    let sum = g.convert(whole, factor.dataType) * factor * alpha
+    guard let scale = c.optional(7) else { return [sum] }
     let own = try c.operand(0).dataType
     let type = c.optional(8)?.dataType ?? own
-    return [try Quantization.quantized(c, real, scale, c.optional(8), type)]
+    return [try levels(c, sum, scale, c.optional(8), type)]
   }
 }

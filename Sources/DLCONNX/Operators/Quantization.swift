@@ -135,31 +135,19 @@ enum QuantizationOperators {
     // Vectors are matrices of one row or column.
     let left = a.rank == 1 ? c.unsqueezed(a, [0]) : a
     let right = b.rank == 1 ? c.unsqueezed(b, [1]) : b
-    let batch = try c.commonShape([Array(left.shape.dropLast(2)), Array(right.shape.dropLast(2))])
-    func wide(_ v: Value) -> Value { g.broadcast(v, to: batch + v.shape.suffix(2)) }
-    let (x, y) = (wide(left), wide(right))
-    let axes = Array(0..<batch.count)
-    guard x.shape[x.rank - 1] == y.shape[y.rank - 2] else {
-      throw c.fail("\(a.type) and \(b.type) cannot be multiplied")
-    }
-    func dot(_ p: Value, _ q: Value) -> Value {
-      g.dotGeneral(
-        p, q, lhsBatch: axes, rhsBatch: axes, lhsContracting: [-1], rhsContracting: [-2],
-        into: .int32)
-    }
     // (a - z)(b - w) = ab - z sum(b) - w sum(a) + k z w, so that the product is one of bytes.
-    var result = dot(x, y)
-    let depth = g.dimension(x.shape[x.rank - 1], .int32)
+    var result = try LinearOperators.product(c, left, right, into: .int32)
+    let depth = g.dimension(left.shape[left.rank - 1], .int32)
     let rows = aZero.map { z in shifted(c, z, over: left, axis: left.rank - 2, result, row: true) }
     let columns = bZero.map { w in
       shifted(c, w, over: right, axis: right.rank - 1, result, row: false)
     }
     if let rows {
-      let sums = g.sum(g.convert(y, .int32), axes: [-2], keepAxes: true)
+      let sums = g.sum(g.convert(right, .int32), axes: [-2], keepAxes: true)
       result = result - rows * g.broadcast(sums, to: result.shape)
     }
     if let columns {
-      let sums = g.sum(g.convert(x, .int32), axes: [-1], keepAxes: true)
+      let sums = g.sum(g.convert(left, .int32), axes: [-1], keepAxes: true)
       result = result - columns * g.broadcast(sums, to: result.shape)
     }
     if let rows, let columns {

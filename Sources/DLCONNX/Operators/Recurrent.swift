@@ -13,6 +13,10 @@ enum RecurrentOperators {
     OperatorMapping("RNN") { c throws(ImportStop) in
       try Recurrence(c, gates: 1, states: 1).results()
     },
+    OperatorMapping("DynamicQuantizeLSTM", domain: MicrosoftOperators.domain) {
+      c throws(ImportStop) in
+      try Recurrence(c, gates: 4, states: 2, isQuantized: true).results()
+    },
   ]
 }
 
@@ -47,12 +51,35 @@ private struct Activation {
   }
 }
 
+/// The weights of one direction, which rows of numbers are multiplied with.
+private struct RecurrentWeights {
+  let c: NodeContext
+  /// [out, in]; of small integers, less their zeros, [in, out].
+  let matrix: Value
+  /// Of small integers: one for all, or one for each output.
+  var scale: Value?
+
+  /// Rows [..., in] as rows [..., out]. Small integers meet rows that are quantised by their own range.
+  func product(_ x: Value) -> Value {
+    let g = c.g
+    guard let scale else {
+      return g.dotGeneral(x, matrix, lhsContracting: [-1], rhsContracting: [1])
+    }
+    let (levels, step, zero) = QuantizationOperators.dynamicallyQuantized(c, x)
+    let centred = g.convert(levels, .int32) - g.convert(zero, .int32)
+    let sums = g.dotGeneral(centred, matrix, lhsContracting: [-1], rhsContracting: [0])
+    return g.convert(sums, .float32) * (step * scale)
+  }
+}
+
 private struct Recurrence {
   let c: NodeContext
   let gates: Int
   let states: Int
   let hidden: Int
   let isBatchFirst: Bool
+  /// Whether weights are small integers, [directions, in, out], with their scales and zeros.
+  let isQuantized: Bool
   let directions: [Bool]
   let clip: Double?
   let activations: [Activation]
@@ -60,8 +87,9 @@ private struct Recurrence {
   let x: Value
   let lengths: Value?
 
-  init(_ c: NodeContext, gates: Int, states: Int) throws(ImportStop) {
+  init(_ c: NodeContext, gates: Int, states: Int, isQuantized: Bool = false) throws(ImportStop) {
     self.c = c
+    self.isQuantized = isQuantized
     self.gates = gates
     self.states = states
     isBatchFirst = try c.integer("layout", 0) == 1
@@ -78,8 +106,12 @@ private struct Recurrence {
     }
     let weights = try c.operand(2)
     guard weights.rank == 3 else { throw c.fail("the recurrent weights are \(weights.type)") }
-    hidden = try c.integer("hidden_size", try c.number(weights.shape[2]))
-    guard weights.shape == [Size(directions.count), Size(gates * hidden), Size(hidden)] else {
+    hidden = try c.integer("hidden_size", try c.number(weights.shape[isQuantized ? 1 : 2]))
+    guard 1...Int(Int32.max) ~= hidden else { throw c.fail("the hidden size is \(hidden)") }
+    let (inner, outer) = (Size(hidden), Size(gates * hidden))
+    guard
+      weights.shape == [Size(directions.count)] + (isQuantized ? [inner, outer] : [outer, inner])
+    else {
       throw c.fail("the recurrent weights are \(weights.type) for a hidden size of \(hidden)")
     }
     clip = try c.real("clip")
@@ -167,14 +199,32 @@ private struct Recurrence {
     return part(isBatchFirst ? g.transpose(given, [1, 0, 2]) : given, direction)
   }
 
+  /// Operand 1 or 2 for a direction.
+  private func weights(_ index: Int, _ direction: Int) throws(ImportStop) -> RecurrentWeights {
+    let g = c.g
+    let matrix = try c.operand(index)
+    guard matrix.rank == 3 else { throw c.fail("weights are \(matrix.type)") }
+    let own = part(matrix, direction)
+    guard isQuantized else { return RecurrentWeights(c: c, matrix: own) }
+    let scale = try c.operand(6 + 2 * index)
+    let shapes = [[Size(directions.count)], [Size(directions.count), matrix.shape[2]]]
+    guard shapes.contains(scale.shape), shapes.contains(try c.operand(7 + 2 * index).shape) else {
+      throw c.fail("scales \(scale.type) do not belong to weights \(matrix.type)")
+    }
+    let zero = g.convert(part(try c.operand(7 + 2 * index), direction), .int32)
+    return RecurrentWeights(
+      c: c, matrix: g.convert(own, .int32) - zero, scale: part(scale, direction))
+  }
+
   private func run(_ direction: Int, _ isReverse: Bool) throws(ImportStop) -> (Value, [Value]) {
     let g = c.g
-    let (w, r) = (part(try c.operand(1), direction), part(try c.operand(2), direction))
+    let (w, r) = (try weights(1, direction), try weights(2, direction))
     let steps = isReverse ? reversed(x) : x
-    guard w.shape == [Size(gates * hidden), x.shape[2]] else {
-      throw c.fail("the weights are \(w.type) for inputs of \(x.shape[2]) numbers")
+    let sizes = [Size(gates * hidden), x.shape[2]]
+    guard w.matrix.shape == (isQuantized ? sizes.reversed() : sizes) else {
+      throw c.fail("the weights are \(w.matrix.type) for inputs of \(x.shape[2]) numbers")
     }
-    var inputs = g.dotGeneral(steps, w, lhsContracting: [2], rhsContracting: [1])
+    var inputs = w.product(steps)
     var recurrentBias: Value?
     if let bias = c.optional(3) {
       let both = part(bias, direction)
@@ -195,14 +245,16 @@ private struct Recurrence {
       slices.append(step < g.broadcast(lengths, to: step.shape, axes: [1]))
     }
     let made = g.scan(carried: start, inputs: slices) { g, carried, parts in
-      let product = g.dotGeneral(carried[0], r, lhsContracting: [1], rhsContracting: [1])
+      let product = r.product(carried[0])
       var next: [Value]
       switch gates {
       case 4:
         let sum = parts[0] + product + (recurrentBias ?? c.scalar(0, x.dataType))
         next = lstm(g, sum, carried, peephole, functions, couples)
       case 3:
-        next = [gru(g, parts[0], product, carried[0], r, recurrentBias, functions, resetsLate)]
+        next = [
+          gru(g, parts[0], product, carried[0], r.matrix, recurrentBias, functions, resetsLate)
+        ]
       default:
         let sum = parts[0] + product + (recurrentBias ?? c.scalar(0, x.dataType))
         next = [functions[0](g, clipped(g, sum))]
