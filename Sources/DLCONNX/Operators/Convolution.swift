@@ -38,7 +38,8 @@ enum ConvolutionOperators {
     let window = try SlidingWindow(
       c, kernel: try kernel(c, x, w), over: Array(x.shape.dropFirst(2)))
     return c.g.convolution(
-      x, w, strides: window.strides, padding: window.padding, kernelDilation: window.dilations,
+      window.opened(x, 0, c.g), w, strides: window.strides, padding: window.padding,
+      kernelDilation: window.dilations,
       groups: try groups(c))
   }
 
@@ -124,6 +125,12 @@ enum ConvolutionOperators {
       throw c.fail("attribute 'output_padding' is \(extra)")
     }
     let cut = try cuts(c, window, sizes, extra)
+    if groups == 1, window.kernel == window.strides, window.dilations.allSatisfy({ $0 == 1 }),
+      extra.allSatisfy({ $0 == 0 }), cut.allSatisfy({ $0 == (0, 0) })
+    {
+      let y = blocks(c, c.computed(x), c.computed(w))
+      return [g.convert(try c.addingBias(2, to: y), x.dataType)]
+    }
     let reach = window.extents.map { $0 - 1 }
     let padding = kernel.indices.map { axis in
       (low: reach[axis] - cut[axis].low, high: reach[axis] - cut[axis].high + extra[axis])
@@ -135,6 +142,17 @@ enum ConvolutionOperators {
       inputDilation: window.strides, kernelDilation: window.dilations, groups: groups,
       dimensions: dimensions)
     return [g.convert(try c.addingBias(2, to: y), x.dataType)]
+  }
+
+  /// The result where kernels lie side by side: each input element makes a block of its own, by one product.
+  private static func blocks(_ c: NodeContext, _ x: Value, _ w: Value) -> Value {
+    let rank = x.rank - 2
+    // [m, kernel..., n, spatial...]
+    let product = c.g.dotGeneral(w, x, lhsContracting: [0], rhsContracting: [1])
+    let order = [rank + 1, 0] + (0..<rank).flatMap { [rank + 2 + $0, 1 + $0] }
+    let spatial = (0..<rank).map { x.shape[$0 + 2] * w.shape[$0 + 2] }
+    return c.g.reshape(
+      c.g.transpose(product, order), [x.shape[0], w.shape[1]] + spatial)
   }
 
   /// How much of the whole result is cut off around each axis; negative amounts are added.
@@ -160,9 +178,9 @@ enum ConvolutionOperators {
         }
         total += stride * (try c.number(sizes[axis])) - wanted[axis]
       }
-      // Rounded down, so that of what is missing an odd element is added after the end, but for SAME_UPPER.
-      let half = total >> 1
-      let low = mode == "SAME_UPPER" ? half : total - half
+      // What is missing is added after the end.
+      let half = max(total, 0) / 2
+      let low = mode == "SAME_UPPER" ? half : max(total, 0) - half
       result.append((low: low, high: total - low))
     }
     return result
@@ -225,12 +243,16 @@ enum ConvolutionOperators {
       c, kernel: try kernel(c, x, w), over: Array(x.shape.dropFirst(2)))
     var padded = x
     if let xZero, !isZero(c, xZero) {
+      let open = window.open.isEmpty ? window.low.map { _ in (low: 0, high: 0) } : window.open
       let pad = Pad(
-        low: [0, 0] + window.low.map { Size($0) }, high: [0, 0] + window.high.map { Size($0) },
+        low: [0, 0] + zip(window.low, open).map { Size($0) + $1.low },
+        high: [0, 0] + zip(window.high, open).map { Size($0) + $1.high },
         interior: x.shape.map { _ in 0 })
       padded = g.add(.pad(pad), [x, g.reshape(xZero, [])])
       window.low = window.low.map { _ in 0 }
       window.high = window.low
+    } else {
+      padded = window.opened(x, 0, g)
     }
     let y = g.convolution(
       padded, w, strides: window.strides, padding: window.padding,

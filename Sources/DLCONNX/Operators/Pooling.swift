@@ -44,7 +44,7 @@ enum PoolingOperators {
     let operand = try c.operand(0)
     let x = c.computed(operand)
     let window = try window(c, x)
-    let sum = window.reduced(.sum, x, c.g)
+    let sum = window.reduced(.sum, window.opened(x, 0, c.g), c.g)
     let divisor = try divisor(c, window, x, sum, padding: try c.flag("count_include_pad"))
     return [c.g.convert(sum / divisor, operand.dataType)]
   }
@@ -55,13 +55,13 @@ enum PoolingOperators {
   ) throws(ImportStop) -> Value {
     let g = c.g
     let sizes = x.shape[2...].compactMap(\.constant)
-    let isPadded = !(window.low + window.high).allSatisfy { $0 == 0 }
+    let isPadded = !window.open.isEmpty || !(window.low + window.high).allSatisfy { $0 == 0 }
     if !isPadded || padding && window.high == window.declaredHigh {
       return c.scalar(window.kernel.reduce(1) { $0 * Double($1) }, x.dataType)
     }
     guard sizes.count == window.rank else {
       let ones = g.constant(1, x.dataType, [1, 1] + Array(x.shape[2...]))
-      return g.broadcast(window.reduced(.sum, ones, g), to: sum.shape)
+      return g.broadcast(window.reduced(.sum, window.opened(ones, 0, g), g), to: sum.shape)
     }
     // Those along one axis times those along the others.
     let counts = sizes.indices.map { window.counts($0, sizes[$0], padding: padding) }
@@ -77,8 +77,15 @@ enum PoolingOperators {
   private static func maximum(_ c: NodeContext) throws(ImportStop) -> [Value?] {
     let x = try c.operand(0)
     let window = try window(c, x)
-    let values = window.reduced(.maximum, x, c.g)
-    return [values, c.wants(1) ? try places(c, window, x) : nil]
+    let isWanted = c.wants(1)
+    if isWanted, !window.open.isEmpty { _ = try c.number(Array(x.shape[2...])) }
+    let values = window.reduced(.maximum, window.opened(x, lowest(x.dataType), c.g), c.g)
+    return [values, isWanted ? try places(c, window, x) : nil]
+  }
+
+  /// What no element is less than.
+  private static func lowest(_ type: DataType) -> Double {
+    type.isFloat ? -.infinity : Double(type.integerRange.lowerBound)
   }
 
   /// The position of each window's first largest element among all elements.
@@ -89,11 +96,9 @@ enum PoolingOperators {
     // Padding is less than all elements, as far as the type has such a number.
     let isNarrow = !x.dataType.isFloat && x.dataType.byteCount < 4
     let wide = isNarrow ? g.convert(x, .int32) : c.computed(x)
-    let lowest =
-      wide.dataType.isFloat ? -Double.infinity : Double(wide.dataType.integerRange.lowerBound)
     let low = [0, 0] + window.low.map { Size($0) }
     let high = [0, 0] + window.high.map { Size($0) }
-    let padded = g.pad(wide, lowest, low: low, high: high)
+    let padded = g.pad(wide, lowest(wide.dataType), low: low, high: high)
     let place = window.places(padded, g)
     guard !place.isPoisoned else { return place }
     func size(_ size: Size) -> Value { g.dimension(size, .int64) }
@@ -144,7 +149,8 @@ enum PoolingOperators {
     let operand = try c.operand(0)
     let x = c.computed(operand)
     let p = try power(c)
-    let sum = try window(c, x).reduced(.sum, powered(c, x, p), c.g)
+    let window = try window(c, x)
+    let sum = window.reduced(.sum, window.opened(powered(c, x, p), 0, c.g), c.g)
     return [c.g.convert(rooted(c, sum, p), operand.dataType)]
   }
 

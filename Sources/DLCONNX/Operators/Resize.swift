@@ -28,7 +28,8 @@ enum ResizeOperators {
   /// What one axis becomes.
   private struct Target {
     var axis: Int
-    var scale: Double
+    /// nil where named sizes decide it.
+    var scale: Double?
     /// nil where the size times the scale says it.
     var count: Size?
     var region: (Double, Double) = (0, 1)
@@ -124,12 +125,19 @@ enum ResizeOperators {
         targets.append(Target(axis: axis, scale: Double(factor), count: size))
         continue
       }
-      let (from, to) = (try c.number(old), try c.number(size))
+      guard let from = old.constant, let to = size.constant else {
+        targets.append(Target(axis: axis, count: size))
+        continue
+      }
       guard from > 0, to > 0 else { throw c.fail("an axis of \(from) becomes one of \(to)") }
       targets.append(Target(axis: axis, scale: Double(to) / Double(from), count: size))
     }
     guard policy != "stretch", !targets.isEmpty else { return targets }
-    let scales = targets.map(\.scale)
+    let scales = targets.compactMap(\.scale)
+    guard scales.count == targets.count else {
+      throw c.fail(
+        "proportions are kept of sizes that are open", remedy: "bind the sizes with --dim")
+    }
     let scale = policy == "not_larger" ? scales.min()! : scales.max()!
     for index in targets.indices {
       let from = try c.number(x.shape[targets[index].axis])
@@ -144,14 +152,15 @@ enum ResizeOperators {
   private static func resized(
     _ c: NodeContext, _ operand: Value, _ targets: [Target], _ resampling: Resampling, fill: Double
   ) throws(ImportStop) -> Value {
-    guard targets.allSatisfy({ $0.scale > 0 && $0.scale.isFinite }) else {
-      throw c.fail("scales \(targets.map(\.scale)) are not positive")
+    let scales = targets.compactMap(\.scale)
+    guard scales.allSatisfy({ $0 > 0 && $0.isFinite }) else {
+      throw c.fail("scales \(scales) are not positive")
     }
     let isCopy = resampling.mode == .nearest
     let type = operand.dataType
     var x = operand
     if !isCopy { x = c.g.convert(operand, type.isFloat ? type.computeType : .float64) }
-    for target in targets.sorted(by: { $0.scale < $1.scale }) {
+    for target in targets.sorted(by: { $0.scale ?? 1 < $1.scale ?? 1 }) {
       x = try resized(c, x, target, resampling, fill: fill)
     }
     if isCopy || type.isFloat { return c.g.convert(x, type) }
@@ -173,31 +182,47 @@ enum ResizeOperators {
     if let factor = repetition(target, resampling) {
       return repeated(c, x, axis, factor)
     }
-    let number = try c.number(size)
+    guard let number = size.constant, let scale = target.scale else {
+      let product = try scaled(c, size, target.count == nil ? target.scale ?? 1 : 1)
+      let count = target.count ?? product
+      return try OpenAxis(c, x, axis, count, target.scale, resampling).resized()
+    }
     let width =
-      target.count == nil
-      ? Double(Float(target.scale) * Float(number)) : target.scale * Double(number)
+      target.count == nil ? Double(Float(scale) * Float(number)) : scale * Double(number)
     let count =
       try target.count.map { size throws(ImportStop) in try c.number(size) }
-      ?? Int(
-        min(width, 1e9))
+      ?? Int(min(width, 1e9))
     guard number > 0, count > 0, max(number, count) <= 1 << 22 else {
       throw c.fail("an axis of \(number) becomes one of \(count)")
     }
     let weights = resampling.weights(
-      number, count, scale: target.scale, width: width, region: target.region)
+      number, count, scale: scale, width: width, region: target.region)
     return try apply(c, x, axis, number, weights, fill)
+  }
+
+  /// A named size times a scale that is a simple fraction.
+  private static func scaled(_ c: NodeContext, _ size: Size, _ scale: Double) throws(ImportStop)
+    -> Size
+  {
+    for divisor in 1...16 {
+      let factor = (scale * Double(divisor)).rounded()
+      guard factor >= 1, factor <= 4096, Float(factor) / Float(divisor) == Float(scale) else {
+        continue
+      }
+      return size * Size(Int(factor)) / Size(divisor)
+    }
+    return Size(try c.number(size))
   }
 
   /// How often each element follows itself, whatever the size is.
   private static func repetition(_ target: Target, _ resampling: Resampling) -> Int? {
-    guard resampling.mode == .nearest, target.scale <= 64,
-      let factor = Int(exactly: target.scale),
+    guard resampling.mode == .nearest, let scale = target.scale, scale <= 64,
+      let factor = Int(exactly: scale),
       [.half_pixel, .asymmetric].contains(resampling.coordinates)
     else { return nil }
     let sample = 8
     let weights = resampling.weights(
-      sample, sample * factor, scale: target.scale, width: Double(sample * factor), region: (0, 1))
+      sample, sample * factor, scale: scale, width: Double(sample * factor), region: (0, 1))
     return weights.repeats(sample)
   }
 

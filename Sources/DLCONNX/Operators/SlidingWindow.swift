@@ -10,6 +10,8 @@ struct SlidingWindow {
   var high: [Int]
   /// `high` without what is only there for windows that reach beyond it.
   private(set) var declaredHigh: [Int]
+  /// Padding before and after each axis that depends on named sizes; it comes before all other.
+  private(set) var open: [(low: Size, high: Size)] = []
 
   var rank: Int { kernel.count }
   var padding: [(low: Int, high: Int)] { Array(zip(low, high)).map { (low: $0, high: $1) } }
@@ -64,6 +66,15 @@ struct SlidingWindow {
   {
     for axis in sizes.indices {
       var total = extents[axis] - 1
+      if strides[axis] > 1, sizes[axis].constant == nil, extents[axis] >= strides[axis] {
+        let count = (sizes[axis] + Size(strides[axis] - 1)) / Size(strides[axis])
+        let total = (count - 1) * Size(strides[axis]) + Size(extents[axis]) - sizes[axis]
+        let half = total / 2
+        if open.isEmpty { open = sizes.map { _ in (0, 0) } }
+        open[axis] = extraFirst ? (total - half, half) : (half, total - half)
+        (low[axis], high[axis]) = (0, 0)
+        continue
+      }
       if strides[axis] > 1 {
         let size = try c.number(sizes[axis])
         let count = (size + strides[axis] - 1) / strides[axis]
@@ -98,6 +109,13 @@ struct SlidingWindow {
         return place >= first && place < end
       }
     }
+  }
+
+  /// The input with the padding around it that depends on named sizes.
+  func opened(_ x: Value, _ fill: Double, _ g: FunctionBuilder) -> Value {
+    if open.isEmpty { return x }
+    let lead = [Size](repeating: 0, count: max(x.rank - rank, 0))
+    return g.pad(x, fill, low: lead + open.map(\.low), high: lead + open.map(\.high))
   }
 
   /// A list with an entry for each leading axis before it.
