@@ -26,7 +26,7 @@ struct ResizeTests {
   /// Coordinates follow 0.65, not the ratio of the sizes, 3/5.
   @Test func coordinatesFollowTheScaleAsGiven() throws {
     try expect(
-      [counting(1, 1, 5), nil, scales(1, 1, 0.65)], ["mode": ONNXAttribute("linear")], [1, 1, 3],
+      [counting(1, 1, 5), nil, scales(1, 1, 0.65)], ["mode": text("linear")], [1, 1, 3],
       [1.26923, 2.80769, 4.34615])
   }
 
@@ -34,8 +34,8 @@ struct ResizeTests {
     try expect(
       [counting(1, 1, 5), nil, scales(1, 1, 0.65)],
       [
-        "mode": ONNXAttribute("linear"),
-        "coordinate_transformation_mode": ONNXAttribute("half_pixel_symmetric"),
+        "mode": text("linear"),
+        "coordinate_transformation_mode": text("half_pixel_symmetric"),
       ], [1, 1, 3], [1.46154, 3, 4.53846])
   }
 
@@ -46,8 +46,8 @@ struct ResizeTests {
       try expect(
         [counting(1, 1, 4), nil, nil, sizes(1, 1, 1)],
         [
-          "mode": ONNXAttribute(mode),
-          "coordinate_transformation_mode": ONNXAttribute(coordinates),
+          "mode": text(mode),
+          "coordinate_transformation_mode": text(coordinates),
         ], [1, 1, 1], [1])
     }
   }
@@ -56,8 +56,8 @@ struct ResizeTests {
     try expect(
       [counting(1, 1, 4), scales(0, 0, 0.25, 1, 1, 1.25), nil, sizes(1, 1, 4)],
       [
-        "mode": ONNXAttribute("linear"), "extrapolation_value": .float(-7),
-        "coordinate_transformation_mode": ONNXAttribute("tf_crop_and_resize"),
+        "mode": text("linear"), "extrapolation_value": .float(-7),
+        "coordinate_transformation_mode": text("tf_crop_and_resize"),
       ], [1, 1, 4], [1.75, 2.75, 3.75, -7])
   }
 
@@ -65,12 +65,12 @@ struct ResizeTests {
     let squares = Tensor(.float32, [1, 1, 8], rounding: (1...8).map { Double($0 * $0) })
     try expect(
       [squares, nil, scales(1, 1, 0.5)],
-      ["mode": ONNXAttribute("linear"), "antialias": .integer(1)], [1, 1, 4],
+      ["mode": text("linear"), "antialias": .integer(1)], [1, 1, 4],
       [3.125, 13, 31, 54.875])
     try expect(
       [squares, nil, scales(1, 1, 0.5)],
       [
-        "mode": ONNXAttribute("cubic"), "antialias": .integer(1), "exclude_outside": .integer(1),
+        "mode": text("cubic"), "antialias": .integer(1), "exclude_outside": .integer(1),
       ], [1, 1, 4], [2.22661, 11.762, 30.85029, 56.17048])
   }
 
@@ -78,12 +78,12 @@ struct ResizeTests {
     try expect(
       [counting(1, 1, 2, 4), nil, nil, sizes(5, 6)],
       [
-        "axes": .integers([3, 2]), "keep_aspect_ratio_policy": ONNXAttribute("not_larger"),
+        "axes": .integers([3, 2]), "keep_aspect_ratio_policy": text("not_larger"),
       ], [1, 1, 3, 5], [1, 2, 2, 3, 4, 5, 6, 6, 7, 8, 5, 6, 6, 7, 8])
     try expect(
       [counting(1, 1, 2, 3), nil, nil, sizes(4, 3)],
       [
-        "axes": .integers([3, 2]), "keep_aspect_ratio_policy": ONNXAttribute("not_smaller"),
+        "axes": .integers([3, 2]), "keep_aspect_ratio_policy": text("not_smaller"),
       ], [1, 1, 3, 5], [1, 1, 2, 3, 3, 1, 1, 2, 3, 3, 4, 4, 5, 6, 6])
   }
 
@@ -93,8 +93,8 @@ struct ResizeTests {
     let y = try OneNode.run(
       "Resize", [x, nil, nil, sizes(1, 1, 5)],
       [
-        "mode": ONNXAttribute("linear"),
-        "coordinate_transformation_mode": ONNXAttribute("align_corners"),
+        "mode": text("linear"),
+        "coordinate_transformation_mode": text("align_corners"),
       ], opset: 19)[0]
     #expect(y.dataType == .uint8 && y.integers == [1, 2, 2, 2, 3])
   }

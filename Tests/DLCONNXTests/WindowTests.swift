@@ -60,7 +60,7 @@ struct WindowTests {
   ])
   func convolvesWithImpliedPadding(_ mode: String, _ wanted: [Double]) throws {
     let y = try OneNode.run(
-      "Conv", [counting(1, 1, 4), counting(1, 1, 2)], ["auto_pad": ONNXAttribute(mode)], opset: 22)
+      "Conv", [counting(1, 1, 4), counting(1, 1, 2)], ["auto_pad": text(mode)], opset: 22)
     expect(y[0], [1, 1, wanted.count], wanted)
   }
 
@@ -83,7 +83,7 @@ struct WindowTests {
       "ConvTranspose", [counting(1, 1, 2), counting(1, 1, 3)],
       [
         "strides": .integers([2]), "output_shape": .integers(shape),
-        "auto_pad": ONNXAttribute(mode),
+        "auto_pad": text(mode),
       ], opset: 22)
     expect(y[0], [1, 1, wanted.count], wanted)
   }
@@ -93,7 +93,7 @@ struct WindowTests {
       "ConvTranspose", [counting(1, 1, 3), counting(1, 1, 3)],
       [
         "strides": .integers([2]), "output_padding": .integers([1]),
-        "auto_pad": ONNXAttribute("SAME_UPPER"),
+        "auto_pad": text("SAME_UPPER"),
       ], opset: 22)
     expect(y[0], [1, 1, 6], [2, 5, 4, 9, 6, 9])
   }
