@@ -95,18 +95,23 @@ struct Run: ParsableCommand {
     }
     let types = onnx.inputTypes
     var arrays: [String: Tensor] = [:]
+    var ignored: [String] = []
     if let path = inputs {
-      let read = try InputArrays(
-        path, for: types.map { ($0.name, $0.type) },
-        optional: Set(types.filter(\.isOptional).map(\.name)))
-      read.notes.forEach(Console.note)
-      arrays = read.values
+      // Element types are part of what ONNX declares: nothing is converted.
+      let names = Set(types.map(\.name))
+      for (name, value) in try Npz.read(path) {
+        if names.contains(name) { arrays[name] = value } else { ignored.append(name) }
+      }
     }
     let sizes = try model.sizes
     let session = try ONNXSession(onnx, isReference: reference)
-    return try DLCError.naming(inputs) { () throws(DLCError) in
+    let results = try DLCError.naming(inputs) { () throws(DLCError) in
       try session.run(arrays, sizes: sizes, threads: workers.threads, seed: seed ?? 0)
     }
+    if let inputs, !ignored.isEmpty {
+      Console.note("\(inputs): no input has the name of \(Spelling.list(ignored))")
+    }
+    return results
   }
 
   private func read(for inputs: [(name: String, type: TensorType)], _ recipe: Recipe?)

@@ -99,4 +99,9 @@ final class BuildSession {
     failures.append(error)
     hasFailed = true
   }
+
+  func forgetFailures(since count: Int) {
+    failures.removeLast(max(failures.count - count, 0))
+    hasFailed = false
+  }
 }

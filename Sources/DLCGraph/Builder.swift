@@ -134,6 +134,9 @@ public final class FunctionBuilder: @unchecked Sendable {
   /// How many mistakes there are.
   package var failureCount: Int { session.failures.count }
 
+  /// Takes back the mistakes since there were `count` of them: those of a part that is given up.
+  package func forgetFailures(since count: Int) { session.forgetFailures(since: count) }
+
   /// The entry of every public function: notes where the call stands, unless it is part of another
   /// call, and checks the operands.
   /// - Parameters:

@@ -49,7 +49,7 @@ func floats(_ shape: [Int], _ numbers: [Float]) -> Tensor { Tensor(shape, number
       "scale": floats([], [2]),
     ]
     let results = try results(inputs) { g in
-      // example: DLCGraph/Builder.swift: public func input(
+      // example: DLCGraph/BuilderArguments.swift: public func input(
       let image = g.input("image", .float32, ["n", 1, 2, 2])
       let label = g.input("label", .int32, ["n"])
       let scale = g.input("scale")  // a float32 scalar
@@ -64,7 +64,7 @@ func floats(_ shape: [Int], _ numbers: [Float]) -> Tensor { Tensor(shape, number
   @Test func parameter() throws {
     let state = ["w": floats([2, 3], [1, 0, 0, 0, 1, 1])]
     let results = try results(["x": floats([2, 3], [1, 2, 3, 4, 5, 6])], state: state) { g in
-      // example: DLCGraph/Builder.swift: public func parameter(
+      // example: DLCGraph/BuilderArguments.swift: public func parameter(
       let w = g.parameter("w", [2, 3])
       let b = g.parameter("b", [2], .constant(10))
       g.output("y", g.linear(g.input("x", .float32, ["n", 3]), w, b))
@@ -76,7 +76,7 @@ func floats(_ shape: [Int], _ numbers: [Float]) -> Tensor { Tensor(shape, number
   @Test func update() throws {
     var module = Module("counter")
     try module.function("count") { g in
-      // example: DLCGraph/Builder.swift: public func update(
+      // example: DLCGraph/BuilderArguments.swift: public func update(
       let count = g.state("count", .int32)
       g.update("count", count + 1)
       g.output("count", count)  // 0, 1, 2, ... from run to run

@@ -40,7 +40,7 @@ import Testing
 
   @Test func function() throws {
     var module = Module("geometry")
-    // example: DLCGraph/Builder.swift: public mutating func function(
+    // example: DLCGraph/ModuleFunctions.swift: public mutating func function(
     try module.function("area") { g in
       g.output("area", g.input("width") * g.input("height"))
     }
@@ -53,7 +53,7 @@ import Testing
   @Test func phase() throws {
     var module = Module("classifier")
     module.dimension("n", default: 8)
-    // example: DLCGraph/Builder.swift: public mutating func phase(
+    // example: DLCGraph/ModuleFunctions.swift: public mutating func phase(
     try module.phase("loss") { g in
       let (x, labels) = (g.input("x", .float32, ["n", 4]), g.input("y", .int32, ["n"]))
       let logits = Layers(g).linear("out", x, 3)

@@ -85,38 +85,18 @@ extension ONNXModel {
     }
     var builder = StageBuilder(model: self, candidates: bindings.values)
     builder.keepsInputs = true
+    builder.dimensions = types.flatMap { $0.type.shape }.flatMap { $0.names.sorted() }
+      .reduce(into: []) { list, name in
+        if !list.contains(where: { $0.name == name }) { list.append((name, 1)) }
+      }
     let stage = try builder.build(
-      list, types: types, statics: Set(bindings.values.keys), wanted: graph.outputs.map(\.name))
+      list.nodes, list.initializers, types: types, statics: Set(bindings.values.keys),
+      wanted: graph.outputs.map(\.name))
     guard stage.later.isEmpty, stage.bounds.isEmpty, let module = stage.module else {
       throw DLCError(
         .unsupported, "the model is no single graph: \(stage.reason)",
         remedy: "dlc run takes it in parts; values that are known can be given with --value")
     }
     return module
-  }
-}
-
-extension StageBuilder {
-  /// A stage whose dimensions have default sizes for which the graph is sound: 1 for first axes, and for the others the
-  /// smallest of some that are.
-  fileprivate mutating func build(
-    _ list: NodeList, types: [(name: String, type: TensorType)], statics: Set<String>,
-    wanted: [String]
-  ) throws(DLCError) -> Stage {
-    let batches = Set(types.compactMap { $0.type.shape.first?.name })
-    let names = types.flatMap { $0.type.shape }.flatMap { $0.names.sorted() }
-      .reduce(into: [String]()) { list, name in if !list.contains(name) { list.append(name) } }
-    var first: DLCError?
-    for size in [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512, 576, 640, 1024, 4096] {
-      dimensions = names.map { ($0, batches.contains($0) ? 1 : size) }
-      do throws(DLCError) {
-        return try build(
-          list.nodes, list.initializers, types: types, statics: statics, wanted: wanted)
-      } catch {
-        guard error.message.contains("(default-sizes)") else { throw error }
-        first = first ?? error
-      }
-    }
-    throw first!
   }
 }

@@ -251,24 +251,44 @@ final class NodeContext {
     g.constant(Tensor(type, shape, truncating: values.map(Int64.init)))
   }
 
-  /// Both values broadcast to one shape, by NumPy's rule.
+  /// The values broadcast to one shape, by NumPy's rule.
   func broadcast(_ values: [Value]) throws(ImportStop) -> [Value] {
     let shape = try commonShape(values.map(\.shape))
-    return values.map { g.broadcast($0, to: shape) }
+    return values.map { value in
+      g.broadcast(said(value, Array(shape.suffix(value.rank))), to: shape)
+    }
   }
 
+  /// A value whose named sizes are said in another way: they are the same once they are bound, or binding them fails, as a
+  /// reshape of one axis at a time changes the number of elements then.
+  func said(_ value: Value, _ wanted: [Size]) -> Value {
+    var result = value
+    for (axis, size) in wanted.enumerated()
+    where value.shape[axis] != 1 && value.shape[axis] != size {
+      var shape = result.shape
+      shape[axis] = size
+      result = g.reshape(result, shape)
+    }
+    return result
+  }
+
+  /// The shape that NumPy's rule gives. Of two named sizes the shorter expression stands for both.
   func commonShape(_ shapes: [[Size]]) throws(ImportStop) -> [Size] {
     let rank = shapes.map(\.count).max() ?? 0
     var result = [Size](repeating: 1, count: rank)
     for shape in shapes {
       for (axis, size) in zip(rank - shape.count..<rank, shape) where size != 1 {
-        guard result[axis] == 1 || result[axis] == size else {
+        let known = result[axis]
+        if known == 1 || known == size {
+          result[axis] = size
+        } else if known.constant != nil && size.constant != nil {
           throw fail(
-            "shapes \(shapes.map { "\($0)" }.joined(separator: " and ")) do not broadcast together",
-            remedy: size.constant == nil || result[axis].constant == nil
-              ? "bind the sizes with --dim" : "")
+            "shapes \(shapes.map { "\($0)" }.joined(separator: " and ")) do not broadcast together")
+        } else if size.constant != nil
+          || known.constant == nil && "\(size)".count < "\(known)".count
+        {
+          result[axis] = size
         }
-        result[axis] = size
       }
     }
     return result

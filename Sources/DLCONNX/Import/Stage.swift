@@ -83,31 +83,22 @@ private struct StageAttempt {
     for dimension in builder.dimensions {
       module.dimension(dimension.name, default: dimension.size)
     }
-    var more: Set<String>?
-    var failure: DLCError?
-    var states: [String: Tensor] = [:]
-    var isEmpty = false
-    do throws(DLCError) {
-      try module.function("forward", training: false) { g in
-        let importer = GraphImporter(builder.model, g)
-        do throws(ImportStop) {
-          more = try walk(nodes, importer)
-          if more == nil { isEmpty = try emit(importer) == 0 }
-        } catch {
-          failure = Self.mistake(error)
-        }
-        states = importer.states
-      }
+    let g = FunctionBuilder(dimensions: Set(builder.dimensions.map(\.name)), isTraining: false)
+    let importer = GraphImporter(builder.model, g)
+    do throws(ImportStop) {
+      if let more = try walk(nodes, importer) { return more }
+      guard try emit(importer) > 0 else { return nil }
     } catch {
-      // A function without results is none; other mistakes are reported as they were found.
-      if more == nil && failure == nil && !isEmpty { failure = error }
+      throw Self.mistake(error).uncalled
     }
-    if let failure { throw failure.uncalled }
-    if let more { return more }
-    guard !isEmpty else { return nil }
-    for (name, value) in states where module.state(name) != nil {
+    if let failure = g.failure { throw failure.uncalled }
+    for state in g.states { module.add(state) }
+    module.add(Function("forward", try g.graph.normalized()))
+    for (name, value) in importer.states where module.state(name) != nil {
       try module.setValue(value, of: name)
     }
+    module.chooseDefaults()
+    try module.verify()
     stage.module = module
     return nil
   }
@@ -253,5 +244,21 @@ private struct StageAttempt {
       }
     }
     return count
+  }
+}
+
+extension Module {
+  /// Gives named dimensions sizes for which the graph is sound: 1 for first axes of inputs, and for the others the smallest
+  /// that are.
+  fileprivate mutating func chooseDefaults() {
+    guard !dimensions.isEmpty, let function = functions.first else { return }
+    let batches = Set(function.inputs.compactMap { $0.type.shape.first?.name })
+    for size in [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512, 576, 640, 1024, 4096] {
+      var sizes: [String: Int] = [:]
+      for (name, _) in dimensions { sizes[name] = batches.contains(name) ? 1 : size }
+      guard (try? function.graph.bound(to: sizes)) != nil else { continue }
+      for (name, size) in sizes { dimension(name, default: size) }
+      return
+    }
   }
 }

@@ -56,6 +56,7 @@ enum ControlOperators {
     let predicate = c.g.reshape(condition, [])
     var stop: ImportStop?
     var types: [[TensorType]] = []
+    let before = c.g.failureCount
     func side(_ name: String) -> [Value] {
       do throws(ImportStop) {
         let values = try c.importer.results(of: try c.graph(name), [], in: c.scope)
@@ -66,16 +67,18 @@ enum ControlOperators {
         return []
       }
     }
-    // Both sides are tried in a graph of their own, so that what does not fit leaves nothing behind.
     let results = c.g.cond(
       predicate, then: { _ in side("then_branch") },
       otherwise: { g in
+        if stop != nil { return [] }
         let values = side("else_branch")
         return types.count == 2 && types[0] == types[1]
           ? values : types.first.map { stub(g, $0) } ?? []
       })
     if let stop {
-      if case .failed = stop { throw stop }
+      if case .failed(let error) = stop, error.code == .unsupported { throw stop }
+      // The side that is not taken may be none for these shapes.
+      c.g.forgetFailures(since: before)
       throw undecided
     }
     guard types.count == 2, types[0] == types[1] else { throw undecided }

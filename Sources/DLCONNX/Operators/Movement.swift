@@ -34,8 +34,23 @@ enum MovementOperators {
       let parts = c.all
       guard let first = parts.first else { throw c.fail("it has no inputs") }
       // Version 1 lets the axis out, which is then the second.
-      let axis = try c.axis(try c.integer("axis", c.version < 4 ? 1 : 0), rank: first.rank)
-      return [c.g.concatenate(parts, axis: axis)]
+      guard let given = try c.integer("axis") ?? (c.version < 4 ? 1 : nil) else {
+        throw c.fail("attribute 'axis' is missing")
+      }
+      let axis = try c.axis(given, rank: first.rank)
+      // Named sizes of the other axes may be said in several ways.
+      return [
+        c.g.concatenate(
+          parts.map { part in
+            guard part.rank == first.rank else { return part }
+            var shape = first.shape
+            shape[axis] = part.shape[axis]
+            let isOpen = zip(shape, part.shape).contains {
+              $0 != $1 && ($0.constant == nil || $1.constant == nil)
+            }
+            return isOpen ? c.said(part, shape) : part
+          }, axis: axis)
+      ]
     },
     OperatorMapping("Split", split),
     OperatorMapping("Split", since: 13, statics: ["split"], splitByOperand),
@@ -274,29 +289,15 @@ enum MovementOperators {
       let place = v < 0 ? v.addingReportingOverflow(n).partialValue : v
       return Size(min(max(place, shift < 0 && v < 0 ? -1 : 0), n + shift))
     }
+    // Where a size is named, bounds are taken to lie inside of the axis; binding the size checks that.
     if let v = value.constant {
       // "To the end" is written as a number that no size reaches.
-      if v >= Int(Int32.max) { return size + Size(shift) }
-      if v <= -Int(Int32.max) { return Size(shift) }
-      if v == 0 { return 0 }
-      if v < 0 { return size + value }
-      guard (size - value).isNonNegative else {
-        throw c.fail(
-          "whether \(v) lies inside of a size of \(size) is open", remedy: "bind it with --dim")
-      }
-      return value
-    }
-    guard value.isNonNegative else {
-      if (size + value).isNonNegative && (0 - value).isNonNegative { return size + value }
-      throw c.fail("a bound of \(value) is open", remedy: "bind sizes with --dim")
+      if v >= 1 << 29 { return size + Size(shift) }
+      if v <= -(1 << 29) { return Size(shift) }
+      return v < 0 ? size + value : value
     }
     if value == size { return size + Size(shift) }
-    guard (size - value).isNonNegative else {
-      throw c.fail(
-        "whether \(value) lies inside of a size of \(size) is open", remedy: "bind sizes with --dim"
-      )
-    }
-    return value
+    return !value.isNonNegative && (0 - value).isNonNegative ? size + value : value
   }
 
   // MARK: Blocks
@@ -384,7 +385,10 @@ enum MovementOperators {
     }
     var result = x
     for axis in axes where low[axis] != 0 || high[axis] != 0 {
-      let size = try c.number(x.shape[axis])
+      guard let size = x.shape[axis].constant else {
+        result = try mirrored(c, result, axis, low[axis], high[axis], mode)
+        continue
+      }
       guard size > 0 else { throw c.fail("an empty axis cannot be padded by '\(mode)'") }
       let places = (-low[axis]..<max(size + high[axis], -low[axis])).map { place -> Int in
         switch mode {
@@ -399,6 +403,42 @@ enum MovementOperators {
       result = try IndexingOperators.picked(c, result, places, axis: axis)
     }
     return result
+  }
+
+  /// Padding of an axis of named size by no more elements than it has, which binding the size checks.
+  private static func mirrored(
+    _ c: NodeContext, _ x: Value, _ axis: Int, _ low: Int, _ high: Int, _ mode: String
+  ) throws(ImportStop) -> Value {
+    guard low >= 0, high >= 0 else {
+      throw c.fail("an axis of size '\(x.shape[axis])' cannot be cut", remedy: "bind it with --dim")
+    }
+    let (g, size) = (c.g, x.shape[axis])
+    func part(_ from: Size, _ count: Int) -> Value {
+      g.slice(x, axis: axis, from: from, to: from + Size(count))
+    }
+    func repeated(_ from: Size, _ count: Int) -> Value {
+      var shape = x.shape
+      shape[axis] = Size(count)
+      return g.broadcast(part(from, 1), to: shape)
+    }
+    var parts = [x]
+    if low > 0 {
+      let before: Value =
+        switch mode {
+        case "edge": repeated(0, low)
+        case "wrap": part(size - Size(low), low)
+        default: g.reverse(part(1, low), axes: [axis])
+        }
+      parts.insert(before, at: 0)
+    }
+    if high > 0 {
+      switch mode {
+      case "edge": parts.append(repeated(size - 1, high))
+      case "wrap": parts.append(part(0, high))
+      default: parts.append(g.reverse(part(size - Size(high + 1), high), axes: [axis]))
+      }
+    }
+    return g.concatenate(parts, axis: axis)
   }
 
   private static func centerCropPad(_ c: NodeContext) throws(ImportStop) -> [Value?] {

@@ -97,7 +97,8 @@ enum NormalizationOperators {
     var sum = x + other
     if let bias = c.optional(centred ? 4 : 3) { sum = sum + bias }
     let rows = try normalized(
-      c, sum, axis: try c.axis(-1, rank: x.rank), epsilon: try c.real("epsilon", 1e-12), centred: centred,
+      c, sum, axis: try c.axis(-1, rank: x.rank), epsilon: try c.real("epsilon", 1e-12),
+      centred: centred,
       try c.operand(2), centred ? c.optional(3) : nil)
     func statistics(_ v: Value) -> Value { c.g.convert(v, .float32) }
     let mean = rows.mean ?? c.g.mean(sum, axes: [-1], keepAxes: true)

@@ -90,7 +90,10 @@ enum RandomOperators {
 
   /// Whether a node, or one in its graphs, draws random numbers.
   static func isRandom(_ node: ONNXNode) -> Bool {
-    names.contains(node.type) || node.graphs.contains { $0.nodes.contains(where: isRandom) }
+    // Dropout draws where it is said to train.
+    node.type == "Dropout"
+      ? node.inputs.count > 2 && !node.inputs[2].isEmpty
+      : names.contains(node.type) || node.graphs.contains { $0.nodes.contains(where: isRandom) }
   }
 
   private static let names = Set(all.map(\.name))
