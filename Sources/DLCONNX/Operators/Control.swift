@@ -23,11 +23,15 @@ enum ControlOperators {
       return nil
     }
     let condition = try importer.value(name, scope)
-    guard case .array(let array)? = importer.knowledge.known(condition), array.count == 1 else {
+    let context = NodeContext(node, importer, scope, [condition])
+    let which: String
+    if case .array(let array)? = importer.knowledge.known(condition), array.count == 1 {
+      which = array.integers.first != 0 ? "then_branch" : "else_branch"
+    } else if try isSqueeze(context), !dependsOnInputs(condition) {
+      which = "then_branch"
+    } else {
       return nil
     }
-    let which = array.integers.first != 0 ? "then_branch" : "else_branch"
-    let context = NodeContext(node, importer, scope, [condition])
     let graph = try context.graph(which)
     let list = try attempt { () throws(DLCError) in
       try NodeList(graph, of: importer.model, outside: graph.freeNames)
@@ -48,6 +52,27 @@ enum ControlOperators {
           inputs: [renamed(output.name)], outputs: [name], attributes: [:], opsets: node.opsets))
     }
     return nodes
+  }
+
+  /// Whether it is what PyTorch writes for a squeeze of an axis of unknown size: a squeeze when the size is 1, else nothing.
+  private static func isSqueeze(_ c: NodeContext) throws(ImportStop) -> Bool {
+    let (then, otherwise) = (try c.graph("then_branch"), try c.graph("else_branch"))
+    return then.nodes.last?.type == "Squeeze"
+      && then.nodes.dropLast().allSatisfy { $0.type == "Constant" }
+      && otherwise.nodes.count == 1 && otherwise.nodes[0].type == "Identity"
+  }
+
+  /// Whether anything but sizes decides a value.
+  private static func dependsOnInputs(_ value: Value) -> Bool {
+    let graph = value.builder.graph
+    var seen: Set<ValueID> = []
+    var open = [value.id]
+    while let id = open.popLast() {
+      guard seen.insert(id).inserted else { continue }
+      guard let node = graph.definition(id) else { return true }
+      open += node.operands
+    }
+    return false
   }
 
   private static func branch(_ c: NodeContext) throws(ImportStop) -> [Value?] {

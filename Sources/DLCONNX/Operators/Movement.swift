@@ -168,7 +168,8 @@ enum MovementOperators {
     let gone: [Int]
     if let axes {
       gone = try c.axes(axes, rank: x.rank)
-      for axis in gone where x.shape[axis] != 1 {
+      // A named size is 1 when it is bound, or the reshape fails.
+      for axis in gone where x.shape[axis] != 1 && x.shape[axis].constant != nil {
         throw c.fail("axis \(axis) of \(x.type) is not of size 1")
       }
     } else {
