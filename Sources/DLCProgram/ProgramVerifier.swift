@@ -97,6 +97,18 @@ extension Program {
           "\(kind) '\(port.name)' has another one's buffer")
       }
     }
+    // The memory of a port is as large as its own buffer.
+    for (index, buffer) in buffers.enumerated() {
+      let port: Port?
+      switch buffer.place {
+      case .input(let i): port = inputs[i]
+      case .output(let i): port = outputs[i]
+      default: port = nil
+      }
+      try Self.check(
+        port.map { buffer.byteCount <= self[$0.buffer].byteCount } ?? true,
+        "buffer \(index) is larger than the array that it lies in")
+    }
   }
 
   private func verify(_ list: [Step]) throws(DLCError) {

@@ -139,6 +139,14 @@ import Testing
         p.buffers[i].place = .arena(p.arenaBytes)
       }
     ),
+    (
+      "a value larger than the result that it lies in",
+      { p in
+        let i = first(p) { if case .arena = $0 { true } else { false } }
+        p.buffers[i].shape = [1 << 10]
+        p.buffers[i].place = .output(0)
+      }
+    ),
     ("an arena that is too small", { $0.arenaBytes = 0 }),
     (
       "a state that there is not",
