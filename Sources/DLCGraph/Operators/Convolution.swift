@@ -334,12 +334,15 @@ private struct ConvolutionPullback {
         input: axes.output, kernel: exchanged(axes.kernel), output: axes.input))
   }
 
+  /// Channels of the input come first where products are summed: what follows, such as an update, then reads the
+  /// kernel's own order in a kernel of its own, and not across it in this one.
   private var kernel: Value {
-    g.convolution(
+    let usual = ConvolutionDimensions.channelsFirst(spatial: spatial.count)
+    let made = g.convolution(
       window, d, strides: geometry.kernelDilation, kernelDilation: geometry.strides,
       dimensions: ConvolutionDimensions(
-        input: exchanged(axes.input), kernel: exchanged(axes.output),
-        output: exchanged(axes.kernel)))
+        input: exchanged(axes.input), kernel: exchanged(axes.output), output: usual.output))
+    return g.transpose(made, exchanged(Array(axes.kernel.indices)).placed(axes.kernel))
   }
 
   /// With groups, a group is part of another axis for the cotangents than for the convolution.
