@@ -70,7 +70,7 @@ let package = Package(
       "DLCONNX",
       [
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCFormats",
-        "DLCCompiler", "DLCRuntime", "CProtobufSchema",
+        "DLCCompiler", "DLCRuntime", "DLCTraining", "CProtobufSchema",
       ]),
     module("DLCData", ["DLCTensor", "DLCFormats", "CZlib", "CPNG", "CTurboJPEG"]),
     module(

@@ -86,17 +86,12 @@ struct Compile: ParsableCommand {
       return
     }
     let path =
-      output ?? (Self.stem(model.model) + ".dlc")
+      output ?? (stem(model.model) + ".dlc")
     try OutputFile.requireDistinct(
       [("-o", path)], inputs: [("the model", model.model), ("--params", params)])
     try build.write(to: path, module: module)
     if path == "-" { return }
     try summarize(build, path, milliseconds(ContinuousClock.now - start))
-  }
-
-  private static func stem(_ path: String) -> String {
-    for ending in [".pb", ".onnx"] where path.hasSuffix(ending) { return String(path.dropLast(ending.count)) }
-    return path
   }
 
   /// The graph and the sizes that it is compiled for: those of an ONNX model are bound when it is imported.

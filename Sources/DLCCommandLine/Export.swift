@@ -40,8 +40,7 @@ struct Export: ParsableCommand {
         .binding, "module '\(module.name)' has no dimension '\(name)'",
         remedy: Spelling.remedy(for: name, among: module.dimensions.map(\.name)))
     }
-    let stem = model.model.hasSuffix(".pb") ? String(model.model.dropLast(3)) : model.model
-    let path = output ?? stem + ".onnx"
+    let path = output ?? stem(model.model) + ".onnx"
     try OutputFile.requireDistinct(
       [("-o", path)], inputs: [("the model", model.model), ("--params", params)])
     let name = String(path.split(separator: "/").last ?? "model")

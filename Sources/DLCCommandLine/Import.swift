@@ -11,9 +11,7 @@ struct Import: ParsableCommand {
   @ArgumentParser.Argument(help: "The ONNX model.") var model: String?
   @Option(name: .shortAndLong, help: "The graph to write; MODEL with .pb for .onnx by default.")
   var output: String?
-  @Option(
-    name: .customLong("dim"), help: "The size of a named dimension, as batch=1; may be repeated.")
-  var dimensions: [DimensionOption] = []
+  @OptionGroup var sizing: SizeOptions
   @OptionGroup var imports: ImportOptions
   @Flag(help: "Print which operators are imported, from which version of their domain on.")
   var coverage = false
@@ -28,11 +26,9 @@ struct Import: ParsableCommand {
     guard case .onnx(let onnx) = try LoadedModel(model) else {
       throw DLCError(.format, "it is no ONNX model", at: model)
     }
-    var sizes: [String: Int] = [:]
-    for dimension in dimensions { sizes[dimension.name] = dimension.size }
     let module = try onnx.module(
-      ONNXModel.Bindings(sizes: sizes, values: try imports.tensors(for: onnx)))
-    let path = output ?? (model.hasSuffix(".onnx") ? String(model.dropLast(5)) : model) + ".pb"
+      ONNXModel.Bindings(sizes: try sizing.sizes, values: try imports.tensors(for: onnx)))
+    let path = output ?? stem(model) + ".pb"
     try OutputFile.requireDistinct([("-o", path)], inputs: [("the model", model)])
     try module.save(path)
     let function = module.functions[0]

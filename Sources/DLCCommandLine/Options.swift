@@ -59,6 +59,14 @@ struct ModelOptions: ParsableArguments {
   @Option(help: "The function, when the model has several and none is called 'forward'.")
   var function: String?
 
+  @OptionGroup var sizing: SizeOptions
+
+  var dimensions: [DimensionOption] { sizing.dimensions }
+  var sizes: [String: Int] { get throws { try sizing.sizes } }
+}
+
+/// Sizes of named dimensions.
+struct SizeOptions: ParsableArguments {
   @Option(name: .customLong("dim"), help: "The size of a named dimension, as n=8; may be repeated.")
   var dimensions: [DimensionOption] = []
 
@@ -183,6 +191,14 @@ extension DLCError {
       throw error.within(path)
     }
   }
+}
+
+/// The path of a model without what its kind ends with.
+func stem(_ path: String) -> String {
+  for ending in [".pb", ".onnx"] where path.hasSuffix(ending) {
+    return String(path.dropLast(ending.count))
+  }
+  return path
 }
 
 func milliseconds(_ duration: Duration) -> Double {

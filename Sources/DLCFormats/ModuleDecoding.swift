@@ -3,30 +3,6 @@ import DLCGraph
 import DLCTensor
 
 extension ModuleFile {
-  /// The wire format may nest graphs in graphs; a reader that recurses must not be led too deep.
-  static func checkDepth(_ bytes: UnsafeRawBufferPointer, _ path: String) throws(DLCError) {
-    let scanner = WireScanner(bytes: bytes, path: path)
-    // Module: functions 6; Function: graph 2; Graph: nodes 2; Node: regions 8.
-    try scanner.forEach(0..<bytes.count, field: 6) { (function) throws(DLCError) in
-      try scanner.forEach(function, field: 2) { (graph) throws(DLCError) in
-        try scanGraph(scanner, graph, 0)
-      }
-    }
-  }
-
-  private static func scanGraph(_ scanner: WireScanner, _ graph: Range<Int>, _ depth: Int)
-    throws(DLCError)
-  {
-    guard depth < 16 else {
-      throw DLCError(.format, "graphs are nested too deep", at: scanner.path)
-    }
-    try scanner.forEach(graph, field: 2) { (node) throws(DLCError) in
-      try scanner.forEach(node, field: 8) { (inner) throws(DLCError) in
-        try scanGraph(scanner, inner, depth + 1)
-      }
-    }
-  }
-
   static func decode(_ m: Dlc__Module) throws(DLCError) -> (Module, String, [String]) {
     guard m.schema_version >= 1 else { throw DLCError(.format, "this is not a dlc model file") }
     guard m.schema_version <= schemaVersion else {
@@ -127,7 +103,9 @@ extension ModuleFile {
     return tensor
   }
 
-  private static func graph(_ message: Dlc__Graph) throws(DLCError) -> Graph {
+  /// - Parameter depth: how many graphs this one is in.
+  private static func graph(_ message: Dlc__Graph, _ depth: Int = 0) throws(DLCError) -> Graph {
+    guard depth < 16 else { throw DLCError(.format, "graphs are nested too deep") }
     var graph = Graph()
     for argument in each(message.n_arguments, message.arguments) {
       _ = graph.addArgument(
@@ -143,10 +121,9 @@ extension ModuleFile {
             "operator '\(text(node.mnemonic).prefix(64))' has version \(node.version), which is newer than this dlc"
           )
         }
-        // `checkDepth` has bounded the nesting.
         var regions: [Graph] = []
         for region in each(node.n_regions, node.regions) {
-          regions.append(try Self.graph(region))
+          regions.append(try Self.graph(region, depth + 1))
         }
         var attributes: [Attribute] = []
         for attribute in each(node.n_attributes, node.attributes) {
@@ -203,47 +180,5 @@ extension ModuleFile {
     default: throw DLCError(.format, "attribute '\(text(message.name).prefix(64))' has no value")
     }
     return Attribute(text(message.name), value)
-  }
-}
-
-/// Walks length-delimited fields of the protobuf wire format without allocating.
-private struct WireScanner {
-  let bytes: UnsafeRawBufferPointer
-  let path: String
-
-  private func varint(_ position: inout Int, _ end: Int) throws(DLCError) -> UInt64 {
-    var (value, shift) = (UInt64(0), UInt64(0))
-    while position < end, shift < 64 {
-      let byte = bytes[position]
-      position += 1
-      value |= UInt64(byte & 127) << shift
-      if byte < 128 { return value }
-      shift += 7
-    }
-    throw DLCError(.format, "the file is truncated or damaged", at: path)
-  }
-
-  /// Calls `body` with the extent of every message in `range` that has the field number.
-  func forEach(_ range: Range<Int>, field: UInt64, _ body: (Range<Int>) throws(DLCError) -> Void)
-    throws(DLCError)
-  {
-    var position = range.lowerBound
-    while position < range.upperBound {
-      let key = try varint(&position, range.upperBound)
-      switch key & 7 {
-      case 0: _ = try varint(&position, range.upperBound)
-      case 1: position += 8
-      case 5: position += 4
-      case 2:
-        let length = try varint(&position, range.upperBound)
-        guard length <= UInt64(range.upperBound - position) else {
-          throw DLCError(.format, "the file is truncated or damaged", at: path)
-        }
-        let end = position + Int(length)
-        if key >> 3 == field { try body(position..<end) }
-        position = end
-      default: throw DLCError(.format, "the file is damaged or is not a dlc file", at: path)
-      }
-    }
   }
 }

@@ -115,7 +115,6 @@ public enum ModuleFile {
   package static func decode(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError)
     -> Module
   {
-    try checkDepth(bytes, path)
     let (decoded, weights, external) = try ProtobufDecoding.decode(
       bytes, dlc_module_descriptor(), as: Dlc__Module.self, path: path
     ) { (message) throws(DLCError) in

@@ -2,6 +2,7 @@ import CProtobufSchema
 package import DLCFormats
 package import DLCGraph
 package import DLCTensor
+import DLCTraining
 
 /// A loss on an ONNX model's output, so that its initialisers can be trained.
 package struct FineTuning {
@@ -77,18 +78,11 @@ package struct FineTuning {
   private func value(_ g: FunctionBuilder, _ output: Value) -> Value {
     switch loss {
     case .crossEntropy:
-      let classes = g.input(target, .int64, [output.shape[0]])
-      let logits =
-        output.rank == 2
-        ? output
-        : g.reshape(output, [output.shape[0], output.shape.dropFirst().reduce(1) { $0 * $1 }])
-      let log = g.logSoftmax(logits)
-      let mine = g.gatherAlong(1, log, g.reshape(classes, [output.shape[0], 1]))
-      return g.negate(g.mean(mine, axes: [0, 1]))
+      let classes = output.shape.dropFirst().reduce(Size(1)) { $0 * $1 }
+      return g.softmaxCrossEntropy(
+        g.reshape(output, [output.shape[0], classes]), g.input(target, .int64, [output.shape[0]]))
     case .meanSquaredError:
-      let wanted = g.input(target, output.dataType, output.shape)
-      let difference = output - wanted
-      return g.mean(difference * difference, axes: Array(0..<output.rank))
+      return g.meanSquaredError(output, g.input(target, output.dataType, output.shape))
     }
   }
 }

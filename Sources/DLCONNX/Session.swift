@@ -74,19 +74,16 @@ public final class ONNXSession {
 
   /// The executable of a stage, compiled when there is none for these types and values.
   fileprivate func stage(
-    _ nodes: [ONNXNode], _ initializers: [String: ONNXTensor], _ env: [String: Tensor],
-    order: [String], statics: Set<String>, wanted: [String]
+    _ list: NodeList, _ env: [String: Tensor], statics: Set<String>, wanted: [String]
   ) throws(DLCError) -> CompiledStage {
-    let read = nodes.reduce(into: Set(wanted)) { $0.formUnion($1.reads) }
-    let names = order.filter { read.contains($0) }
+    let names = env.keys.filter { list.reads.contains($0) || wanted.contains($0) }.sorted()
     let shape = StageCache.Shape(
-      place: nodes.map { $0.outputs.first ?? "" } + wanted,
-      types: names.map { "\($0): \(env[$0]!.type)" }, statics: statics.sorted())
+      place: list.place, wanted: wanted, types: names.map { "\($0): \(env[$0]!.type)" },
+      statics: statics.sorted())
     if let known = stages.find(shape, env) { return known }
     let builder = StageBuilder(model: model, candidates: env)
     let stage = try builder.build(
-      nodes, initializers, types: names.map { ($0, env[$0]!.type) }, statics: statics,
-      wanted: wanted)
+      list, types: names.map { ($0, env[$0]!.type) }, statics: statics, wanted: wanted)
     var executable: Executable?
     if let module = stage.module, !isReference {
       compilationCount += 1
@@ -122,8 +119,9 @@ private struct CompiledStage {
 
 /// The parts that were used last, by shapes and by the values of what is bound by value.
 private struct StageCache {
-  struct Shape: Hashable {
+  struct Shape: Equatable {
     var place: [String]
+    var wanted: [String]
     var types: [String]
     var statics: [String]
   }
@@ -170,35 +168,30 @@ private struct SessionRun {
   func execute(_ list: NodeList, _ given: [String: Tensor], wanted: [String]) throws(DLCError)
     -> [String: Tensor]
   {
-    var (nodes, initializers) = (list.nodes, list.initializers)
+    var list = list
     var env = given
     var statics: Set<String> = []
     while true {
-      let order = env.keys.sorted()
-      let compiled = try session.stage(
-        nodes, initializers, env, order: order, statics: statics, wanted: wanted)
+      let compiled = try session.stage(list, env, statics: statics, wanted: wanted)
       let stage = compiled.stage
       var progress = try run(compiled, &env)
-      guard !stage.later.isEmpty else { break }
-      if let index = stage.later.firstIndex(where: { node in
+      guard !stage.later.nodes.isEmpty else { break }
+      list = stage.later
+      if let index = list.nodes.firstIndex(where: { node in
         node.outputs.contains(where: stage.hosted.contains)
-          && node.reads.allSatisfy { env[$0] != nil || stage.initializers[$0] != nil }
+          && node.reads.allSatisfy { env[$0] != nil || list.initializers[$0] != nil }
       }) {
-        var rest = stage.later
-        let node = rest.remove(at: index)
-        try host(node, stage.initializers, &env)
+        var rest = list.nodes
+        try host(rest.remove(at: index), list.initializers, &env)
         progress = true
-        nodes = rest
-      } else {
-        nodes = stage.later
+        list = NodeList(nodes: rest, initializers: list.initializers)
       }
-      initializers = stage.initializers
       let known = statics.union(stage.needed.filter { env[$0] != nil })
       guard progress || known != statics else {
         throw DLCError(.unsupported, stage.reason)
       }
       // What is bound by value is that for the node that needs it; later ones ask anew.
-      statics = known.filter { name in nodes.contains { $0.inputs.contains(name) } }
+      statics = known.filter { name in list.nodes.contains { $0.inputs.contains(name) } }
     }
     var results: [String: Tensor] = [:]
     for name in wanted {
@@ -214,12 +207,11 @@ private struct SessionRun {
   private func run(_ compiled: CompiledStage, _ env: inout [String: Tensor]) throws(DLCError)
     -> Bool
   {
-    guard let module = compiled.stage.module else { return false }
+    guard compiled.stage.module != nil else { return false }
     var arrays: [String: Tensor] = [:]
     for name in compiled.stage.inputs { arrays[name] = env[name] }
-    if module.functions[0].inputs.contains(where: { $0.name == GraphImporter.seedName }) {
-      arrays[GraphImporter.seedName] = Tensor(
-        .uint64, [], truncating: [Int64(bitPattern: seed)])
+    if let name = compiled.stage.seedInput {
+      arrays[name] = Tensor(.int64, [], truncating: [Int64(bitPattern: seed)])
     }
     let results = try compiled.run(arrays, threads: threads)
     for (name, value) in results { env[name] = value }

@@ -49,11 +49,7 @@ package struct MakePaddingExplicit: Pass {
       var g = window.geometry
       guard (g.paddingLow + g.paddingHigh).contains(where: { $0 != 0 }) else { return nil }
       let type = c.type(node.operands[0]).dataType
-      let fill: Tensor =
-        switch g.combiner.identity(type) {
-        case .float(let v): Tensor(type, [], rounding: [v])
-        case .integer(let v): Tensor(type, [], truncating: [v])
-        }
+      let fill = Tensor(g.combiner.identity(type), type)
       let identity = try c.add(.constant(Constant(fill)), [])
       let pad = Pad(
         low: g.paddingLow.map { Size($0) }, high: g.paddingHigh.map { Size($0) },

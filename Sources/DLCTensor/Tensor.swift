@@ -123,7 +123,8 @@ public struct Tensor: Sendable {
       try type.validate()
       guard elements.count == type.elementCount else {
         throw DLCError(
-          .type, "\(type) has \(type.elementCount) elements, not the \(elements.count) that are given")
+          .type,
+          "\(type) has \(type.elementCount) elements, not the \(elements.count) that are given")
       }
       self.init(uninitialized: dataType, shape)
       elements.withUnsafeBytes { storage.bytes.copyMemory(from: $0) }
@@ -268,10 +269,24 @@ public struct Tensor: Sendable {
   }
 }
 
+extension Tensor {
+  /// A scalar.
+  package init(_ number: ScalarConstant, _ type: DataType) {
+    switch number {
+    case .float(let v): self.init(type, [], rounding: [v])
+    case .integer(let v): self.init(type, [], truncating: [v])
+    }
+  }
+}
+
 extension Int64 {
   /// The number rounded towards zero; the end of the range that it is beyond, and 0 for NaN.
   package init(truncatingWithin value: Double) {
-    if value.isNaN { self = 0 } else if value >= 0x1p63 { self = .max } else {
+    if value.isNaN {
+      self = 0
+    } else if value >= 0x1p63 {
+      self = .max
+    } else {
       self = value <= -0x1p63 ? .min : Int64(value)
     }
   }

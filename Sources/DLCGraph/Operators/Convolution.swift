@@ -334,16 +334,20 @@ private struct ConvolutionPullback {
         input: axes.output, kernel: exchanged(axes.kernel), output: axes.input))
   }
 
-  /// Channels of the input come first where products are summed: what follows, such as an update, then reads the
-  /// kernel's own order in a kernel of its own, and not across it in this one.
   private var kernel: Value {
-    let usual = ConvolutionDimensions.channelsFirst(spatial: spatial.count)
-    let made = g.convolution(
-      window, d, strides: geometry.kernelDilation, kernelDilation: geometry.strides,
-      dimensions: ConvolutionDimensions(
-        input: exchanged(axes.input), kernel: exchanged(axes.output), output: usual.output))
-    return g.transpose(made, exchanged(Array(axes.kernel.indices)).placed(axes.kernel))
+    g.transpose(
+      g.convolution(
+        window, d, strides: geometry.kernelDilation, kernelDilation: geometry.strides,
+        dimensions: ConvolutionDimensions(
+          input: exchanged(axes.input), kernel: exchanged(axes.output), output: usual.output)),
+      kernelOrder)
   }
+
+  private var usual: ConvolutionDimensions { .channelsFirst(spatial: spatial.count) }
+
+  /// From the order of the sums, channels of the input first, to the kernel's. It is an operation of its own: what follows,
+  /// such as an optimizer's update, then goes along the kernel, and not across it as part of the product.
+  private var kernelOrder: [Int] { exchanged(Array(axes.kernel.indices)).placed(axes.kernel) }
 
   /// With groups, a group is part of another axis for the cotangents than for the convolution.
   private var grouped: [Value] {
@@ -360,7 +364,6 @@ private struct ConvolutionPullback {
       joined.replaceSubrange(at...at + 1, with: [moved.shape[at] * moved.shape[at + 1]])
       return g.reshape(moved, joined)
     }
-    let usual = ConvolutionDimensions.channelsFirst(spatial: spatial.count)
     let mirrored = g.reverse(
       regroup(k, axes.kernel, splitting: 0, [0, 2, 1]), axes: spatial.map { $0 + 2 })
     let dx = g.convolution(
@@ -371,9 +374,7 @@ private struct ConvolutionPullback {
     let dk = g.convolution(
       regroup(window, axes.input, splitting: 1, [2, 1, 0]),
       regroup(d, axes.output, splitting: 1, [1, 2, 0]), strides: geometry.kernelDilation,
-      kernelDilation: geometry.strides, groups: geometry.groups,
-      dimensions: ConvolutionDimensions(
-        input: usual.input, kernel: usual.kernel, output: exchanged(axes.kernel)))
-    return [dx, dk]
+      kernelDilation: geometry.strides, groups: geometry.groups)
+    return [dx, g.transpose(dk, kernelOrder)]
   }
 }

@@ -175,12 +175,7 @@ extension NodeExporter {
 
   func reduceWindow(_ w: WindowGeometry) throws(DLCError) -> String {
     if let pooled = try pool(w) { return pooled }
-    let identity: Tensor
-    switch w.combiner.identity(type) {
-    case .float(let v): identity = Tensor(splat: v, type, [])
-    case .integer(let v): identity = Tensor(type, [], truncating: [v])
-    }
-    let value = padded(x, w.paddingLow, w.paddingHigh, exporter.constant(identity))
+    let value = padded(x, w.paddingLow, w.paddingHigh, exporter.identity(w.combiner, type))
     let parts = try taps(value, w.window, w.strides, w.dilation, result.shape)
     guard case .binary(let function) = w.combiner.operation else { throw refuse("this window") }
     var sum = parts[0].value

@@ -91,12 +91,7 @@ extension NodeExporter {
     guard case .binary(let function) = p.combiner.operation else { throw refuse("this prefix") }
     let shape = types[0].shape
     let size = try exporter.number(shape[p.axis], "a prefix")
-    let identity: Tensor
-    switch p.combiner.identity(type) {
-    case .float(let v): identity = Tensor(splat: v, type, [])
-    case .integer(let v): identity = Tensor(type, [], truncating: [v])
-    }
-    let fill = exporter.constant(identity)
+    let fill = exporter.identity(p.combiner, type)
     func shifted(_ value: String, _ distance: Int) throws(DLCError) -> String {
       var (low, high) = (shape.map { _ in 0 }, shape.map { _ in 0 })
       if p.reverse { high[p.axis] = distance } else { low[p.axis] = distance }

@@ -162,11 +162,18 @@ final class GraphExporter {
     }
   }
 
-  /// A value of the wide type, with the range of the narrow one.
-  func narrow(_ value: String, _ type: DataType) -> String {
-    type == .uint32
+  /// A value of a wide type with the range of the narrow one.
+  /// - Parameter wide: nil for the type that arithmetic on the narrow one is written in.
+  func narrow(_ value: String, _ type: DataType, from wide: DataType? = nil) -> String {
+    let source = wide ?? Self.wide(type)
+    return type == .uint32
       ? cast(emit("BitwiseAnd", [value, scalar(4_294_967_295, .int64)]), .int64, type)
-      : cast(value, Self.wide(type), type)
+      : cast(value, source, type)
+  }
+
+  /// What an element that is not there counts as, as a scalar.
+  func identity(_ combiner: Combiner, _ type: DataType) -> String {
+    constant(Tensor(combiner.identity(type), type))
   }
 
   func widened(_ value: String, _ type: DataType) -> String { cast(value, type, Self.wide(type)) }

@@ -179,7 +179,7 @@ struct NodeExporter {
     }
     let wide = exporter.cast(exporter.cast(a, type, .int64), .int64, .uint64)
     func back(_ value: String) -> String {
-      exporter.narrowed(exporter.cast(value, .uint64, .int64), type)
+      exporter.narrow(exporter.cast(value, .uint64, .int64), type, from: .int64)
     }
     switch f {
     case .shift_left:
@@ -274,14 +274,5 @@ struct NodeExporter {
     let largest = exporter.constant(Tensor(.int64, [], truncating: [Int64.max]))
     return exporter.cast(
       emit("Where", [isLarge, largest, exporter.cast(safe, .float64, .int64)]), .int64, target)
-  }
-}
-
-extension GraphExporter {
-  /// An int64 value reduced to the width of an integer type.
-  func narrowed(_ value: String, _ type: DataType) -> String {
-    type == .uint32
-      ? cast(emit("BitwiseAnd", [value, scalar(4_294_967_295, .int64)]), .int64, type)
-      : cast(value, .int64, type)
   }
 }

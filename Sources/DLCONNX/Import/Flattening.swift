@@ -3,8 +3,20 @@ import DLCTensor
 /// A graph as a list of nodes in which each comes after those that it reads, with calls of model-local functions
 /// replaced by their bodies.
 struct NodeList {
-  var nodes: [ONNXNode]
+  let nodes: [ONNXNode]
   var initializers: [String: ONNXTensor]
+  /// The names that the nodes read.
+  let reads: Set<String>
+  /// Tells lists of one model apart: what each node gives first.
+  let place: [String]
+
+  /// - Parameter nodes: in an order in which they can run.
+  init(nodes: [ONNXNode], initializers: [String: ONNXTensor]) {
+    self.nodes = nodes
+    self.initializers = initializers
+    reads = nodes.reduce(into: []) { $0.formUnion($1.reads) }
+    place = nodes.map { $0.outputs.first ?? "" }
+  }
 
   /// - Parameter outside: names that are defined around the graph.
   /// - Throws: `.graph` for cycles, names that are defined twice or nowhere, and functions that call themselves.
@@ -12,8 +24,8 @@ struct NodeList {
     _ graph: ONNXGraph, of model: ONNXModel, outside: Set<String>
   ) throws(DLCError) {
     var expansion = FunctionExpansion(model)
-    initializers = graph.initializers
-    var defined = Set(graph.inputs.map(\.name)).union(graph.initializers.keys)
+    let known = Set(graph.inputs.map(\.name)).union(graph.initializers.keys)
+    var defined = known
     let list = try expansion.expanded(graph.nodes)
     for node in list {
       for name in node.outputs where !name.isEmpty {
@@ -22,8 +34,8 @@ struct NodeList {
         }
       }
     }
-    nodes = try Self.sorted(
-      list, known: Set(graph.inputs.map(\.name)).union(graph.initializers.keys), outside)
+    self.init(
+      nodes: try Self.sorted(list, known: known, outside), initializers: graph.initializers)
     for output in graph.outputs
     where !defined.contains(output.name) && !outside.contains(output.name) {
       throw DLCError(.graph, "output '\(output.name)' is not defined by any node")

@@ -1,5 +1,6 @@
 import DLCGraph
 import DLCTensor
+import DLCTraining
 
 /// The values that names stand for, in one graph of a model.
 final class ImportScope {
@@ -44,7 +45,7 @@ final class GraphImporter {
       }
       search = here.parent
     }
-    throw .failed(DLCError(.graph, "value '\(name)' is not defined"))
+    throw .failed(DLCError(.graph, "value '\(name)' is not defined by any node"))
   }
 
   /// A stored tensor: a parameter when losses can be differentiated by it, else a constant; large ones that are no
@@ -147,7 +148,7 @@ final class GraphImporter {
     }
     for (input, value) in zip(graph.inputs, arguments) { scope.values[input.name] = value }
     let list = try attempt { () throws(DLCError) in
-      try NodeList(graph, of: model, outside: names(outer))
+      try NodeList(graph, of: model, outside: graph.freeNames)
     }
     for node in list.nodes {
       let context = try add(node, scope)
@@ -160,30 +161,27 @@ final class GraphImporter {
     return results
   }
 
-  private func names(_ scope: ImportScope) -> Set<String> {
-    var result: Set<String> = []
-    var search: ImportScope? = scope
-    while let here = search {
-      result.formUnion(here.values.keys)
-      result.formUnion(here.initializers.keys)
-      search = here.parent
-    }
-    return result
-  }
-
   // MARK: Random numbers
 
   /// Declares the input that the run's seed is given to.
-  func declareSeed() { random = (g.input(Self.seedName, .uint64), 0) }
-
-  /// The name of the input that the session gives the run's seed to.
-  static let seedName = "dlc.seed"
+  /// - Returns: its name, that of dlc's own graphs, unless the model has a value of that name.
+  func declareSeed() -> String {
+    var name = TrainingStep.seedName
+    let graph = model.graph
+    if graph.inputs.contains(where: { $0.name == name })
+      || graph.nodes.contains(where: { $0.outputs.contains(name) })
+    {
+      name = "dlc.\(name)"
+    }
+    random = (g.convert(g.input(name, .int64), .uint64), 0)
+    return name
+  }
 
   /// The Philox key and counter for the next random operator: from its attribute, else from the run's seed.
   func nextRandom(seed: Double?) -> (key: Value, counter: Value) {
     if let seed {
       let key = g.constant(
-        Tensor(.uint64, [], truncating: [Int64(bitPattern: UInt64(seed.magnitude))]))
+        Tensor(.uint64, [], truncating: [Int64(truncatingWithin: seed.magnitude)]))
       return (key, g.constant(Tensor(.uint64, [], truncating: [0])))
     }
     defer { random!.count += 1 }

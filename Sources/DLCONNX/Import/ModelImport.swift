@@ -90,9 +90,8 @@ extension ONNXModel {
         if !list.contains(where: { $0.name == name }) { list.append((name, 1)) }
       }
     let stage = try builder.build(
-      list.nodes, list.initializers, types: types, statics: Set(bindings.values.keys),
-      wanted: graph.outputs.map(\.name))
-    guard stage.later.isEmpty, stage.bounds.isEmpty, let module = stage.module else {
+      list, types: types, statics: Set(bindings.values.keys), wanted: graph.outputs.map(\.name))
+    guard stage.later.nodes.isEmpty, stage.bounds.isEmpty, let module = stage.module else {
       throw DLCError(
         .unsupported, "the model is no single graph: \(stage.reason)",
         remedy: "dlc run takes it in parts; values that are known can be given with --value")

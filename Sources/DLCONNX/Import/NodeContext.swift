@@ -53,11 +53,21 @@ final class NodeContext {
     return sizes
   }
 
-  /// The elements of an operand that must be known as numbers.
+  /// The elements of an operand that must be known as numbers, whatever they are.
+  func wideIntegers(_ index: Int) throws(ImportStop) -> [Int] { try number(try sizes(index)) }
+
+  /// The elements of an operand that must be known as numbers: axes, amounts and counts.
   func integers(_ index: Int) throws(ImportStop) -> [Int] {
-    var result: [Int] = []
-    for size in try sizes(index) { result.append(try number(size)) }
-    return result
+    let list = try wideIntegers(index)
+    try requireNarrow(list, "input \(index)")
+    return list
+  }
+
+  /// Throws for numbers beyond every size, with which no arithmetic could be done.
+  private func requireNarrow(_ list: [Int], _ what: String) throws(ImportStop) {
+    if let number = list.first(where: { $0.magnitude > 1 << 31 }) {
+      throw fail("\(what) is \(number), which is beyond every size")
+    }
   }
 
   func integers(orNil index: Int) throws(ImportStop) -> [Int]? {
@@ -112,8 +122,15 @@ final class NodeContext {
     return value
   }
 
-  func integer(_ name: String) throws(ImportStop) -> Int? {
+  /// An attribute, whatever number it is.
+  func wideInteger(_ name: String) throws(ImportStop) -> Int? {
     try attribute(name, "an int") { if case .integer(let v) = $0 { v } else { nil } }
+  }
+  /// An axis, an amount or a count.
+  func integer(_ name: String) throws(ImportStop) -> Int? {
+    guard let value = try wideInteger(name) else { return nil }
+    try requireNarrow([value], "attribute '\(name)'")
+    return value
   }
   func integer(_ name: String, _ otherwise: Int) throws(ImportStop) -> Int {
     try integer(name) ?? otherwise
@@ -146,7 +163,8 @@ final class NodeContext {
       if case .texts(let v) = $0 { v.map { String(decoding: $0, as: UTF8.self) } } else { nil }
     }
   }
-  func integers(_ name: String) throws(ImportStop) -> [Int]? {
+  /// A list, whatever numbers are in it.
+  func wideIntegers(_ name: String) throws(ImportStop) -> [Int]? {
     try attribute(name, "ints") {
       switch $0 {
       case .integers(let v): v
@@ -154,6 +172,11 @@ final class NodeContext {
       default: nil
       }
     }
+  }
+  func integers(_ name: String) throws(ImportStop) -> [Int]? {
+    guard let list = try wideIntegers(name) else { return nil }
+    try requireNarrow(list, "attribute '\(name)'")
+    return list
   }
   func reals(_ name: String) throws(ImportStop) -> [Double]? {
     try attribute(name, "floats") {

@@ -7,11 +7,12 @@ package struct Stage {
   package var module: Module?
   /// The names among its inputs that are given as arrays.
   package var inputs: [String] = []
+  /// The input that takes the run's seed, where an operator draws random numbers.
+  package var seedInput: String?
   /// Results of which only a part is there: along an axis, as many as a result of that name says.
   package var bounds: [String: (axis: Int, count: String)] = [:]
   /// What remains.
-  var later: [ONNXNode] = []
-  var initializers: [String: ONNXTensor] = [:]
+  var later = NodeList(nodes: [], initializers: [:])
   /// Names whose values the rest must know to be built.
   package var needed: Set<String> = []
   /// The first reason for which something remains.
@@ -39,15 +40,14 @@ struct StageBuilder {
   ///   - statics: names among them that are bound by value.
   ///   - wanted: the results of the whole.
   func build(
-    _ nodes: [ONNXNode], _ initializers: [String: ONNXTensor],
-    types: [(name: String, type: TensorType)],
-    statics: Set<String>, wanted: [String]
+    _ list: NodeList, types: [(name: String, type: TensorType)], statics: Set<String>,
+    wanted: [String]
   ) throws(DLCError) -> Stage {
     var statics = statics
     while true {
       var attempt = StageAttempt(
-        builder: self, types: types, statics: statics, wanted: wanted, initializers: initializers)
-      if let more = try attempt.run(nodes) {
+        builder: self, list: list, types: types, statics: statics, wanted: wanted)
+      if let more = try attempt.run() {
         statics.formUnion(more)
         continue
       }
@@ -60,34 +60,28 @@ struct StageBuilder {
 /// One try at a stage, which ends early when more inputs must be bound by value.
 private struct StageAttempt {
   let builder: StageBuilder
+  let list: NodeList
   let types: [(name: String, type: TensorType)]
   let statics: Set<String>
   let wanted: [String]
-  let initializers: [String: ONNXTensor]
   var stage = Stage()
-
-  init(
-    builder: StageBuilder, types: [(name: String, type: TensorType)], statics: Set<String>,
-    wanted: [String], initializers: [String: ONNXTensor]
-  ) {
-    self.builder = builder
-    self.types = types
-    self.statics = statics
-    self.wanted = wanted
-    self.initializers = initializers
-  }
+  /// The nodes that are left for later, and the counts of results that are there in part.
+  var later: [ONNXNode] = []
+  var counts: [String: Value] = [:]
 
   /// - Returns: inputs to bind by value before the next try; nil when the stage stands.
-  mutating func run(_ nodes: [ONNXNode]) throws(DLCError) -> Set<String>? {
+  mutating func run() throws(DLCError) -> Set<String>? {
     var module = Module(builder.model.graph.name.isEmpty ? "onnx" : builder.model.graph.name)
     for dimension in builder.dimensions {
       module.dimension(dimension.name, default: dimension.size)
     }
     let g = FunctionBuilder(dimensions: Set(builder.dimensions.map(\.name)), isTraining: false)
     let importer = GraphImporter(builder.model, g)
+    let scope = ImportScope(list.initializers)
     do throws(ImportStop) {
-      if let more = try walk(nodes, importer) { return more }
-      guard try emit(importer) > 0 else { return nil }
+      if let more = try walk(importer, scope) { return more }
+      stage.later = NodeList(nodes: later, initializers: scope.initializers)
+      guard try emit(importer, scope) > 0 else { return nil }
     } catch {
       throw Self.mistake(error).uncalled
     }
@@ -112,14 +106,14 @@ private struct StageAttempt {
     }
   }
 
-  private mutating func walk(_ nodes: [ONNXNode], _ importer: GraphImporter) throws(ImportStop)
+  private mutating func walk(_ importer: GraphImporter, _ scope: ImportScope) throws(ImportStop)
     -> Set<String>?
   {
-    let scope = ImportScope(initializers)
-    self.scope = scope
-    if nodes.contains(where: { RandomOperators.isRandom($0) }) { importer.declareSeed() }
-    let read = nodes.reduce(into: Set(wanted)) { $0.formUnion($1.reads) }
-    for (name, type) in types where read.contains(name) || builder.keepsInputs {
+    if list.nodes.contains(where: { RandomOperators.isRandom($0) }) {
+      stage.seedInput = importer.declareSeed()
+    }
+    for (name, type) in types
+    where list.reads.contains(name) || wanted.contains(name) || builder.keepsInputs {
       if statics.contains(name), let tensor = builder.candidates[name] {
         scope.values[name] = importer.g.constant(tensor)
       } else {
@@ -127,14 +121,14 @@ private struct StageAttempt {
         stage.inputs.append(name)
       }
     }
-    var work = Array(nodes.reversed())
+    var work = Array(list.nodes.reversed())
     while let node = work.popLast() {
       if !scope.deferred.isDisjoint(with: node.reads) {
         leave(node, scope)
         continue
       }
       do throws(ImportStop) {
-        if let branch = try StructureOperators.decidedBranch(node, importer, scope) {
+        if let branch = try ControlOperators.decidedBranch(node, importer, scope) {
           work += branch.reversed()
           continue
         }
@@ -175,16 +169,12 @@ private struct StageAttempt {
         leave(node, scope)
       }
     }
-    stage.initializers = scope.initializers
     return nil
   }
 
-  private var scope: ImportScope?
-  private var counts: [String: Value] = [:]
-
   private mutating func leave(_ node: ONNXNode, _ scope: ImportScope) {
     scope.deferred.formUnion(node.outputs.filter { !$0.isEmpty })
-    stage.later.append(node)
+    later.append(node)
   }
 
   /// The inputs that a value depends on, when they may be bound by value.
@@ -222,12 +212,9 @@ private struct StageAttempt {
   }
 
   /// Names the results; returns how many there are.
-  private func emit(_ importer: GraphImporter) throws(ImportStop) -> Int {
-    let scope = scope!
+  private func emit(_ importer: GraphImporter, _ scope: ImportScope) throws(ImportStop) -> Int {
     let given = Set(types.map(\.name))
-    var names = stage.later.reduce(into: Set<String>()) { $0.formUnion($1.reads) }
-    names.formUnion(wanted)
-    names.formUnion(stage.needed)
+    let names = stage.later.reads.union(wanted).union(stage.needed)
     var count = 0
     // Results in the model's order, then what the rest reads.
     for name in wanted + names.subtracting(wanted).sorted() {
@@ -236,7 +223,7 @@ private struct StageAttempt {
       let isResult = wanted.contains(name)
       if given.contains(name) && !(isResult && builder.keepsInputs) { continue }
       guard scope.values[name] != nil || isResult else { continue }
-      if initializers[name] != nil && !isResult { continue }
+      if list.initializers[name] != nil && !isResult { continue }
       importer.g.output(name, try importer.value(name, scope))
       count += 1
       if isBounded {

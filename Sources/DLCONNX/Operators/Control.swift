@@ -148,9 +148,14 @@ enum ControlOperators {
     }
     if isCounted {
       guard c.has(0) else { throw c.fail("the loop has no limit and no condition that ends it") }
-      return try counted(c, parts, max(0, try c.integer(0)))
+      return try counted(c, parts, try trips(c))
     }
     return try conditional(c, parts)
+  }
+
+  /// The most iterations; exporters write the largest number there is for "no limit".
+  private static func trips(_ c: NodeContext) throws(ImportStop) -> Int {
+    max(0, try c.wideIntegers(0).first ?? 0)
   }
 
   /// Whether the body's condition is the one that it gets, or true.
@@ -291,7 +296,7 @@ enum ControlOperators {
     if !stacked.isEmpty {
       // The memory for what is stacked needs a limit.
       guard parts.trips != nil else { throw hosted }
-      most = max(0, try c.integer(0))
+      most = try trips(c)
       guard most < 1 << 16 else { throw hosted }
       if most == 0 { return try unrolled(c, parts, 0) }
     }

@@ -203,7 +203,7 @@ enum IndexingOperators {
     let depth = c.known(1)
     let size: Size
     if case .array(let known)? = depth, known.type.isFloat, let first = known.reals.first {
-      size = Size(Int(first))
+      size = Size(Int(Int64(truncatingWithin: first)))
     } else {
       guard let first = try c.sizes(1).first else { throw c.fail("the depth is empty") }
       size = first

@@ -24,7 +24,7 @@ enum LossOperators {
     else { throw c.fail("labels \(labels.type) do not belong to \(log.type)") }
     var places = g.convert(labels, .int64)
     var isCounted: Value?
-    if let ignored = try c.integer("ignore_index") {
+    if let ignored = try c.wideInteger("ignore_index") {
       let mask = places .!= c.constant([], [ignored])
       places = g.select(mask, places, c.constant([], [0]))
       isCounted = mask

@@ -55,8 +55,8 @@ enum MovementOperators {
     OperatorMapping("Split", split),
     OperatorMapping("Split", since: 13, statics: ["split"], splitByOperand),
     OperatorMapping("Slice") { c throws(ImportStop) in
-      let starts = try c.integers("starts") ?? []
-      let ends = try c.integers("ends") ?? []
+      let starts = try c.wideIntegers("starts") ?? []
+      let ends = try c.wideIntegers("ends") ?? []
       return try slice(
         c, starts.map { Size($0) }, ends.map { Size($0) },
         try c.integers("axes") ?? Array(starts.indices), starts.map { _ in 1 })
@@ -66,7 +66,7 @@ enum MovementOperators {
       let starts = try c.sizes(1)
       return try slice(
         c, starts, try c.sizes(2), try c.integers(orNil: 3) ?? Array(starts.indices),
-        try c.integers(orNil: 4) ?? starts.map { _ in 1 })
+        c.has(4) ? try c.wideIntegers(4) : starts.map { _ in 1 })
     },
     OperatorMapping("Expand", since: 8, statics: ["shape"]) { c throws(ImportStop) in
       let x = try c.operand(0)
@@ -222,7 +222,7 @@ enum MovementOperators {
   private static func evenParts(_ c: NodeContext, _ count: Int) throws(ImportStop) -> [Value?] {
     let x = try c.operand(0)
     let axis = try c.axis(try c.integer("axis", 0), rank: x.rank)
-    guard count > 0 else { throw c.fail("it splits into \(count) parts") }
+    guard count > 0, count <= 1 << 16 else { throw c.fail("it splits into \(count) parts") }
     let whole = x.shape[axis]
     guard let size = whole.constant else {
       return try parts(c, [Size](repeating: whole / Size(count), count: count))
@@ -386,6 +386,9 @@ enum MovementOperators {
     }
     var result = x
     for axis in axes where low[axis] != 0 || high[axis] != 0 {
+      guard max(low[axis].magnitude, high[axis].magnitude) <= 1 << 26 else {
+        throw c.fail("axis \(axis) is padded by \(low[axis]) and \(high[axis]), which is too much")
+      }
       guard let size = x.shape[axis].constant else {
         result = try mirrored(c, result, axis, low[axis], high[axis], mode)
         continue

@@ -72,6 +72,15 @@ enum SignalOperators {
     sign * 2 * Double.pi * Double(product % count) / Double(count)
   }
 
+  /// Throws for lengths whose large factors would need too large a matrix.
+  private static func requireTransform(_ c: NodeContext, _ count: Int) throws(ImportStop) {
+    var rest = count
+    for factor in 2...directLimit { while rest % factor == 0 { rest /= factor } }
+    guard rest <= 1 << 13 else {
+      throw c.unsupported("a transform of \(count) elements, which has the factor \(rest)")
+    }
+  }
+
   private static func direct(_ g: FunctionBuilder, _ x: Parts, _ count: Int, _ sign: Double)
     -> Parts
   {
@@ -113,6 +122,7 @@ enum SignalOperators {
     guard length >= 1, length <= 1 << 24 else {
       throw c.fail("the length of the transform is \(length)")
     }
+    try requireTransform(c, length)
     // The axis last, and real and imaginary parts apart.
     let order = (0..<rank - 1).filter { $0 != axis } + [axis]
     func part(_ index: Int) -> Value {
@@ -172,6 +182,10 @@ enum SignalOperators {
       throw c.fail("frames of \(length) every \(step) do not fit a signal of \(total)")
     }
     let frames = (total - length) / step + 1
+    guard frames <= (1 << 28) / length else {
+      throw c.unsupported("\(frames) frames of \(length) elements")
+    }
+    try requireTransform(c, length)
     let width = try c.number(wide.shape[2])
     let places = (0..<frames).flatMap { f in (0..<length).map { f * step + $0 } }
     let picked = IndexingOperators.taken(c, wide, c.constant([frames, length], places), axis: 1)
@@ -214,16 +228,19 @@ enum SignalOperators {
 
   private static func melWeights(_ c: NodeContext) throws(ImportStop) -> [Value?] {
     let (bins, length) = (try c.integer(0), try c.integer(1))
-    let rate = try c.reals(2)[0]
-    let (low, high) = (try c.reals(3)[0], try c.reals(4)[0])
-    guard bins > 0, length > 0, bins < 1 << 16, length < 1 << 24 else {
-      throw c.fail("\(bins) bins of a transform of \(length)")
-    }
+    let numbers = [try c.reals(2), try c.reals(3), try c.reals(4)].compactMap(\.first)
+    guard numbers.count == 3, bins > 0, length > 0, bins < 1 << 16, length < 1 << 24,
+      (length / 2 + 1) * bins <= 1 << 26
+    else { throw c.fail("\(bins) bins of a transform of \(length)") }
+    let (rate, low, high) = (numbers[0], numbers[1], numbers[2])
     func mel(_ hertz: Double) -> Double { 2595 * log10(1 + hertz / 700) }
     let step = (mel(high) - mel(low)) / Double(bins + 2)
     let edges = (0..<bins + 2).map { i -> Int in
       let hertz = 700 * (pow(10, (Double(i) * step + mel(low)) / 2595) - 1)
-      return Int(((Double(length) + 1) * hertz / rate).rounded(.down))
+      return Int(Int64(truncatingWithin: ((Double(length) + 1) * hertz / rate).rounded(.down)))
+    }
+    guard edges.allSatisfy({ $0.magnitude < 1 << 40 }) else {
+      throw c.fail("edges of \(low) and \(high) Hz at a rate of \(rate)")
     }
     let rows = length / 2 + 1
     var weights = [Double](repeating: 0, count: rows * bins)

@@ -3,10 +3,6 @@ import DLCTensor
 
 /// Constants, shapes and conversions.
 enum StructureOperators {
-  static func decidedBranch(_ node: ONNXNode, _ importer: GraphImporter, _ scope: ImportScope)
-    throws(ImportStop) -> [ONNXNode]?
-  { try ControlOperators.decidedBranch(node, importer, scope) }
-
   static let all: [OperatorMapping] = [
     OperatorMapping("Constant", constant),
     OperatorMapping("Identity") { c throws(ImportStop) in [try c.operand(0)] },
@@ -37,9 +33,9 @@ enum StructureOperators {
       return [try c.importer.stored(tensor, name)]
     }
     if let v = try c.real("value_float") { return [c.scalar(v, .float32)] }
-    if let v = try c.integer("value_int") { return [c.constant([], [v])] }
+    if let v = try c.wideInteger("value_int") { return [c.constant([], [v])] }
     if let v = try c.reals("value_floats") { return [c.constant(.float32, [v.count], v)] }
-    if let v = try c.integers("value_ints") { return [c.constant([v.count], v)] }
+    if let v = try c.wideIntegers("value_ints") { return [c.constant([v.count], v)] }
     throw c.unsupported("a constant of strings or without a value")
   }
 
@@ -105,12 +101,21 @@ enum StructureOperators {
     let g = c.g
     let count: Size
     if type.isFloat {
-      let (start, limit, delta) = (try c.reals(0)[0], try c.reals(1)[0], try c.reals(2)[0])
+      let numbers = [try c.reals(0), try c.reals(1), try c.reals(2)].compactMap(\.first)
+      guard numbers.count == 3 else {
+        throw c.fail("start, limit and step are not one number each")
+      }
+      let (start, limit, delta) = (numbers[0], numbers[1], numbers[2])
       let steps = ((limit - start) / delta).rounded(.up)
       guard steps.isFinite, steps < 1e12 else { throw c.fail("the range has no end") }
       count = Size(max(0, Int(steps)))
     } else {
-      let (start, limit, delta) = (try c.sizes(0)[0], try c.sizes(1)[0], try c.integer(2))
+      let ends = [try c.sizes(0), try c.sizes(1)].compactMap(\.first)
+      guard ends.count == 2, let delta = try c.wideIntegers(2).first, delta.magnitude < 1 << 62
+      else {
+        throw c.fail("start, limit and step are not one number each")
+      }
+      let (start, limit) = (ends[0], ends[1])
       guard delta != 0 else { throw c.fail("the step is 0") }
       let span = delta > 0 ? limit - start : start - limit
       let steps = (span + Size(abs(delta) - 1)) / Size(abs(delta))
