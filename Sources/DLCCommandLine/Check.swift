@@ -26,7 +26,7 @@ struct Check: ParsableCommand {
           found.append(Violation(label: "recipe", message: error.message, place: error.location))
         }
       }
-    case .onnx(let model): found = try model.module().violations()
+    case .onnx(let model), .part(let model, _): found = try model.module().violations()
     case .program(let contents):
       if !contents.module.isEmpty {
         found = try ModuleFile.decode(contents.module, path: model).violations()

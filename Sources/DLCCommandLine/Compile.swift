@@ -57,7 +57,7 @@ struct Compile: ParsableCommand {
 
   func run() throws {
     let start = ContinuousClock.now
-    var (module, sizes) = try loaded()
+    var (module, sizes, isPart) = try loaded()
     if let params { try module.setValues(from: params).forEach(Console.note) }
     var options = CompilerOptions()
     options.target = target
@@ -89,18 +89,31 @@ struct Compile: ParsableCommand {
       output ?? (stem(model.model) + ".dlc")
     try OutputFile.requireDistinct(
       [("-o", path)], inputs: [("the model", model.model), ("--params", params)])
-    try build.write(to: path, module: module)
+    if isPart {
+      let model = try MappedFile(model.model)
+      // Its data may lie in other files, which must then be where the program goes.
+      _ = try ONNXModel(model.bytes, path: path)
+      try build.write(part: module, of: Array(model.bytes), to: path)
+    } else {
+      try build.write(to: path, module: module)
+    }
     if path == "-" { return }
     try summarize(build, path, milliseconds(ContinuousClock.now - start))
   }
 
   /// The graph and the sizes that it is compiled for: those of an ONNX model are bound when it is imported.
-  private func loaded() throws -> (Module, [String: Int]) {
+  private func loaded() throws -> (Module, sizes: [String: Int], isPart: Bool) {
     let sizes = try model.sizes
     let loaded = try LoadedModel(model.model)
-    guard case .onnx(let onnx) = loaded else { return (try loaded.module.withoutCurrent, sizes) }
-    let values = try imports.tensors(for: onnx)
-    return (try onnx.module(ONNXModel.Bindings(sizes: sizes, values: values)), [:])
+    guard case .onnx(let onnx) = loaded else {
+      return (try loaded.module.withoutCurrent, sizes, false)
+    }
+    let bindings = ONNXModel.Bindings(sizes: sizes, values: try imports.tensors(for: onnx))
+    let (module, isPart) = try onnx.compilable(bindings)
+    guard !isPart || params == nil else {
+      throw DLCError(.usage, "--params is not for a model that runs in parts")
+    }
+    return (module, [:], isPart)
   }
 
   private static func book(_ path: String) throws(DLCError) -> ScheduleBook {

@@ -134,11 +134,18 @@ enum LoadedModel {
   case module(Module)
   case program(ProgramFile.Contents)
   case onnx(ONNXModel)
+  /// An ONNX model that runs in parts, and the program of the first.
+  case part(ONNXModel, ProgramFile.Contents)
 
   init(_ path: String) throws(DLCError) {
     let file = try MappedFile(path)
     if ProgramFile.isProgram(file.bytes) {
-      self = .program(try ProgramFile.read(file))
+      let contents = try ProgramFile.read(file)
+      if let model = try ONNXModel(carriedBy: contents) {
+        self = .part(model, contents)
+      } else {
+        self = .program(contents)
+      }
     } else if ONNXModel.isModel(file.bytes) {
       self = .onnx(try ONNXModel(file))
     } else {
@@ -151,7 +158,7 @@ enum LoadedModel {
     get throws(DLCError) {
       switch self {
       case .module(let module): return module
-      case .onnx(let model): return try model.module()
+      case .onnx(let model), .part(let model, _): return try model.module()
       case .program(let contents):
         guard !contents.module.isEmpty else {
           throw DLCError(

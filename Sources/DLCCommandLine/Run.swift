@@ -67,7 +67,8 @@ struct Run: ParsableCommand {
         canRun(contents, arrays)
         ? try run(contents, arrays, module)
         : try run(module, function: contents.program.function, arrays: arrays)
-    case .onnx(let onnx): results = (try run(onnx), [])
+    case .onnx(let onnx): results = (try run(onnx, ahead: nil), [])
+    case .part(let onnx, let program): results = (try run(onnx, ahead: program), [])
     case let loaded: results = try run(try loaded.module, arrays: nil)
     }
     if let state { try Safetensors.write(results.state, to: state) }
@@ -87,7 +88,9 @@ struct Run: ParsableCommand {
   }
 
   /// Runs an ONNX model, in parts where shapes depend on data.
-  private func run(_ onnx: ONNXModel) throws -> [(name: String, value: Tensor)] {
+  private func run(_ onnx: ONNXModel, ahead: ProgramFile.Contents?) throws -> [(
+    name: String, value: Tensor
+  )] {
     for (name, isGiven) in [
       ("--function", model.function != nil), ("--params", params != nil), ("--state", state != nil),
     ] where isGiven {
@@ -104,7 +107,7 @@ struct Run: ParsableCommand {
       }
     }
     let sizes = try model.sizes
-    let session = try ONNXSession(onnx, isReference: reference)
+    let session = try ONNXSession(onnx, isReference: reference, ahead: ahead)
     let results = try DLCError.naming(inputs) { () throws(DLCError) in
       try session.run(arrays, sizes: sizes, threads: workers.threads, seed: seed ?? 0)
     }

@@ -28,7 +28,24 @@ extension Build {
   }
 }
 
+extension Build {
+  /// Writes the program as a `.dlc` that is the first part of a model: it carries the model, from which the other parts
+  /// are compiled when the first has run.
+  package func write(part module: Module, of model: [UInt8], to path: String) throws(DLCError) {
+    var program = program
+    program.key = module.partKey
+    try ProgramFile.write(
+      program, constants: constants, prepared: nil, code: code, states: [:], module: model, to: path
+    )
+  }
+}
+
 extension Module {
+  /// Tells the programs of parts of models apart.
+  package var partKey: String {
+    ProgramFile.Contents.partPrefix + Digest.hex(ModuleFile.encode(withoutValues))
+  }
+
   /// The module with every stored value dropped.
   package var withoutValues: Module {
     var copy = Module(name)
@@ -52,10 +69,25 @@ extension Executable {
     contentsOf path: String, file: StaticString = #fileID, line: UInt = #line
   ) throws(DLCError) {
     do throws(DLCError) {
-      try self.init(try ProgramFile.read(path))
+      let contents = try ProgramFile.read(path)
+      guard !contents.isPart else {
+        throw DLCError(
+          .unsupported, "the program is the first part of an ONNX model that runs in parts",
+          at: path, remedy: "open it with ONNXSession, or use dlc run")
+      }
+      try self.init(contents)
     } catch {
       throw error.called(file, line)
     }
+  }
+
+  /// The program of the first part of a model, when it was compiled from this graph and runs on this machine.
+  package convenience init?(part contents: ProgramFile.Contents, of module: Module) {
+    guard contents.program.key == module.partKey else { return nil }
+    do throws(DLCError) {
+      try self.init(contents)
+      try setState(module.storedValues(contents.program.states))
+    } catch { return nil }
   }
 
   package convenience init(

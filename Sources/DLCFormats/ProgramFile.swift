@@ -32,6 +32,11 @@ package enum ProgramFile {
     /// The model that the program was compiled from; empty when it is not carried.
     package var module: UnsafeRawBufferPointer
     package var file: MappedFile
+
+    /// What the keys of programs begin with that are the first part of a model.
+    package static let partPrefix = "part "
+    /// Whether it is the first part of a model that runs in parts, which it carries in place of a graph.
+    package var isPart: Bool { program.key.hasPrefix(Self.partPrefix) }
   }
 
   /// Whether a file starts like a program.

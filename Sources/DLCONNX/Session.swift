@@ -1,4 +1,5 @@
 public import DLCCompiler
+package import DLCFormats
 import DLCGraph
 import DLCReference
 public import DLCRuntime
@@ -12,31 +13,47 @@ public final class ONNXSession {
   private let cache: CompileCache?
   private let main: NodeList
   private let isReference: Bool
+  /// The program of the first part, compiled ahead.
+  private let ahead: ProgramFile.Contents?
   private var stages = StageCache()
   /// How many parts were compiled so far; those that a cache on disk had count too.
   public private(set) var compilationCount = 0
 
   /// - Throws: `.graph` when the model does not fit together.
-  /// - Parameter isReference: whether the naive interpreter runs the parts.
+  /// - Parameters:
+  ///   - isReference: whether the naive interpreter runs the parts.
+  ///   - ahead: the program of the first part, where it was compiled ahead.
   package init(
     _ model: ONNXModel, compiler: Compiler = Compiler(), cache: CompileCache? = .standard,
-    isReference: Bool = false
+    isReference: Bool = false, ahead: ProgramFile.Contents? = nil
   ) throws(DLCError) {
     self.isReference = isReference
+    self.ahead = ahead
     self.model = model
     self.compiler = compiler
     self.cache = cache
     main = try NodeList(model.graph, of: model, outside: [])
   }
 
-  /// Opens a model.
+  /// Opens a model, or the program of a model that runs in parts, which carries it.
   /// - Throws: `.file`, `.format` or `.graph` when the file is missing, damaged or does not fit together.
   public convenience init(
     contentsOf path: String, cache: CompileCache? = .standard, file: StaticString = #fileID,
     line: UInt = #line
   ) throws(DLCError) {
     do throws(DLCError) {
-      try self.init(try ONNXModel(contentsOf: path), cache: cache)
+      let file = try MappedFile(path)
+      if ProgramFile.isProgram(file.bytes) {
+        let contents = try ProgramFile.read(file)
+        guard let model = try ONNXModel(carriedBy: contents) else {
+          throw DLCError(
+            .unsupported, "the program carries no ONNX model", at: path,
+            remedy: "open it with Executable")
+        }
+        try self.init(model, cache: cache, ahead: contents)
+      } else {
+        try self.init(try ONNXModel(file), cache: cache)
+      }
     } catch { throw error.called(file, line) }
   }
 
@@ -86,9 +103,12 @@ public final class ONNXSession {
       list, types: names.map { ($0, env[$0]!.type) }, statics: statics, wanted: wanted)
     var executable: Executable?
     if let module = stage.module, !isReference {
-      compilationCount += 1
-      executable = try compiler.load(module, function: "forward", dimensions: [:], cache: cache)
-        .executable
+      executable = ahead.flatMap { Executable(part: $0, of: module) }
+      if executable == nil {
+        compilationCount += 1
+        executable = try compiler.load(module, function: "forward", dimensions: [:], cache: cache)
+          .executable
+      }
     }
     let compiled = CompiledStage(stage: stage, executable: executable, isReference: isReference)
     stages.insert(compiled, shape, env)
@@ -215,12 +235,17 @@ private struct SessionRun {
     }
     let results = try compiled.run(arrays, threads: threads)
     for (name, value) in results { env[name] = value }
+    if let ranges = env.removeValue(forKey: Stage.checksName)?.integers {
+      for (index, check) in compiled.stage.checks.enumerated() {
+        try check.require(ranges[2 * index], ranges[2 * index + 1])
+      }
+    }
     for (name, bound) in compiled.stage.bounds {
       guard let value = env[name], let count = env.removeValue(forKey: bound.count)?.integers.first
       else { continue }
       env[name] = try value.prefix(Int(count), axis: bound.axis)
     }
-    return !results.isEmpty
+    return results.contains { $0.name != Stage.checksName }
   }
 
   /// Runs a loop whose body is no graph of fixed shapes, one iteration after the other.

@@ -39,6 +39,31 @@ import Testing
     #expect(results["y"]!.doubles == expected)
   }
 
+  /// Three boxes, of which the first two overlap.
+  @Test(arguments: [(0.99, [] as [Int64]), (0.85, [0]), (0.1, [0, 2])])
+  func boxesThatAreKeptMayBeNoneOneOrMany(_ score: Double, _ kept: [Int64]) throws {
+    let boxes = floats([1, 3, 4], [0, 0, 10, 10, 1, 1, 10, 10, 20, 20, 30, 30])
+    let detection = model(
+      [("boxes", .float32, [.size(1), .size(3), .size(4)]), ("least", .float32, [.size(1)])],
+      ["places", "corners"],
+      initializers: [
+        "scores": floats([1, 1, 3], [0.9, 0.8, 0.7]), "most": integers([1], [10]),
+        "overlap": floats([1], [0.5]), "column": integers([], [2]), "first": integers([], [0]),
+      ],
+      [
+        node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["places"]),
+        node("Gather", ["places", "column"], ["rows"], ["axis": .integer(1)]),
+        node("Gather", ["boxes", "first"], ["image"], ["axis": .integer(0)]),
+        node("Gather", ["image", "rows"], ["corners"], ["axis": .integer(0)]),
+      ])
+    let results = try run(detection, ["boxes": boxes, "least": floats([1], [score])])
+    #expect(results["places"]!.shape == [kept.count, 3])
+    #expect(results["places"]!.integers == kept.flatMap { [0, 0, $0] })
+    #expect(results["corners"]!.shape == [kept.count, 4])
+    let expected = kept.flatMap { boxes.doubles[Int($0) * 4..<Int($0) * 4 + 4] }
+    #expect(results["corners"]!.doubles == expected)
+  }
+
   @Test func knownSizesAreNotCompiledAgain() throws {
     let doubled = model(
       [("x", .float32, [.name("n")])], ["y"], [node("Add", ["x", "x"], ["y"])])

@@ -7,12 +7,34 @@ final class ImportScope {
   let parent: ImportScope?
   var values: [String: Value] = [:]
   var initializers: [String: ONNXTensor]
+  /// The elements of names that stand for sequences.
+  var sequences: [String: [Value]] = [:]
   /// Names that another stage gives.
   var deferred: Set<String> = []
 
   init(_ initializers: [String: ONNXTensor], in parent: ImportScope? = nil) {
     self.initializers = initializers
     self.parent = parent
+  }
+
+  /// The elements of a sequence, which a graph around may define.
+  func sequence(_ name: String) -> [Value]? { sequences[name] ?? parent?.sequence(name) }
+}
+
+/// Indices of a node that only a run knows: where they must lie.
+package struct IndexCheck {
+  var title: String
+  /// The size of the axis: indices are from `-size` to `size - 1`.
+  var size: Int
+
+  func text(_ index: Int64) -> String { "index \(index) is out of range for an axis of \(size)" }
+
+  /// - Throws: `.execution` when the least or the largest index lies outside; there are none when the least is larger.
+  func require(_ least: Int64, _ largest: Int64) throws(DLCError) {
+    guard least <= largest else { return }
+    for index in [least, largest] where index < -Int64(size) || index >= Int64(size) {
+      throw DLCError(.execution, text(index), at: title)
+    }
   }
 }
 
@@ -23,12 +45,29 @@ final class GraphImporter {
   let knowledge = Knowledge()
   /// Stored tensors that became states of the module, by name.
   private(set) var states: [String: Tensor] = [:]
+  /// The least and the largest index of nodes whose indices a run checks; none are kept where nobody reads them.
+  private(set) var indexChecks: [(check: IndexCheck, range: Value)] = []
+  let keepsChecks: Bool
   /// The key and the counter of random numbers, when an operator may ask for them.
   private var random: (key: Value, count: Int)?
 
-  init(_ model: ONNXModel, _ g: FunctionBuilder) {
+  init(_ model: ONNXModel, _ g: FunctionBuilder, keepsChecks: Bool) {
     self.model = model
     self.g = g
+    self.keepsChecks = keepsChecks
+  }
+
+  /// Has the run check indices of a node. Those of a graph in a graph are not seen from outside: they are moved inside.
+  func checkIndices(_ indices: Value, _ size: Int, of c: NodeContext) {
+    guard keepsChecks, c.scope.parent == nil, indices.dataType.isInteger else { return }
+    let wide = g.convert(indices, .int64)
+    let axes = Array(0..<wide.rank)
+    let range = [g.reduce(.minimum, wide, axes: axes), g.reduce(.maximum, wide, axes: axes)]
+    indexChecks.append(
+      (
+        IndexCheck(title: c.node.title, size: size),
+        g.concatenate(range.map { g.reshape($0, [1]) }, axis: 0)
+      ))
   }
 
   // MARK: Names
@@ -44,6 +83,10 @@ final class GraphImporter {
         return value
       }
       search = here.parent
+    }
+    if scope.sequence(name) != nil {
+      throw .failed(
+        DLCError(.unsupported, "'\(name)' is a sequence, where only tensors are supported"))
     }
     throw .failed(DLCError(.graph, "value '\(name)' is not defined by any node"))
   }
@@ -79,14 +122,20 @@ final class GraphImporter {
   func add(_ node: ONNXNode, _ scope: ImportScope) throws(ImportStop) -> NodeContext {
     do throws(ImportStop) {
       guard let mapping = OperatorTable.mapping(node) else {
+        var list = [node]
+        model.collectUnsupported(in: model.graph.nodes, &list)
         throw .failed(
           DLCError(
             .unsupported,
-            "unsupported operator '\(node.operatorName)' (opset \(node.opsets[node.domain] ?? 0)) at node '\(node.name)'"
-          ))
+            list.map {
+              "unsupported operator '\($0.operatorName)' (opset \($0.opsets[$0.domain] ?? 0)) at node '\($0.name)'"
+            }.joined(separator: ", ")))
       }
       var operands: [Value?] = []
-      for name in node.inputs { operands.append(name.isEmpty ? nil : try value(name, scope)) }
+      for name in node.inputs {
+        operands.append(
+          name.isEmpty || scope.sequence(name) != nil ? nil : try value(name, scope))
+      }
       let context = NodeContext(node, self, scope, operands)
       let before = g.failureCount
       let results: [Value?]
@@ -103,7 +152,8 @@ final class GraphImporter {
         throw error
       }
       try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
-      for (position, name) in node.outputs.enumerated() where !name.isEmpty {
+      for (position, name) in node.outputs.enumerated()
+      where !name.isEmpty && scope.sequences[name] == nil {
         guard position < results.count, let result = results[position] else {
           throw context.unsupported("its output \(position) is not supported")
         }

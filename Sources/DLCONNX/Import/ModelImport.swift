@@ -42,8 +42,65 @@ extension ONNXModel {
     }
   }
 
+  /// The graph to compile ahead of a run: the whole model, or where shapes depend on data the first part of it.
+  /// - Throws: as `module`; `.dimension` when the sizes of a part are not all bound.
+  package func compilable(_ bindings: Bindings = Bindings()) throws(DLCError)
+    -> (module: Module, isPart: Bool)
+  {
+    do throws(DLCError) {
+      let (stage, list) = try stage(bindings)
+      if let module = stage.whole { return (module, false) }
+      return (try firstPart(list, bindings), true)
+    } catch {
+      throw error.location.contains(path) ? error : error.within(path)
+    }
+  }
+
   private func imported(_ bindings: Bindings) throws(DLCError) -> Module {
+    let stage = try stage(bindings).stage
+    guard let module = stage.whole else {
+      throw DLCError(
+        .unsupported, "the model is no single graph: \(stage.reason)",
+        remedy: "dlc run takes it in parts; values that are known can be given with --value")
+    }
+    return module
+  }
+
+  private func stage(_ bindings: Bindings) throws(DLCError) -> (stage: Stage, list: NodeList) {
     let list = try NodeList(graph, of: self, outside: [])
+    let types = try types(bindings)
+    var builder = StageBuilder(model: self, candidates: bindings.values)
+    builder.keepsInputs = true
+    builder.dimensions = types.flatMap { $0.type.shape }.flatMap { $0.names.sorted() }
+      .reduce(into: []) { list, name in
+        if !list.contains(where: { $0.name == name }) { list.append((name, 1)) }
+      }
+    let stage = try builder.build(
+      list, types: types, statics: Set(bindings.values.keys), wanted: graph.outputs.map(\.name))
+    return (stage, list)
+  }
+
+  /// What a session runs first for these sizes and values.
+  private func firstPart(_ list: NodeList, _ bindings: Bindings) throws(DLCError) -> Module {
+    let types = try types(bindings).sorted { $0.name < $1.name }
+    let open = Set(types.flatMap { $0.type.shape.flatMap(\.names) }).sorted()
+    guard open.isEmpty else {
+      throw DLCError(
+        .dimension, "the model runs in parts, for whose compilation every size must be known",
+        remedy: "bind \(Spelling.list(open)) with --dim")
+    }
+    let stage = try StageBuilder(model: self, candidates: bindings.values).build(
+      list, types: types, statics: [], wanted: graph.outputs.map(\.name))
+    guard let module = stage.module else {
+      throw DLCError(
+        .unsupported, "nothing can be compiled before the run: \(stage.reason)",
+        remedy: "dlc run compiles what it needs; values that are known can be given with --value")
+    }
+    return module
+  }
+
+  /// The inputs that a run must give, with their types as far as they are known.
+  private func types(_ bindings: Bindings) throws(DLCError) -> [(name: String, type: TensorType)] {
     for name in bindings.sizes.keys.sorted() {
       let known = dimensionNames
       guard known.contains(Self.dimensionName(name)) else {
@@ -55,6 +112,11 @@ extension ONNXModel {
     let sizes = Dictionary(
       bindings.sizes.map { (Self.dimensionName($0.key), Size($0.value)) },
       uniquingKeysWith: { a, _ in a })
+    for name in bindings.values.keys where !graph.inputs.contains(where: { $0.name == name }) {
+      throw DLCError(
+        .binding, "the model has no input '\(name)'",
+        remedy: Spelling.remedy(for: name, among: graph.inputs.map(\.name)))
+    }
     var types: [(name: String, type: TensorType)] = []
     for info in graph.inputs where graph.initializers[info.name] == nil {
       if let kind = info.otherKind {
@@ -78,24 +140,11 @@ extension ONNXModel {
         types.append((info.name, TensorType(type.dataType, type.shape.map { $0.replacing(sizes) })))
       }
     }
-    for name in bindings.values.keys where !graph.inputs.contains(where: { $0.name == name }) {
-      throw DLCError(
-        .binding, "the model has no input '\(name)'",
-        remedy: Spelling.remedy(for: name, among: graph.inputs.map(\.name)))
-    }
-    var builder = StageBuilder(model: self, candidates: bindings.values)
-    builder.keepsInputs = true
-    builder.dimensions = types.flatMap { $0.type.shape }.flatMap { $0.names.sorted() }
-      .reduce(into: []) { list, name in
-        if !list.contains(where: { $0.name == name }) { list.append((name, 1)) }
-      }
-    let stage = try builder.build(
-      list, types: types, statics: Set(bindings.values.keys), wanted: graph.outputs.map(\.name))
-    guard stage.later.nodes.isEmpty, stage.bounds.isEmpty, let module = stage.module else {
-      throw DLCError(
-        .unsupported, "the model is no single graph: \(stage.reason)",
-        remedy: "dlc run takes it in parts; values that are known can be given with --value")
-    }
-    return module
+    return types
   }
+}
+
+extension Stage {
+  /// The graph, when it is all of the model.
+  fileprivate var whole: Module? { later.nodes.isEmpty && bounds.isEmpty ? module : nil }
 }

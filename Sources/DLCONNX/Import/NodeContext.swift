@@ -30,8 +30,22 @@ final class NodeContext {
   func optional(_ index: Int) -> Value? { index < operands.count ? operands[index] : nil }
 
   func operand(_ index: Int) throws(ImportStop) -> Value {
-    guard let value = optional(index) else { throw fail("input \(index) is missing") }
+    guard let value = optional(index) else {
+      throw fail("input \(index) is \(isSequence(index) ? "a sequence" : "missing")")
+    }
     return value
+  }
+
+  func isSequence(_ index: Int) -> Bool {
+    index < node.inputs.count && scope.sequence(node.inputs[index]) != nil
+  }
+
+  /// The elements of an operand that is a sequence.
+  func sequence(_ index: Int) throws(ImportStop) -> [Value] {
+    guard index < node.inputs.count, let elements = scope.sequence(node.inputs[index]) else {
+      throw fail("input \(index) is no sequence")
+    }
+    return elements
   }
 
   /// All operands that are not left out.

@@ -30,6 +30,7 @@ package struct OperatorMapping: Sendable {
 package enum OperatorTable {
   package static let all: [OperatorMapping] = [
     StructureOperators.all,
+    SequenceOperators.all,
     ControlOperators.all,
     ElementwiseOperators.all,
     MovementOperators.all,
@@ -67,6 +68,24 @@ package enum OperatorTable {
     let version = node.opsets[node.domain] ?? 1
     return byName["\(node.domain):\(node.type)"]?.filter { $0.since <= version }
       .max { $0.since < $1.since }
+  }
+}
+
+extension ONNXModel {
+  /// Adds the first node of each operator that has no mapping, those in graphs and functions that are used included.
+  func collectUnsupported(in nodes: [ONNXNode], _ list: inout [ONNXNode]) {
+    var seen = Set(list.map(\.operatorName))
+    var called: Set<FunctionKey> = []
+    var work = nodes.reversed() as [ONNXNode]
+    while let node = work.popLast() {
+      let key = FunctionKey(domain: node.domain, name: node.type, overload: node.overload)
+      if let function = functions[key] {
+        if called.insert(key).inserted { work += function.nodes.reversed() }
+      } else if OperatorTable.mapping(node) == nil, seen.insert(node.operatorName).inserted {
+        list.append(node)
+      }
+      for graph in node.graphs { work += graph.nodes.reversed() }
+    }
   }
 }
 

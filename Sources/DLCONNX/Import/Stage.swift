@@ -15,6 +15,9 @@ package struct Stage {
   var later = NodeList(nodes: [], initializers: [:])
   /// Names whose values the rest must know to be built.
   package var needed: Set<String> = []
+  /// What must hold of the result `checksName`: for each, a least and a largest index.
+  var checks: [IndexCheck] = []
+  static let checksName = "#indices"
   /// The first reason for which something remains.
   package var reason = ""
   /// Nodes whose graphs are run by the session, by their first result.
@@ -76,11 +79,13 @@ private struct StageAttempt {
       module.dimension(dimension.name, default: dimension.size)
     }
     let g = FunctionBuilder(dimensions: Set(builder.dimensions.map(\.name)), isTraining: false)
-    let importer = GraphImporter(builder.model, g)
+    let importer = GraphImporter(builder.model, g, keepsChecks: !builder.keepsInputs)
     let scope = ImportScope(list.initializers)
     do throws(ImportStop) {
       if let more = try walk(importer, scope) { return more }
-      stage.later = NodeList(nodes: later, initializers: scope.initializers)
+      let open = NodeList(nodes: later, initializers: scope.initializers)
+      stage.later = NodeList(
+        nodes: Self.sequences(open.reads, scope) + later, initializers: scope.initializers)
       guard try emit(importer, scope) > 0 else { return nil }
     } catch {
       throw Self.mistake(error).uncalled
@@ -95,6 +100,18 @@ private struct StageAttempt {
     try module.verify()
     stage.module = module
     return nil
+  }
+
+  /// Nodes that put sequences which are read after the cut together again, from elements that are results.
+  private static func sequences(_ names: Set<String>, _ scope: ImportScope) -> [ONNXNode] {
+    names.sorted().compactMap { name in
+      guard let elements = scope.sequences[name] else { return nil }
+      let parts = elements.indices.map { "\(name)#\($0)" }
+      for (part, element) in zip(parts, elements) { scope.values[part] = element }
+      return ONNXNode(
+        name: name, domain: "", type: "SequenceConstruct", overload: "", inputs: parts,
+        outputs: [name], attributes: [:], opsets: ["": 21])
+    }
   }
 
   private static func mistake(_ stop: ImportStop) -> DLCError {
@@ -212,7 +229,9 @@ private struct StageAttempt {
   }
 
   /// Names the results; returns how many there are.
-  private func emit(_ importer: GraphImporter, _ scope: ImportScope) throws(ImportStop) -> Int {
+  private mutating func emit(_ importer: GraphImporter, _ scope: ImportScope) throws(ImportStop)
+    -> Int
+  {
     let given = Set(types.map(\.name))
     let names = stage.later.reads.union(wanted).union(stage.needed)
     var count = 0
@@ -229,6 +248,12 @@ private struct StageAttempt {
       if isBounded {
         importer.g.output(stage.bounds[name]!.count, importer.g.convert(counts[name]!, .int64))
       }
+    }
+    if !importer.indexChecks.isEmpty {
+      stage.checks = importer.indexChecks.map(\.check)
+      importer.g.output(
+        Stage.checksName, importer.g.concatenate(importer.indexChecks.map(\.range), axis: 0))
+      count += 1
     }
     return count
   }

@@ -54,11 +54,27 @@ enum IndexingOperators {
     taken(c, x, c.constant([places.count], places), axis: axis)
   }
 
-  /// Known indices are checked; others are moved inside.
+  /// Indices that are known are checked here, those of a session's run by the session; graphs that stand for themselves
+  /// move others inside.
   private static func check(_ c: NodeContext, _ indices: Value, _ size: Size) throws(ImportStop) {
-    guard case .array(let known)? = c.known(indices), let size = size.constant else { return }
+    guard let size = size.constant else { return }
+    guard case .array(let known)? = c.known(indices) else {
+      c.importer.checkIndices(indices, size, of: c)
+      return
+    }
     if let bad = known.integers.first(where: { $0 < -Int64(size) || $0 >= Int64(size) }) {
-      throw c.fail("index \(bad) is out of range for an axis of \(size)")
+      throw c.fail(IndexCheck(title: "", size: size).text(bad))
+    }
+  }
+
+  /// Checks the components of index vectors, which lie along the last axis.
+  private static func checkVectors(_ c: NodeContext, _ indices: Value, _ sizes: [Size])
+    throws(ImportStop)
+  {
+    let last = indices.rank - 1
+    for (component, size) in sizes.enumerated() {
+      let from = Size(component)
+      try check(c, c.g.slice(indices, axis: last, from: from, to: from + 1), size)
     }
   }
 
@@ -122,6 +138,7 @@ enum IndexingOperators {
       throw c.fail("vectors of \(width) do not index \(x.type)")
     }
     let starts = Array(batch..<batch + width)
+    try checkVectors(c, indices, starts.map { x.shape[$0] })
     let places = wrappedVectors(c, indices, starts.map { x.shape[$0] })
     let lead = indices.rank - 1
     let rest = x.rank - batch - width
@@ -178,6 +195,7 @@ enum IndexingOperators {
     let axes = IndexAttributes(
       offsetAxes: Array(lead..<lead + x.rank - width), collapsedAxes: Array(0..<width),
       startAxes: Array(0..<width), vectorAxis: lead)
+    try checkVectors(c, indices, Array(x.shape[..<width]))
     let places = wrappedVectors(c, indices, Array(x.shape[..<width]))
     return [c.g.add(.scatter(Scatter(axes, try combiner(c))), [x, places, updates])]
   }

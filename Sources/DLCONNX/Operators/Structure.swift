@@ -5,7 +5,9 @@ import DLCTensor
 enum StructureOperators {
   static let all: [OperatorMapping] = [
     OperatorMapping("Constant", constant),
-    OperatorMapping("Identity") { c throws(ImportStop) in [try c.operand(0)] },
+    OperatorMapping("Identity") { c throws(ImportStop) in
+      c.isSequence(0) ? SequenceOperators.give(c, try c.sequence(0)) : [try c.operand(0)]
+    },
     OperatorMapping("Shape", shape),
     OperatorMapping("Size") { c throws(ImportStop) in
       let count = try c.operand(0).shape.reduce(Size(1)) { $0 * $1 }

@@ -14,16 +14,27 @@ extension ONNXModel {
   /// Reads a model and checks everything that does not depend on shapes.
   /// - Throws: `.format` for what is damaged or not ONNX, `.graph` for what does not fit together.
   package init(_ file: MappedFile) throws(DLCError) {
+    try self.init(file.bytes, path: file.path)
+  }
+
+  /// - Parameter path: where the model lies, beside which its external data does.
+  package init(_ bytes: UnsafeRawBufferPointer, path: String) throws(DLCError) {
     do throws(DLCError) {
       let message = try ProtobufMessage(
-        file.bytes, onnx_model_descriptor(), as: Onnx__Model.self, kind: "an ONNX model",
-        depth: 1000, path: "")
+        bytes, onnx_model_descriptor(), as: Onnx__Model.self, kind: "an ONNX model", depth: 1000,
+        path: "")
       defer { withExtendedLifetime(message) {} }
-      var reader = ModelReader(TensorReader(owner: message, path: file.path))
+      var reader = ModelReader(TensorReader(owner: message, path: path))
       self = try reader.read(message.value)
     } catch {
-      throw error.within(file.path)
+      throw error.within(path)
     }
+  }
+
+  /// The model that a program is the first part of; nil for other programs.
+  package init?(carriedBy contents: ProgramFile.Contents) throws(DLCError) {
+    guard contents.isPart else { return nil }
+    try self.init(contents.module, path: contents.file.path)
   }
 
   package init(contentsOf path: String) throws(DLCError) { try self.init(try MappedFile(path)) }

@@ -1,0 +1,62 @@
+import DLCTensor
+import Testing
+
+@testable import DLCONNX
+
+/// Indices that only a run knows are held against the axis that they go into.
+@Suite struct IndexCheckTests {
+  private static let x = floats([3, 2], [1, 2, 3, 4, 5, 6])
+  private static let updates = floats([1, 2], [7, 8])
+
+  struct Case: CustomTestStringConvertible, Sendable {
+    var type: String
+    var shape: [Int]
+    /// What lies inside and outside.
+    var good: [Int64]
+    var bad: [Int64]
+    var message: String
+    var testDescription: String { type }
+  }
+
+  @Test(arguments: [
+    Case(
+      type: "Gather", shape: [2], good: [-3, 2], bad: [0, 3],
+      message: "index 3 is out of range for an axis of 3"),
+    Case(
+      type: "GatherElements", shape: [1, 2], good: [-3, 2], bad: [-4, 0],
+      message: "index -4 is out of range for an axis of 3"),
+    Case(
+      type: "GatherND", shape: [1, 2], good: [2, 1], bad: [1, 2],
+      message: "index 2 is out of range for an axis of 2"),
+    Case(
+      type: "ScatterElements", shape: [1, 2], good: [0, -3], bad: [0, 9],
+      message: "index 9 is out of range for an axis of 3"),
+    Case(
+      type: "ScatterND", shape: [1, 1], good: [2], bad: [3],
+      message: "index 3 is out of range for an axis of 3"),
+  ])
+  func outsideIsAnError(_ c: Case) throws {
+    let scatters = c.type.hasPrefix("Scatter")
+    var inputs: [(String, ElementType, [ONNXValueInfo.Dimension])] = [
+      ("x", .float32, [.size(3), .size(2)]), ("i", .int64, c.shape.map { .size($0) }),
+    ]
+    if scatters { inputs.append(("u", .float32, [.size(1), .size(2)])) }
+    let indexed = model(
+      inputs, ["y"], [node(c.type, ["x", "i"] + (scatters ? ["u"] : []), ["y"])])
+    let session = try ONNXSession(indexed, cache: nil)
+    var arrays = ["x": Self.x, "i": integers(c.shape, c.good)]
+    if scatters { arrays["u"] = Self.updates }
+    _ = try session.run(arrays)
+    arrays["i"] = integers(c.shape, c.bad)
+    let error = #expect(throws: DLCError.self) { try session.run(arrays) }
+    #expect(error?.message == c.message)
+    #expect(error?.location.contains("node 'y' (\(c.type))") == true)
+  }
+
+  @Test func noIndicesAreInside() throws {
+    let indexed = model(
+      [("x", .float32, [.size(3), .size(2)]), ("i", .int64, [.name("n")])], ["y"],
+      [node("Gather", ["x", "i"], ["y"])])
+    #expect(try run(indexed, ["x": Self.x, "i": integers([0], [])])["y"]!.shape == [0, 2])
+  }
+}
