@@ -116,7 +116,10 @@ let package = Package(
     tests("DLCFormats", ["DLCTensor", "DLCGraph", "DLCProgram", "DLCTestSupport", "DLCZoo"]),
     tests(
       "DLCONNX",
-      ["DLCTensor", "DLCGraph", "DLCReference", "DLCFormats", "DLCCompiler", "DLCRuntime"]),
+      [
+        "DLCTensor", "DLCGraph", "DLCReference", "DLCFormats", "DLCCompiler", "DLCRuntime",
+        "DLCTraining", "DLCTestSupport",
+      ]),
     tests("DLCData", ["DLCTensor", "DLCFormats", "CTurboJPEG", "CZlib"]),
     tests(
       "DLCCompiler",

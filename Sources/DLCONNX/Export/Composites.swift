@@ -29,8 +29,10 @@ struct Composites {
     for index in graph.nodes.indices {
       var pattern = Pattern(graph, producers)
       guard
-        let match = Self.softmax(index, &pattern) ?? Self.gelu(index, &pattern)
-          ?? Self.layerNorm(index, &pattern)
+        let match = Self.kinds.lazy.compactMap({ kind -> Match? in
+          pattern = Pattern(graph, producers)
+          return kind(index, &pattern)
+        }).first
       else { continue }
       let members = pattern.members.subtracting([index])
       guard members.isDisjoint(with: inside), isClosed(members, index) else { continue }
@@ -38,6 +40,10 @@ struct Composites {
       found[index] = match
     }
   }
+
+  private static let kinds: [@Sendable (Int, inout Pattern) -> Match?] = [
+    softmax, logSoftmax, gelu, layerNorm, batchNorm, centredBatchNorm,
+  ]
 
   func isInside(_ index: Int) -> Bool { inside.contains(index) }
 
@@ -106,6 +112,21 @@ struct Composites {
       return node.operands[0]
     }
 
+    /// The first axis that a broadcast puts in.
+    func missingAxis(_ value: ValueID) -> Int? {
+      guard let index = producers[value], case .broadcast(let b) = graph.nodes[index].operation
+      else { return nil }
+      return b.shape.indices.first { !b.axes.contains($0) }
+    }
+
+    /// The operand of a broadcast along the axis of channels.
+    mutating func channel(_ value: ValueID) -> ValueID? {
+      guard let node = node(value), case .broadcast(let b) = node.operation, b.axes == [1] else {
+        return nil
+      }
+      return node.operands[0]
+    }
+
     /// A number that a value is everywhere.
     mutating func splat(_ value: ValueID) -> Double? {
       guard let node = node(value) else { return nil }
@@ -133,10 +154,8 @@ struct Composites {
     guard let last = p.graph.nodes[index].results.first, let (e, total) = p.binary(.divide, last),
       let difference = p.unary(.exponential, e), let (x, shift) = p.binary(.subtract, difference)
     else { return nil }
-    guard let sumNode = p.producers[total],
-      case .broadcast(let b) = p.graph.nodes[sumNode].operation,
-      let axis = b.shape.indices.first(where: { !b.axes.contains($0) }),
-      let sum = p.restored(total, axis: axis), let (summed, at) = p.reduced(.sum, sum), at == axis,
+    guard let axis = p.missingAxis(total), let sum = p.restored(total, axis: axis),
+      let (summed, at) = p.reduced(.sum, sum), at == axis,
       summed == e, let peak = p.restored(shift, axis: axis)
     else { return nil }
     let source = p.unary(.stop_gradient, peak) ?? peak
@@ -144,6 +163,61 @@ struct Composites {
       return nil
     }
     return Match(type: "Softmax", operands: [x], attributes: ["axis": .integer(axis)])
+  }
+
+  private static func logSoftmax(_ index: Int, _ p: inout Pattern) -> Match? {
+    guard let last = p.graph.nodes[index].results.first,
+      let (centred, total) = p.binary(.subtract, last),
+      let (x, shift) = p.binary(.subtract, centred), let axis = p.missingAxis(total),
+      let logarithm = p.restored(total, axis: axis), let sum = p.unary(.log, logarithm),
+      let (e, at) = p.reduced(.sum, sum), at == axis, p.unary(.exponential, e) == centred,
+      let peak = p.restored(shift, axis: axis)
+    else { return nil }
+    let source = p.unary(.stop_gradient, peak) ?? peak
+    guard let (maximum, place) = p.reduced(.maximum, source), place == axis, maximum == x else {
+      return nil
+    }
+    return Match(type: "LogSoftmax", operands: [x], attributes: ["axis": .integer(axis)])
+  }
+
+  /// x scale + (beta - mean scale), with scale = gamma / sqrt(variance + epsilon) of each channel.
+  private static func batchNorm(_ index: Int, _ p: inout Pattern) -> Match? {
+    guard let last = p.graph.nodes[index].results.first,
+      let (scaled, offset) = p.binary(.add, last), let (x, factor) = p.binary(.multiply, scaled),
+      let scale = p.channel(factor), let shift = p.channel(offset),
+      let (beta, part) = p.binary(.subtract, shift),
+      let (mean, other) = p.binary(.multiply, part), other == scale
+    else { return nil }
+    return batchNorm(x, scale, beta, mean, &p)
+  }
+
+  /// (x - mean) scale + beta
+  private static func centredBatchNorm(_ index: Int, _ p: inout Pattern) -> Match? {
+    guard let last = p.graph.nodes[index].results.first,
+      let (scaled, offset) = p.binary(.add, last),
+      let (centred, factor) = p.binary(.multiply, scaled),
+      let (x, shift) = p.binary(.subtract, centred), let scale = p.channel(factor),
+      let beta = p.channel(offset), let mean = p.channel(shift)
+    else { return nil }
+    return batchNorm(x, scale, beta, mean, &p)
+  }
+
+  private static func batchNorm(
+    _ x: ValueID, _ scale: ValueID, _ beta: ValueID, _ mean: ValueID, _ p: inout Pattern
+  ) -> Match? {
+    guard let (a, b) = p.binary(.multiply, scale) else { return nil }
+    for (root, gamma) in [(a, b), (b, a)] {
+      var attempt = p
+      if let stable = attempt.unary(.rsqrt, root),
+        let (variance, e) = attempt.binary(.add, stable), let epsilon = attempt.splat(e)
+      {
+        p = attempt
+        return Match(
+          type: "BatchNormalization", operands: [x, gamma, beta, mean, variance],
+          attributes: ["epsilon": .float(epsilon)])
+      }
+    }
+    return nil
   }
 
   private static func gelu(_ index: Int, _ p: inout Pattern) -> Match? {

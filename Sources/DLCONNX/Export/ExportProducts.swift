@@ -33,48 +33,72 @@ extension NodeExporter {
     return exporter.narrow(made, sum)
   }
 
-  func convolution(_ g: ConvolutionGeometry) throws(DLCError) -> String {
-    guard type == .float32 || type == .float64, types[0].dataType == types[1].dataType else {
-      throw refuse("a convolution of \(type)")
+  /// Conv with channels first, between transposes where the axes lie in another order.
+  func convolution(_ o: Convolution) throws(DLCError) -> String {
+    let (g, d) = (o.geometry, o.geometry.dimensions)
+    let sum = o.sumType ?? type
+    let input = (
+      name: exporter.transpose(operands[0], d.input), type: types[0].dataType,
+      shape: types[0].shape.picked(d.input)
+    )
+    let kernel = (
+      name: exporter.transpose(operands[1], d.kernel), type: types[1].dataType,
+      shape: types[1].shape.picked(d.kernel)
+    )
+    let made: String
+    if input.type.isFloat && kernel.type.isFloat {
+      made = exporter.cast(
+        try convolution(
+          g, input.shape, kernel.shape, exporter.cast(input.name, input.type, .float32),
+          exporter.cast(kernel.name, kernel.type, .float32), .float32), .float32, sum)
+    } else {
+      guard input.type.bitCount == 8, kernel.type.bitCount == 8, sum == .int32,
+        input.type.isInteger, kernel.type.isInteger
+      else { throw refuse("a convolution of \(input.type) and \(kernel.type) in \(sum)") }
+      // Kernels take the input without a sign: 128 is what 0 was.
+      let shifted =
+        input.type == .uint8
+        ? input.name
+        : exporter.cast(
+          emit(
+            "Add", [exporter.cast(input.name, .int8, .int32), exporter.scalar(128, .int32)]),
+          .int32, .uint8)
+      made = try convolution(
+        g, input.shape, kernel.shape, shifted, kernel.name, .uint8,
+        zero: exporter.scalar(input.type == .uint8 ? 0 : 128, .uint8))
     }
-    var x = exporter.cast(operands[0], type, .float32)
-    let kernel = exporter.cast(operands[1], type, .float32)
-    let spatial = g.strides.count
-    var shape = types[0].shape
+    return exporter.transpose(made, Array(d.output.indices).placed(d.output))
+  }
+
+  /// - Parameter zero: what stands for 0 in an input of integers.
+  private func convolution(
+    _ g: ConvolutionGeometry, _ input: [Size], _ kernel: [Size], _ value: String, _ weights: String,
+    _ type: DataType, zero: String? = nil
+  ) throws(DLCError) -> String {
+    var (x, low, high) = (value, g.paddingLow, g.paddingHigh)
     // Gaps in the input, and padding that cuts off, are written out.
     let isPlain =
-      g.inputDilation.allSatisfy { $0 == 1 }
-      && (g.paddingLow + g.paddingHigh).allSatisfy { $0 >= 0 }
-    var (low, high) = (g.paddingLow, g.paddingHigh)
+      g.inputDilation.allSatisfy { $0 == 1 } && (low + high).allSatisfy { $0 >= 0 }
     if !isPlain {
-      let zero = exporter.scalar(0, .float32)
       let pad = Pad(
         low: [0, 0] + low.map { Size($0) }, high: [0, 0] + high.map { Size($0) },
         interior: [0, 0] + g.inputDilation.map { $0 - 1 })
-      let type = TensorType(.float32, shape)
+      let typed = TensorType(type, input)
       x = try NodeExporter(
-        exporter: exporter, node: node, operands: [x, zero], types: [type, TensorType(.float32)],
-        results: [type]
+        exporter: exporter, node: node, operands: [x, zero ?? exporter.scalar(0, type)],
+        types: [typed, TensorType(type)], results: [typed]
       ).pad(pad)
-      shape = types[0].shape
       (low, high) = (low.map { _ in 0 }, high.map { _ in 0 })
     }
-    let made = emit(
-      "Conv", [x, kernel],
+    var window: [Int] = []
+    for size in kernel.dropFirst(2) { window.append(try exporter.number(size, "a kernel")) }
+    return emit(
+      zero == nil ? "Conv" : "ConvInteger", [x, weights] + (zero.map { [$0] } ?? []),
       [
         "strides": .integers(g.strides), "pads": .integers(low + high),
         "dilations": .integers(g.kernelDilation), "group": .integer(g.groups),
-        "kernel_shape": .integers(try kernelShape(spatial)),
+        "kernel_shape": .integers(window),
       ])
-    return exporter.cast(made, .float32, type)
-  }
-
-  private func kernelShape(_ spatial: Int) throws(DLCError) -> [Int] {
-    var list: [Int] = []
-    for axis in 0..<spatial {
-      list.append(try exporter.number(types[1].shape[axis + 2], "a kernel"))
-    }
-    return list
   }
 
   // MARK: Prefixes

@@ -46,7 +46,7 @@ struct NodeExporter {
     case .reduce(let o): [try reduce(o)]
     case .argReduce(let o): [argReduce(o)]
     case .dotGeneral(let o): [try dotGeneral(o)]
-    case .convolution(let o): [try convolution(o.geometry)]
+    case .convolution(let o): [try convolution(o)]
     case .reduceWindow(let o): [try reduceWindow(o.geometry)]
     case .argWindow(let o): [try argWindow(o.geometry)]
     case .gather(let o): [try gather(o)]
@@ -185,8 +185,15 @@ struct NodeExporter {
     case .shift_left:
       return select(isFar, exporter.scalar(0, type), back(shifted(wide, "LEFT")), type)
     case .shift_right_logical:
-      guard !type.isSigned || bits == 64 else { throw refuse("a logical shift of \(type)") }
-      return select(isFar, exporter.scalar(0, type), back(shifted(wide, "RIGHT")), type)
+      var pattern = wide
+      if type.isSigned && bits < 64 {
+        // The bits of a negative number as they are without a sign.
+        let size = exporter.scalar(Double(1 << bits), .int64)
+        let low = emit(
+          "Mod", [exporter.cast(a, type, .int64), size])
+        pattern = exporter.cast(low, .int64, .uint64)
+      }
+      return select(isFar, exporter.scalar(0, type), back(shifted(pattern, "RIGHT")), type)
     default:
       // Of a negative number the complement is shifted.
       guard exporter.opset >= 18 else { throw refuse("an arithmetic shift") }

@@ -79,7 +79,9 @@ final class GraphImporter {
       if let value = here.values[name] { return value }
       if let tensor = here.initializers[name] {
         let value = try stored(tensor, name)
-        here.values[name] = value
+        // A state belongs to the whole; a constant to the graph that is being built, which may lie in that of the scope.
+        let owner = tensor.value.map(Self.isState) == true ? here : scope
+        owner.values[name] = value
         return value
       }
       search = here.parent
@@ -100,8 +102,7 @@ final class GraphImporter {
           .unsupported, "tensor '\(name)' holds \(tensor.elementType.text), which is not supported")
       )
     }
-    let isParameter = value.dataType.isFloat && !value.shape.isEmpty && value.count > 1
-    guard isParameter || value.count > Knowledge.maximumCount else { return g.constant(value) }
+    guard Self.isState(value) else { return g.constant(value) }
     var unique = name
     var number = 1
     while let other = states[unique], !other.sharesMemory(value) {
@@ -111,9 +112,17 @@ final class GraphImporter {
     states[unique] = value
     knowledge.stored[unique] = value
     let shape = value.shape.map { Size($0) }
-    return isParameter
+    return Self.isParameter(value)
       ? g.parameter(unique, shape, .zeros, value.dataType)
       : g.state(unique, value.dataType, shape, .zeros)
+  }
+
+  private static func isParameter(_ value: Tensor) -> Bool {
+    value.dataType.isFloat && !value.shape.isEmpty && value.count > 1
+  }
+
+  private static func isState(_ value: Tensor) -> Bool {
+    isParameter(value) || value.count > Knowledge.maximumCount
   }
 
   // MARK: Nodes

@@ -107,6 +107,9 @@ enum IndexingOperators {
     guard x.rank == indices.rank else { throw c.fail("\(indices.type) does not index \(x.type)") }
     let axis = try c.axis(try c.integer("axis", 0), rank: x.rank)
     try check(c, indices, x.shape[axis])
+    if indices.shape.contains(where: { $0 == 0 }) {
+      return [c.g.broadcast(c.scalar(0, x.dataType), to: indices.shape)]
+    }
     let places = c.wrapped(indices, x.shape[axis])
     if (0..<x.rank).allSatisfy({ $0 == axis || x.shape[$0] == indices.shape[$0] }) {
       return [c.g.gatherAlong(axis, x, places)]
