@@ -13,7 +13,9 @@ enum Console {
   /// Whatever is closed of standard input, output and error is opened, so that no other file gets the
   /// number: standard output so that writing to it fails.
   static func claimDescriptors() {
-    for (descriptor, mode) in [(STDIN_FILENO, O_RDONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_WRONLY)]
+    for (descriptor, mode) in [
+      (STDIN_FILENO, O_RDONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_WRONLY),
+    ]
     where fcntl(descriptor, F_GETFD) < 0 {
       // The lowest free number is this one.
       _ = open("/dev/null", mode)

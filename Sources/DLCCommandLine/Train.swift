@@ -58,7 +58,7 @@ struct Train: ParsableCommand {
   func run() throws {
     Interruption.install()
     let loaded = try LoadedModel(model.model)
-    var (module, options) = (try loaded.module(tuning, recipe.target, model.sizes), recipe)
+    var (module, options) = (try loaded.module(tuning, recipe.target, model.sizes, data), recipe)
     // The loss of an ONNX model is one that is added; --output names what it is of.
     if case .onnx = loaded { options.target = nil } else { try tuning.requireNone() }
     let recipe = try options.recipe(of: module, function: model.function)
@@ -77,7 +77,11 @@ struct Train: ParsableCommand {
       notes += try module.setValues(from: params)
     }
     var run = try TrainingRun(
-      module, recipe, flags, data: data, validation: validation, sizes: try model.sizes,
+      module, recipe, flags, data: data, validation: validation,
+      // Those of an ONNX model are bound already.
+      sizes: try model.sizes.filter { size in
+        if case .onnx = loaded { module.dimensions.contains { $0.name == size.key } } else { true }
+      },
       notes: notes)
     if weights == nil, outputCurrent == nil, flags.checkpoint == nil {
       run.add(note: "the weights are not kept: -o or --checkpoint says where")
@@ -140,9 +144,11 @@ struct FineTuningOptions: ParsableArguments {
 
 extension LoadedModel {
   /// The module to train.
-  /// - Parameter output: what the loss of an ONNX model is of.
+  /// - Parameters:
+  ///   - output: what the loss of an ONNX model is of.
+  ///   - data: the arrays that it is trained on, which say the sizes of all axes but the first.
   fileprivate func module(
-    _ options: FineTuningOptions, _ output: String?, _ sizes: [String: Int]
+    _ options: FineTuningOptions, _ output: String?, _ sizes: [String: Int], _ data: String
   ) throws -> Module {
     guard case .onnx(let model) = self else { return try module }
     guard let loss = options.loss else {
@@ -154,6 +160,8 @@ extension LoadedModel {
     tuning.target = options.target ?? tuning.target
     tuning.frozen = options.freeze
     tuning.updatesStatistics = options.updateStatistics
-    return try tuning.module(model, sizes: sizes)
+    let shapes = try Npz.arrays(data).mapValues(\.shape)
+    return try tuning.module(
+      model, sizes: sizes.merging(model.inner(shapes)) { given, _ in given })
   }
 }

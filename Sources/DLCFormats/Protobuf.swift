@@ -127,9 +127,6 @@ package final class ProtobufMessage<M>: @unchecked Sendable {
     protobuf_c_message_free_unpacked(message, &allocator)
     budget.deallocate()
   }
-
-  /// The message's encoding.
-  package var encoded: [UInt8] { ProtobufArena.encode(message) }
 }
 
 enum ProtobufDecoding {
@@ -181,6 +178,72 @@ package enum ProtobufWire {
       }
     }
     return nil
+  }
+
+  /// The fields of a message, each with its number, all of its bytes and, where it has a length, its value.
+  /// - Returns: nil when the bytes are no message.
+  private static func fields(_ bytes: UnsafeRawBufferPointer) -> [(
+    number: UInt64, whole: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?
+  )]? {
+    var list: [(UInt64, UnsafeRawBufferPointer, UnsafeRawBufferPointer?)] = []
+    var position = 0
+    while position < bytes.count {
+      let start = position
+      guard let tag = varint(bytes, &position) else { return nil }
+      var value: UnsafeRawBufferPointer?
+      switch tag & 7 {
+      case 0: if varint(bytes, &position) == nil { return nil }
+      case 1: position += 8
+      case 5: position += 4
+      case 2:
+        guard let length = varint(bytes, &position), length <= UInt64(bytes.count - position) else {
+          return nil
+        }
+        value = UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(length)])
+        position += Int(length)
+      default: return nil
+      }
+      guard position <= bytes.count else { return nil }
+      list.append((tag >> 3, UnsafeRawBufferPointer(rebasing: bytes[start..<position]), value))
+    }
+    return list
+  }
+
+  /// A message with the values of fields of one number replaced, where `body` gives others, and everything else as it was.
+  /// - Returns: nil when the bytes are no message.
+  package static func replacing(
+    _ wanted: UInt64, in bytes: UnsafeRawBufferPointer,
+    _ body: (UnsafeRawBufferPointer) -> [UInt8]?
+  ) -> [UInt8]? {
+    fields(bytes)?.reduce(into: []) { result, entry in
+      if entry.number == wanted, let value = entry.value, let other = body(value) {
+        result += field(wanted, other)
+      } else {
+        result += entry.whole
+      }
+    }
+  }
+
+  /// A message without fields of some numbers.
+  /// - Returns: nil when the bytes are no message.
+  package static func dropping(_ numbers: Set<UInt64>, of bytes: UnsafeRawBufferPointer) -> [UInt8]?
+  {
+    fields(bytes)?.reduce(into: []) { result, entry in
+      if !numbers.contains(entry.number) { result += entry.whole }
+    }
+  }
+
+  /// A field that has a length.
+  package static func field(_ number: UInt64, _ value: [UInt8]) -> [UInt8] {
+    func encoded(_ value: UInt64) -> [UInt8] {
+      var (left, bytes) = (value, [UInt8]())
+      while left > 127 {
+        bytes.append(UInt8(truncatingIfNeeded: left) | 128)
+        left >>= 7
+      }
+      return bytes + [UInt8(left)]
+    }
+    return encoded(number << 3 | 2) + encoded(UInt64(value.count)) + value
   }
 
   /// Whether the bytes are a message in which no more than so many are inside of one another.

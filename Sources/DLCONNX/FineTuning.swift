@@ -1,4 +1,3 @@
-import CProtobufSchema
 package import DLCFormats
 package import DLCGraph
 package import DLCTensor
@@ -49,7 +48,7 @@ package struct FineTuning {
     }
     for state in imported.states {
       var state = state
-      let isFrozen = pattern.map { (try? $0.wholeMatch(in: state.name)) != nil } ?? false
+      let isFrozen = pattern.map { matches($0, state) } ?? false
       state.isParameter =
         state.isParameter && reached.contains(state.name) && !isFrozen
         && !statistics.contains(state.name)
@@ -57,6 +56,11 @@ package struct FineTuning {
     }
     guard module.states.contains(where: \.isParameter) else {
       throw DLCError(.usage, "no initialiser is left to train")
+    }
+    if let pattern, !imported.states.contains(where: { $0.isParameter && matches(pattern, $0) }) {
+      throw DLCError(
+        .usage, "--freeze matches none of the initialisers",
+        remedy: "they are \(Spelling.list(imported.states.filter(\.isParameter).map(\.name)))")
     }
     module.add(Function("forward", forward))
     let states = Dictionary(uniqueKeysWithValues: module.states.map { ($0.name, $0) })
@@ -73,6 +77,10 @@ package struct FineTuning {
       g.output("loss", self.value(g, value))
     }
     return module
+  }
+
+  private func matches(_ pattern: Regex<AnyRegexOutput>, _ state: State) -> Bool {
+    (try? pattern.wholeMatch(in: state.name)) != nil
   }
 
   private func value(_ g: FunctionBuilder, _ output: Value) -> Value {
@@ -113,55 +121,53 @@ extension ONNXModel {
   package static func rewritten(_ file: MappedFile, with values: [String: Tensor]) throws(DLCError)
     -> [UInt8]
   {
-    let message = try ProtobufMessage(
-      file.bytes, onnx_model_descriptor(), as: Onnx__Model.self, kind: "an ONNX model", depth: 1000,
-      path: file.path)
-    defer { withExtendedLifetime(message) {} }
-    guard let graph = message.value.graph else {
-      throw DLCError(.format, "the model has no graph", at: file.path)
-    }
-    let arena = ProtobufArena()
-    var restore: [() -> Void] = []
-    defer { for undo in restore { undo() } }
-    func replace(_ pointer: UnsafeMutablePointer<Onnx__Tensor>, _ value: Tensor, _ name: String)
-      throws(DLCError)
-    {
-      guard pointer.pointee.data_location == 0 else {
-        throw DLCError(
+    var left = values
+    var failure: DLCError?
+    func tensor(_ bytes: UnsafeRawBufferPointer, _ name: String) -> [UInt8]? {
+      guard let value = left.removeValue(forKey: name) else { return nil }
+      guard ProtobufWire.field(13, of: bytes) == nil else {
+        failure = DLCError(
           .unsupported, "initialiser '\(name)' lies in another file", at: file.path,
           remedy: "write the weights as .safetensors")
+        return nil
       }
-      let old = pointer.pointee
-      // The message frees what it allocated itself: the fields are put back when it has been encoded.
-      restore.append { pointer.pointee = old }
-      pointer.pointee.raw_data = arena.binary(value)
-      pointer.pointee.n_float_data = 0
-      pointer.pointee.n_double_data = 0
-      pointer.pointee.n_int32_data = 0
+      let data = value.withUnsafeBytes { Array($0) }
+      return ProtobufWire.withoutData(bytes).map { $0 + ProtobufWire.field(9, data) }
     }
-    var left = values
-    for index in 0..<graph.pointee.n_initializer {
-      let pointer = graph.pointee.initializer[index]!
-      let name = text(pointer.pointee.name)
-      if let value = left.removeValue(forKey: name) { try replace(pointer, value, name) }
+    func string(_ bytes: UnsafeRawBufferPointer?) -> String {
+      bytes.map { String(decoding: $0, as: UTF8.self) } ?? ""
     }
-    for index in 0..<graph.pointee.n_node where !left.isEmpty {
+    func constant(_ node: UnsafeRawBufferPointer) -> [UInt8]? {
       // Exporters write weights as constants too.
-      let node = graph.pointee.node[index]!
-      guard text(node.pointee.op_type) == "Constant", node.pointee.n_output == 1 else { continue }
-      let name = text(node.pointee.output[0])
-      guard let value = left[name] else { continue }
-      for position in 0..<node.pointee.n_attribute {
-        guard let tensor = node.pointee.attribute[position]!.pointee.t else { continue }
-        try replace(tensor, value, name)
-        left[name] = nil
+      let name = string(ProtobufWire.field(2, of: node))
+      guard left[name] != nil, string(ProtobufWire.field(4, of: node)) == "Constant" else {
+        return nil
+      }
+      return ProtobufWire.replacing(5, in: node) { attribute in
+        ProtobufWire.replacing(5, in: attribute) { tensor($0, name) }
       }
     }
+    let made = ProtobufWire.replacing(7, in: file.bytes) { graph in
+      ProtobufWire.replacing(5, in: graph) {
+        tensor($0, string(ProtobufWire.field(8, of: $0)))
+      }.flatMap { graph in
+        graph.withUnsafeBytes { ProtobufWire.replacing(1, in: $0, constant) }
+      }
+    }
+    if let failure { throw failure }
+    guard let made else { throw DLCError(.format, "the model is damaged", at: file.path) }
     guard left.isEmpty else {
       throw DLCError(
         .unsupported, "the model's file holds no \(Spelling.list(left.keys.sorted()))",
         at: file.path)
     }
-    return message.encoded
+    return made
+  }
+}
+
+extension ProtobufWire {
+  /// A tensor of ONNX without the fields that hold its elements.
+  fileprivate static func withoutData(_ bytes: UnsafeRawBufferPointer) -> [UInt8]? {
+    dropping([4, 5, 7, 9, 10, 11], of: bytes)
   }
 }

@@ -283,7 +283,7 @@ private struct SessionRun {
       for (input, tensor) in zip(body.inputs.dropFirst(2), carried) { inner[input.name] = tensor }
       let results = try execute(list, inner, wanted: wanted)
       condition = results[wanted[0]]!.integers.first != 0
-      carried = wanted[1...carried.count].map { results[$0]! }
+      carried = wanted[1..<1 + carried.count].map { results[$0]! }
       for (index, name) in wanted[(carried.count + 1)...].enumerated() {
         stacks[index].append(results[name]!)
       }

@@ -44,7 +44,6 @@ import Testing
     case .scatter(let o):
       return [.maximum, .minimum].contains(o.combiner) && isOld
     case .compare: return type == .uint64 && isOld
-    case .convolution: return type == .int32
     default: return false
     }
   }

@@ -46,59 +46,100 @@ extension NodeExporter {
       shape: types[1].shape.picked(d.kernel)
     )
     let made: String
+    let wide = GraphExporter.wide(sum)
     if input.type.isFloat && kernel.type.isFloat {
       made = exporter.cast(
         try convolution(
           g, input.shape, kernel.shape, exporter.cast(input.name, input.type, .float32),
           exporter.cast(kernel.name, kernel.type, .float32), .float32), .float32, sum)
     } else {
-      guard input.type.bitCount == 8, kernel.type.bitCount == 8, sum == .int32,
-        input.type.isInteger, kernel.type.isInteger
-      else { throw refuse("a convolution of \(input.type) and \(kernel.type) in \(sum)") }
-      // Kernels take the input without a sign: 128 is what 0 was.
-      let shifted =
-        input.type == .uint8
-        ? input.name
-        : exporter.cast(
-          emit(
-            "Add", [exporter.cast(input.name, .int8, .int32), exporter.scalar(128, .int32)]),
-          .int32, .uint8)
-      made = try convolution(
-        g, input.shape, kernel.shape, shifted, kernel.name, .uint8,
-        zero: exporter.scalar(input.type == .uint8 ? 0 : 128, .uint8))
+      made = exporter.narrow(
+        try integerConvolution(
+          g, input.shape, kernel.shape, exporter.cast(input.name, input.type, wide),
+          exporter.cast(kernel.name, kernel.type, wide), wide), sum, from: wide)
     }
     return exporter.transpose(made, Array(d.output.indices).placed(d.output))
   }
 
-  /// - Parameter zero: what stands for 0 in an input of integers.
   private func convolution(
     _ g: ConvolutionGeometry, _ input: [Size], _ kernel: [Size], _ value: String, _ weights: String,
-    _ type: DataType, zero: String? = nil
+    _ type: DataType
   ) throws(DLCError) -> String {
     var (x, low, high) = (value, g.paddingLow, g.paddingHigh)
     // Gaps in the input, and padding that cuts off, are written out.
-    let isPlain =
-      g.inputDilation.allSatisfy { $0 == 1 } && (low + high).allSatisfy { $0 >= 0 }
-    if !isPlain {
-      let pad = Pad(
-        low: [0, 0] + low.map { Size($0) }, high: [0, 0] + high.map { Size($0) },
-        interior: [0, 0] + g.inputDilation.map { $0 - 1 })
-      let typed = TensorType(type, input)
-      x = try NodeExporter(
-        exporter: exporter, node: node, operands: [x, zero ?? exporter.scalar(0, type)],
-        types: [typed, TensorType(type)], results: [typed]
-      ).pad(pad)
+    if g.inputDilation.contains(where: { $0 != 1 }) || (low + high).contains(where: { $0 < 0 }) {
+      x = try padded(g, x, TensorType(type, input))
       (low, high) = (low.map { _ in 0 }, high.map { _ in 0 })
     }
-    var window: [Int] = []
-    for size in kernel.dropFirst(2) { window.append(try exporter.number(size, "a kernel")) }
     return emit(
-      zero == nil ? "Conv" : "ConvInteger", [x, weights] + (zero.map { [$0] } ?? []),
+      "Conv", [x, weights],
       [
         "strides": .integers(g.strides), "pads": .integers(low + high),
         "dilations": .integers(g.kernelDilation), "group": .integer(g.groups),
-        "kernel_shape": .integers(window),
+        "kernel_shape": .integers(try numbers(kernel.dropFirst(2), "a kernel")),
       ])
+  }
+
+  private func numbers(_ sizes: some Sequence<Size>, _ what: String) throws(DLCError) -> [Int] {
+    var list: [Int] = []
+    for size in sizes { list.append(try exporter.number(size, what)) }
+    return list
+  }
+
+  private func padded(_ g: ConvolutionGeometry, _ x: String, _ type: TensorType) throws(DLCError)
+    -> String
+  {
+    let pad = Pad(
+      low: [0, 0] + g.paddingLow.map { Size($0) }, high: [0, 0] + g.paddingHigh.map { Size($0) },
+      interior: [0, 0] + g.inputDilation.map { $0 - 1 })
+    return try NodeExporter(
+      exporter: exporter, node: node, operands: [x, exporter.scalar(0, type.dataType)],
+      types: [type, TensorType(type.dataType)], results: [type]
+    ).pad(pad)
+  }
+
+  /// The elements of every window, gathered, times the kernels: Conv is for real numbers.
+  private func integerConvolution(
+    _ g: ConvolutionGeometry, _ input: [Size], _ kernel: [Size], _ x: String, _ weights: String,
+    _ type: DataType
+  ) throws(DLCError) -> String {
+    let window = try numbers(kernel.dropFirst(2), "a kernel")
+    let sizes = try numbers(input.dropFirst(2), "a convolution of integers")
+    let open = sizes.indices.map { axis in
+      max(sizes[axis] - 1, 0) * g.inputDilation[axis] + min(sizes[axis], 1) + g.paddingLow[axis]
+        + g.paddingHigh[axis]
+    }
+    let out = open.indices.map { axis in
+      max(0, (open[axis] - (window[axis] - 1) * g.kernelDilation[axis] - 1) / g.strides[axis] + 1)
+    }
+    // Places in the spatial axes as one, of each element of the window for each result.
+    var places: [Int] = [0]
+    func extend(_ counts: [Int], _ steps: [Int]) {
+      var stride = open.reduce(1, *)
+      for axis in open.indices {
+        stride /= max(open[axis], 1)
+        places = places.flatMap { start in
+          (0..<counts[axis]).map { start + $0 * steps[axis] * stride }
+        }
+      }
+    }
+    extend(window, g.kernelDilation)
+    extend(out, g.strides)
+    let (taps, results) = (window.reduce(1, *), out.reduce(1, *))
+    let indices = exporter.constant(
+      Tensor(.int64, [taps, results], truncating: places.map(Int64.init)))
+    let flat = try exporter.reshape(
+      try padded(g, x, TensorType(type, input)), [input[0], input[1], Size(open.reduce(1, *))])
+    let columns = emit("Gather", [flat, indices], ["axis": .integer(2)])
+    let groups = Size(g.groups)
+    let depth = input[1] / groups * Size(taps)
+    let product = emit(
+      "MatMul",
+      [
+        try exporter.reshape(weights, [groups, kernel[0] / groups, depth]),
+        try exporter.reshape(columns, [input[0], groups, depth, Size(results)]),
+      ])
+    return try exporter.reshape(product, [input[0], kernel[0]] + out.map { Size($0) })
   }
 
   // MARK: Prefixes

@@ -62,16 +62,22 @@ package struct ModelExport {
     -> ONNXGraph
   {
     let updated = Set(graph.updates.map(\.name))
-    var reserved = Set(graph.arguments.map(\.name) + graph.results.map(\.name))
+    let resultNames = Set(graph.results.map(\.name))
+    var reserved = Set(graph.arguments.map(\.name)).union(resultNames)
     reserved.formUnion(updated.map { "\($0)_updated" })
     let exporter = GraphExporter(opset: opset, reserved: reserved)
     var inputs: [ONNXValueInfo] = []
+    var names: [String] = []
     for argument in graph.arguments {
       let state = argument.kind == .state ? module.state(argument.name) : nil
       if let value = state?.value, !updated.contains(argument.name) {
-        exporter.store(value, as: argument.name)
+        // A result of that name keeps it.
+        let name = resultNames.contains(argument.name) ? exporter.fresh() : argument.name
+        exporter.store(value, as: name)
+        names.append(name)
         continue
       }
+      names.append(argument.name)
       inputs.append(GraphExporter.info(argument.name, argument.type))
       for (axis, size) in argument.type.shape.enumerated() {
         if let name = size.name, exporter.dimensions[name] == nil {
@@ -79,11 +85,11 @@ package struct ModelExport {
         }
       }
     }
-    let made = try exporter.add(graph, graph.arguments.map(\.name))
+    let made = try exporter.add(graph, names)
     var outputs: [ONNXValueInfo] = []
     for (result, value) in zip(graph.results, made.results) {
       // A result that has an input's name is that input, or gets another.
-      let isInput = graph.arguments.contains { $0.name == result.name }
+      let isInput = inputs.contains { $0.name == result.name }
       let name = isInput ? "\(result.name)_result" : result.name
       exporter.alias(value, as: name)
       outputs.append(GraphExporter.info(name, graph.type(result.value)))

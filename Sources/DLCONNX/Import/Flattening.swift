@@ -24,7 +24,11 @@ struct NodeList {
     _ graph: ONNXGraph, of model: ONNXModel, outside: Set<String>
   ) throws(DLCError) {
     var expansion = FunctionExpansion(model)
-    let known = Set(graph.inputs.map(\.name)).union(graph.initializers.keys)
+    var names: Set<String> = []
+    for input in graph.inputs where !names.insert(input.name).inserted {
+      throw DLCError(.graph, "input '\(input.name)' is there twice")
+    }
+    let known = names.union(graph.initializers.keys)
     var defined = known
     let list = try expansion.expanded(graph.nodes)
     for node in list {
@@ -182,8 +186,10 @@ private struct FunctionExpansion {
   let model: ONNXModel
   private var open: [ONNXModel.FunctionKey] = []
   private var count = 0
-  /// So many nodes an expanded graph may have.
-  private static let limit = 1 << 20
+  /// Nodes of bodies that were put in so far.
+  private var produced = 0
+  /// So many they may be.
+  private static let limit = 1 << 17
 
   init(_ model: ONNXModel) { self.model = model }
 
@@ -208,10 +214,12 @@ private struct FunctionExpansion {
       }
       open.append(key)
       defer { open.removeLast() }
-      result += try body(of: function, for: node)
-      guard result.count < Self.limit else {
-        throw DLCError(.graph, "the functions of the model expand to too many nodes")
+      produced += function.nodes.count
+      guard produced < Self.limit else {
+        throw DLCError(
+          .graph, "the functions of the model expand to more than \(Self.limit) nodes")
       }
+      result += try body(of: function, for: node)
     }
     return result
   }

@@ -31,6 +31,19 @@ extension ONNXModel {
     return names
   }
 
+  /// The sizes of named axes, but for first ones, that arrays under the names of inputs say.
+  package func inner(_ shapes: [String: [Int]]) -> [String: Int] {
+    var sizes: [String: Int] = [:]
+    let batches = Set(inputTypes.compactMap { $0.type.shape.first?.name })
+    for (name, type, _) in inputTypes {
+      guard let shape = shapes[name], shape.count == type.rank else { continue }
+      for (size, number) in zip(type.shape, shape) {
+        if let name = size.name, !batches.contains(name) { sizes[name] = number }
+      }
+    }
+    return sizes
+  }
+
   /// The model as a module with one function, `forward`. Dimensions that nothing binds stay named.
   /// - Throws: `.unsupported` for operators that are not imported, and when the shape of a value depends on data;
   ///   `.dimension` when a size must be bound for the graph to have one form.

@@ -260,17 +260,21 @@ private struct StageAttempt {
 }
 
 extension Module {
-  /// Gives named dimensions sizes for which the graph is sound: 1 for first axes of inputs, and for the others the smallest
-  /// that are.
+  /// Gives named dimensions sizes for which the graph is sound: 1 for first axes of inputs where that is, and for the
+  /// others the smallest that are.
   fileprivate mutating func chooseDefaults() {
     guard !dimensions.isEmpty, let function = functions.first else { return }
     let batches = Set(function.inputs.compactMap { $0.type.shape.first?.name })
-    for size in [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512, 576, 640, 1024, 4096] {
-      var sizes: [String: Int] = [:]
-      for (name, _) in dimensions { sizes[name] = batches.contains(name) ? 1 : size }
-      guard (try? function.graph.bound(to: sizes)) != nil else { continue }
-      for (name, size) in sizes { dimension(name, default: size) }
-      return
+    for isBatchOne in [true, false] {
+      for size in [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512, 576, 640, 1024, 4096] {
+        var sizes: [String: Int] = [:]
+        for (name, _) in dimensions {
+          sizes[name] = isBatchOne && batches.contains(name) ? 1 : size
+        }
+        guard (try? function.graph.bound(to: sizes)) != nil else { continue }
+        for (name, size) in sizes { dimension(name, default: size) }
+        return
+      }
     }
   }
 }

@@ -189,7 +189,7 @@ enum ControlOperators {
         do throws(ImportStop) {
           let results = try c.importer.results(
             of: parts.body, [carried[0], always(g)] + carried.dropFirst(), in: c.scope)
-          let next = Array(results[1...parts.carried.count])
+          let next = Array(results[1..<1 + parts.carried.count])
           isSame = zip(next, parts.carried).allSatisfy { $0.type == $1.type }
           guard isSame else { return (carried, []) }
           return ([carried[0] + 1.0] + next, Array(results[(parts.carried.count + 1)...]))
@@ -227,7 +227,7 @@ enum ControlOperators {
         if case .failed = error { throw error }
         throw hosted
       }
-      carried = Array(results[1...parts.carried.count])
+      carried = Array(results[1..<1 + parts.carried.count])
       for (index, value) in results[(parts.carried.count + 1)...].enumerated() {
         stacks[index].append(value)
       }
@@ -289,7 +289,7 @@ enum ControlOperators {
       if case .failed = error { throw error }
       throw hosted
     }
-    let states = Array(types[1...parts.carried.count])
+    let states = Array(types[1..<1 + parts.carried.count])
     let stacked = Array(types[(parts.carried.count + 1)...])
     guard states == parts.carried.map(\.type) else { throw hosted }
     var most = 0
@@ -316,7 +316,7 @@ enum ControlOperators {
           g.dynamicUpdate(
             buffer, c.unsqueezed(value, [0]), at: [values[0]] + value.shape.map { _ in zero })
         }
-        return [values[0] + 1.0, g.reshape(results[0], [])] + results[1...count] + written
+        return [values[0] + 1.0, g.reshape(results[0], [])] + results[1..<1 + count] + written
       } catch {
         stop = error
         return values

@@ -37,10 +37,15 @@ enum IndexingOperators {
 
   /// Slices along an axis: `x[..., indices..., ...]`.
   static func taken(_ c: NodeContext, _ x: Value, _ indices: Value, axis: Int) -> Value {
+    let after = axis + indices.rank
+    if x.shape[axis] == 0 {
+      // Nothing can be taken: there are no indices either, or the check of indices fails.
+      let shape = x.shape[..<axis] + indices.shape + x.shape[(axis + 1)...]
+      return c.g.broadcast(c.scalar(0, x.dataType), to: Array(shape))
+    }
     let places = c.wrapped(indices, x.shape[axis])
     var slice = x.shape
     slice[axis] = 1
-    let after = axis + indices.rank
     let axes = IndexAttributes(
       offsetAxes: Array(0..<axis) + Array(after..<after + x.rank - axis - 1), collapsedAxes: [axis],
       startAxes: [axis], vectorAxis: indices.rank)
@@ -107,7 +112,7 @@ enum IndexingOperators {
     guard x.rank == indices.rank else { throw c.fail("\(indices.type) does not index \(x.type)") }
     let axis = try c.axis(try c.integer("axis", 0), rank: x.rank)
     try check(c, indices, x.shape[axis])
-    if indices.shape.contains(where: { $0 == 0 }) {
+    if (indices.shape + [x.shape[axis]]).contains(where: { $0 == 0 }) {
       return [c.g.broadcast(c.scalar(0, x.dataType), to: indices.shape)]
     }
     let places = c.wrapped(indices, x.shape[axis])
@@ -142,6 +147,10 @@ enum IndexingOperators {
     }
     let starts = Array(batch..<batch + width)
     try checkVectors(c, indices, starts.map { x.shape[$0] })
+    if starts.contains(where: { x.shape[$0] == 0 }) {
+      let shape = indices.shape.dropLast() + x.shape[(batch + width)...]
+      return [c.g.broadcast(c.scalar(0, x.dataType), to: Array(shape))]
+    }
     let places = wrappedVectors(c, indices, starts.map { x.shape[$0] })
     let lead = indices.rank - 1
     let rest = x.rank - batch - width
@@ -228,6 +237,9 @@ enum IndexingOperators {
     } else {
       guard let first = try c.sizes(1).first else { throw c.fail("the depth is empty") }
       size = first
+    }
+    guard values.rank == 1, values.shape[0] == 2 || values.shape[0].constant == nil else {
+      throw c.fail("the values are \(values.type), not one for off and one for on")
     }
     let axis = try c.axis(try c.integer("axis", -1), rank: indices.rank + 1)
     let g = c.g

@@ -32,6 +32,20 @@ enum MicrosoftQuantizedOperators {
       let last = try c.flag("channels_last")
       return c.g.mean(x, axes: last ? Array(1..<x.rank - 1) : Array(2..<x.rank), keepAxes: true)
     },
+    unary("QLinearSoftmax") { c, x throws(ImportStop) in
+      let isOld = try c.integer("opset", 13) < 13
+      let axis = try c.axis(try c.integer("axis", isOld ? 1 : -1), rank: x.rank)
+      if !isOld || axis == x.rank - 1 { return c.g.softmax(x, axis: axis) }
+      return c.g.reshape(c.g.softmax(c.flattened(x, at: axis), axis: 1), x.shape)
+    },
+    unary("QLinearAveragePool") { c, x throws(ImportStop) in
+      guard try c.flag("channels_last") else { return try PoolingOperators.averaged(c, x) }
+      let axes = Array(x.shape.indices)
+      let first = c.g.transpose(x, [0, x.rank - 1] + axes[1..<x.rank - 1])
+      return c.g.transpose(
+        try PoolingOperators.averaged(c, first), [0] + axes[2...] + [1])
+    },
+    OperatorMapping("QLinearWhere", domain: domain, choose),
     OperatorMapping("QLinearConcat", domain: domain, concatenate),
   ]
 
@@ -81,6 +95,17 @@ enum MicrosoftQuantizedOperators {
           c, f(list[0], list[1]), try c.operand(6), c.optional(7), a.dataType)
       ]
     }
+  }
+
+  /// A condition, then both operands and the result with scales and zeros.
+  private static func choose(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    let (condition, x) = (try c.operand(0), try c.operand(1))
+    let list = try c.broadcast([
+      condition, try real(c, x, try c.operand(2), c.optional(3)),
+      try real(c, try c.operand(4), try c.operand(5), c.optional(6)),
+    ])
+    let chosen = c.g.select(list[0], list[1], list[2])
+    return [try levels(c, chosen, try c.operand(7), c.optional(8), x.dataType)]
   }
 
   private static func concatenate(_ c: NodeContext) throws(ImportStop) -> [Value?] {

@@ -295,6 +295,8 @@ enum MovementOperators {
       // "To the end" is written as a number that no size reaches.
       if v >= 1 << 29 { return size + Size(shift) }
       if v <= -(1 << 29) { return Size(shift) }
+      // Larger than sizes are by default: it may be meant as the end.
+      guard v.magnitude <= 4096 else { return Size(try c.number(size)) }
       return v < 0 ? size + value : value
     }
     if value == size { return size + Size(shift) }

@@ -42,11 +42,14 @@ enum PoolingOperators {
 
   private static func average(_ c: NodeContext) throws(ImportStop) -> [Value?] {
     let operand = try c.operand(0)
-    let x = c.computed(operand)
+    return [c.g.convert(try averaged(c, c.computed(operand)), operand.dataType)]
+  }
+
+  /// The means over the windows that the attributes say.
+  static func averaged(_ c: NodeContext, _ x: Value) throws(ImportStop) -> Value {
     let window = try window(c, x)
     let sum = window.reduced(.sum, window.opened(x, 0, c.g), c.g)
-    let divisor = try divisor(c, window, x, sum, padding: try c.flag("count_include_pad"))
-    return [c.g.convert(sum / divisor, operand.dataType)]
+    return sum / (try divisor(c, window, x, sum, padding: try c.flag("count_include_pad")))
   }
 
   /// How many elements each window is the mean of.
