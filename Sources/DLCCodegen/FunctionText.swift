@@ -231,7 +231,7 @@ extension FunctionText {
     case eq, ne, slt, sle, sgt, sge, ult, ule, ugt, uge
   }
   enum RealPredicate: String {
-    case oeq, une, olt, ole, ogt, oge, one, uno
+    case oeq, une, olt, ole, ogt, oge, one, uno, ugt, ult
   }
   enum Cast: String {
     case fpext, fptrunc, zext, sext, trunc, bitcast, sitofp, uitofp

@@ -46,6 +46,14 @@ package struct Operand: Hashable, Sendable {
     self.lanes = lanes
   }
 
+  /// Whether it is a literal that is NaN in its first lane, as all literals are the same in all lanes.
+  var isNaN: Bool {
+    guard type.isReal, let start = name.firstIndex(of: "x"),
+      let bits = UInt64(name[start...].dropFirst().prefix(16), radix: 16)
+    else { return false }
+    return Double(bitPattern: bits).isNaN
+  }
+
   static func fullType(_ type: ElementType, _ lanes: Int) -> String {
     lanes == 0 ? type.rawValue : "<\(lanes) x \(type.rawValue)>"
   }

@@ -97,7 +97,10 @@ struct ScalarEmitter {
     case .multiply: return text.real(.fmul, a, b)
     case .divide: return text.real(.fdiv, a, b)
     case .maximum, .minimum:
+      if a.isNaN || b.isNaN { return a.isNaN ? a : b }
       return math(a) { m in
+        // Of a literal no comparison but an unordered one is needed, which takes a when it is NaN.
+        if b.isLiteral { return m.select(m.compare(f == .maximum ? .ugt : .ult, a, b), a, b) }
         // An ordered comparison takes b when either is NaN; a NaN in a is put back.
         let best = m.select(m.compare(f == .maximum ? .ogt : .olt, a, b), a, b)
         return a.isLiteral ? best : m.select(m.compare(.uno, a, a), a, best)

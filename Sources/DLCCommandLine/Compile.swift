@@ -122,7 +122,13 @@ struct Compile: ParsableCommand {
     }
     let file = try MappedFile(path)
     let text = withExtendedLifetime(file) { String(decoding: file.bytes, as: UTF8.self) }
-    return try ScheduleBook(text: text, at: path)
+    let book = try ScheduleBook(text: text, at: path)
+    guard !book.isEmpty else {
+      throw DLCError(
+        .format, "there is no schedule in it", at: path,
+        remedy: "the file is one that dlc compile --emit schedule prints")
+    }
+    return book
   }
 
   private func summarize(_ build: Build, _ path: String, _ total: Double) throws {

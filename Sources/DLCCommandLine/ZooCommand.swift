@@ -41,7 +41,9 @@ struct ZooCommand: ParsableCommand {
     @Option(name: .shortAndLong, help: "The directory to write to.") var output = "."
 
     func run() throws {
-      let models = name.map { wanted in Zoo.models.filter { $0.name == wanted } } ?? Zoo.shipped
+      let models =
+        name.map { wanted in (Zoo.models + Zoo.updates).filter { $0.name == wanted } }
+        ?? Zoo.shipped
       guard !models.isEmpty else {
         throw DLCError(
           .usage, "there is no model '\(name ?? "")'",

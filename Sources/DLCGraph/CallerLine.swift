@@ -22,6 +22,8 @@ package struct SourceLocation: Hashable, Sendable {
   /// - Parameter near: a call that is known to be close by.
   /// - Returns: `near` when the program was stripped of debug information.
   static func onStack(near: SourceLocation?) -> SourceLocation? {
+    // A line of dlc's own says nothing.
+    let near = near.flatMap { $0.text.hasPrefix("DLCGraph/") ? nil : $0 }
     #if canImport(Runtime)
       let sources = "\(#filePath)".split(separator: "/").dropLast(2).joined(separator: "/") + "/"
       guard let stack = try? Backtrace.capture(limit: 128, images: images).symbolicated() else {

@@ -100,6 +100,9 @@ package struct RewriteContext {
   /// How often a result of the node that is looked at is used.
   package func uses(ofResult result: Int) -> Int { usesBefore[before[site].results[result].index] }
 
+  /// The types of the results of the node that is looked at.
+  package var resultTypes: [TensorType] { before[site].results.map { before.type($0) } }
+
   /// The nodes that use a value of the graph before and are needed.
   package mutating func users(before value: ValueID) -> [NodeID] {
     if usersBefore == nil {
@@ -159,6 +162,8 @@ package struct RewriteContext {
     guard isNeeded[site.index] else { return nil }
     var moved = before[site]
     for index in moved.operands.indices { moved.operands[index] = map[moved.operands[index].index] }
+    // It has no results in the new graph yet: `resultTypes` says what they are.
+    for index in moved.results.indices { moved.results[index] = ValueID(-1) }
     return moved
   }
 
@@ -171,7 +176,7 @@ package struct RewriteContext {
   fileprivate mutating func keep(_ node: Node) throws(DLCError) {
     let made = try graph.append(
       node.operation, node.operands, name: node.name, location: node.location)
-    for (old, new) in zip(node.results, made) { record(old, new) }
+    for (old, new) in zip(before[site].results, made) { record(old, new) }
   }
 
   /// - Throws: `.graph` when a replacement has another type, or there is none of what is used.
@@ -179,7 +184,7 @@ package struct RewriteContext {
     throws(DLCError)
   {
     for operand in node.operands { use(operand, -1) }
-    for (index, old) in node.results.enumerated() {
+    for (index, old) in before[site].results.enumerated() {
       guard index < made.count, let new = made[index] else {
         if usesBefore[old.index] == 0 { continue }
         throw DLCError(

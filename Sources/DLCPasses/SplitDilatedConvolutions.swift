@@ -76,7 +76,7 @@ package struct SplitDilatedConvolutions: Pass {
         }
         let own = zip(axes, numbers).map { $0.part($1) }
         guard own.allSatisfy({ $0.taps > 0 }) else {
-          let none = try c.constant(0, c.type(node.results[0]).dataType)
+          let none = try c.constant(0, c.resultTypes[0].dataType)
           return try c.add(.broadcast(Broadcast(apart, axes: [])), [none])
         }
         let padded = try c.add(

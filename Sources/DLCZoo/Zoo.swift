@@ -32,6 +32,9 @@ public enum Zoo {
   public static let models: [ZooModel] =
     Digits.models + Families.models + Examples.models + Equations.models + Measurements.models
 
+  /// Updates of weights by an optimizer alone, which are large: for measurements, and in no list.
+  package static let updates = Measurements.updates
+
   /// The models whose files are in `Graphs/`.
   package static var shipped: [ZooModel] { models.filter(\.isShipped) }
 

@@ -22,6 +22,19 @@ import Testing
       }
     }
   }
+
+  /// Positions that no tap meets are zeros of the sum's type, whatever types the graph has besides.
+  @Test func partsWithoutTapsHaveTheTypeOfTheSum() throws {
+    let before = try PassCheck.graph { g in
+      let x = g.pad(
+        g.input("x", .int8, [1, 1, 5]), 0, low: [0, 0, 0], high: [0, 0, 0], interior: [0, 0, 1])
+      g.output("y", g.convolution(x, g.input("k", .int8, [1, 1, 1]), into: .int32))
+      g.output("z", g.input("z", .int64, [3]) + 1.0)
+    }
+    let (after, counts) = try PassCheck.run(SplitDilatedConvolutions(), before)
+    #expect(counts["split-dilated-convolution"] == 1)
+    #expect(after.type(after.results[0].value).dataType == .int32)
+  }
 }
 
 extension Graph {

@@ -68,7 +68,11 @@ func productType(_ a: DataType, _ b: DataType, into sumType: DataType?, _ verb: 
     isWide, "sum-type", "products are summed in float32, float64, int32 or int64, not \(sumType)")
   for type in [a, b] {
     try require(
-      type != .bool && type.isFloat == sumType.isFloat && type.widens(to: sumType),
+      type.isFloat == sumType.isFloat, "element-type",
+      "\(type) is summed in \(type.isFloat ? "float32 or float64" : "int32 or int64"), not \(sumType)"
+    )
+    try require(
+      type != .bool && type.widens(to: sumType),
       "element-type", "\(sumType) does not hold every \(type)")
   }
   return sumType

@@ -16,7 +16,7 @@ package struct ScheduleBook: Hashable, Sendable {
     {
       let words = line.drop { $0 == " " }
       if words.hasPrefix("problem ") { problem = String(words.dropFirst(8)) }
-      guard words.hasPrefix("take ") else { continue }
+      guard words.split(separator: " ", maxSplits: 1).first == "take" else { continue }
       let json = words.dropFirst(5).prefix { $0 != "#" }
       guard let problem, let schedule = RegionSchedule(text: String(json)) else {
         throw DLCError(
@@ -27,6 +27,8 @@ package struct ScheduleBook: Hashable, Sendable {
       schedules[problem] = schedule
     }
   }
+
+  package var isEmpty: Bool { schedules.isEmpty }
 
   package mutating func add(_ schedule: RegionSchedule, for problem: Problem) {
     schedules[problem.text] = schedule

@@ -52,8 +52,8 @@ import Testing
     let cases: [(String, String)] = [
       (Self.text(x, k, .channelsLast(spatial: 2)), "8 input channels are not 1 groups of 3"),
       (Self.text(x, bytes), "float32 and int8 cannot be convolved"),
-      (Self.text(x, bytes, into: .float32), "float32 does not hold every int8"),
-      (Self.text(x, k, into: .int32), "int32 does not hold every float32"),
+      (Self.text(x, bytes, into: .float32), "int8 is summed in int32 or int64, not float32"),
+      (Self.text(x, k, into: .int32), "float32 is summed in float32 or float64, not int32"),
       (
         Self.text(bytes, bytes, into: .int8), "summed in float32, float64, int32 or int64, not int8"
       ),
