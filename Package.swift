@@ -124,7 +124,8 @@ let package = Package(
     tests(
       "DLCCompiler",
       [
-        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCLowering", "DLCCodegen", "DLCRuntime", "DLCProgram",
+        "DLCTensor", "DLCGraph", "DLCAutodiff", "DLCReference", "DLCKernel", "DLCLowering", "DLCCodegen", "DLCRuntime",
+        "DLCProgram",
         "DLCFormats", "DLCData", "DLCTestSupport", "DLCZoo",
       ]),
     tests(

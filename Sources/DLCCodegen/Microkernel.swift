@@ -12,6 +12,16 @@ package struct Microkernel: Hashable, Sendable {
   /// Neighbours along the depth of A are neighbours in memory.
   package var hasUnitDepth: Bool
 
+  package init(
+    types: ContractTypes, rows: Int, vectors: Int, isMasked: Bool, hasUnitDepth: Bool
+  ) {
+    self.types = types
+    self.rows = rows
+    self.vectors = vectors
+    self.isMasked = isMasked
+    self.hasUnitDepth = hasUnitDepth
+  }
+
   /// Tile heights for a number of rows: whole tiles, then a rest that is never much thinner.
   package static func rowPlan(_ rows: Int, tile: Int) -> [(height: Int, count: Int)] {
     let (whole, rest) = (rows / tile, rows % tile)
@@ -98,14 +108,29 @@ private struct MicrokernelWriter {
         lanes, before: text.integer(.sub, arguments[9], (kernel.vectors - 1) * lanes)) : nil
   }
 
-  /// The product over the whole depth: four steps at a time, then the rest.
+  /// How many steps of the depth the loop takes at a time. A step of a large tile keeps the arithmetic units busy by
+  /// itself, and from several LLVM's scheduler would load more ahead than there are registers; nor are there enough for
+  /// the addresses of many rows, or of rows whose steps lie apart.
+  private var steps: Int {
+    let sums = kernel.rows * kernel.vectors
+    if !kernel.hasUnitDepth || kernel.rows > 6 || kernel.isMasked && kernel.rows > 4 { return 1 }
+    if kernel.rows > 4 && type.byteCount == 8 { return sums > 8 ? 1 : 2 }
+    if text.target.registerCount < 32 { return text.target.vectorBytes < 32 && sums > 8 ? 1 : 4 }
+    return [4, 2].first { $0 * sums <= 24 } ?? 1
+  }
+
+  /// The product over the whole depth: so many steps at a time, then the rest.
   func sums() -> [Operand] {
     let zero = Operand.zero(type.llvmType, lanes)
     let start = [Operand](repeating: zero, count: kernel.rows * kernel.vectors)
-    let rest = text.integer(.and, depth, 3)
+    let steps = steps
+    guard steps > 1 else {
+      return text.loop(from: .index(0), to: depth, step: 1, carried: start) { step($0, $1) }
+    }
+    let rest = text.integer(.and, depth, steps - 1)
     let whole = text.integer(.sub, depth, rest)
-    let sums = text.loop(from: .index(0), to: whole, step: 4, carried: start) { k, phis in
-      (0..<4).reduce(phis) { step($1 == 0 ? k : text.add(k, $1), $0) }
+    let sums = text.loop(from: .index(0), to: whole, step: steps, carried: start) { k, phis in
+      (0..<steps).reduce(phis) { step($1 == 0 ? k : text.add(k, $1), $0) }
     }
     return text.loop(from: whole, to: depth, step: 1, carried: sums) { step($0, $1) }
   }
