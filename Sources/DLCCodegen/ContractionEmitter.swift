@@ -171,8 +171,18 @@ extension KernelEmitter {
     }
   }
 
+  /// Where the elements of a panel's row come from, for all taps alike.
+  private enum PanelSource {
+    /// Neighbours from one place on.
+    case run(Operand)
+    /// Vectors that go over the ends of rows: each from a place on, and from a lane on from another.
+    case pieces([[(start: Operand, lanesBefore: Operand?)]])
+    /// A place for each lane.
+    case scattered([Operand])
+  }
+
   /// Panels of an implicit convolution matrix. A panel whose positions are neighbours in memory is
-  /// copied by vectors, any other lane by lane.
+  /// copied by vectors; so is one whose positions are neighbours but for the ends of rows, and any other lane by lane.
   mutating func emit(_ p: PackStatement) {
     let base = address(p.source, index(p.base), p.type)
     let (begin, end) = bounds(p.columns)
@@ -181,63 +191,110 @@ extension KernelEmitter {
     let destination = pointers[p.destination]!
     _ = counted(from: begin, to: end, step: width) { e, column, _ in
       let text = e.text
-      let offsets = e.positions(p, from: column)
       let panelStart = text.multiply(text.subtract(column, begin), depth)
-      let span = text.subtract(offsets[width - 1], offsets[0])
-      // Columns beyond the last repeat it, so that only a whole panel can be a run.
-      let isDense = text.compare(.eq, span, width - 1)
-      let isWhole = text.compare(.slt, text.add(column, width - 1), p.columns.total)
-      let isRun = text.integer(.and, isDense, isWhole)
-      let (run, scattered, done) = (
-        text.label("run"), text.label("scattered"), text.label("packed")
-      )
-      text.branch(if: isRun, run, else: scattered)
-      for isVector in [true, false] {
-        text.start(isVector ? run : scattered)
+      func copy(_ e: inout KernelEmitter, _ source: PanelSource) {
         e.overTaps(p.taps[...], row: .index(0), offset: .index(0)) { e, row, offset in
           let to = text.offset(
             destination, text.add(panelStart, text.multiply(row, width)), of: p.type.llvmType)
-          e.copyTap(p, from: base, offset, offsets, to: to, isVector: isVector)
+          e.copyTap(p, from: text.offset(base, offset, of: p.type.llvmType), source, to: to)
         }
-        text.branch(to: done)
       }
+      let first = e.position(p, column)
+      let span = text.subtract(e.position(p, text.add(column, width - 1)), first)
+      // Columns beyond the last repeat it, so that only a whole panel can be a run.
+      let isDense = text.compare(.eq, span, width - 1)
+      let isWhole = text.compare(.slt, text.add(column, width - 1), p.columns.total)
+      let (run, other, done) = (text.label("run"), text.label("other"), text.label("packed"))
+      text.branch(if: text.integer(.and, isDense, isWhole), run, else: other)
+      text.start(run)
+      copy(&e, .run(first))
+      text.branch(to: done)
+      text.start(other)
+      if let lanes = e.pieceLanes(p) {
+        let (pieces, scattered) = (text.label("pieces"), text.label("scattered"))
+        text.branch(if: isWhole, pieces, else: scattered)
+        text.start(pieces)
+        copy(&e, .pieces(e.pieces(p, column, lanes)))
+        text.branch(to: done)
+        text.start(scattered)
+      }
+      copy(&e, .scattered((0..<width).map { e.position(p, text.add(column, $0)) }))
+      text.branch(to: done)
       text.start(done)
       return []
     }
   }
 
-  /// Where the positions of a panel lie in the source; those beyond the last column repeat it.
-  private mutating func positions(_ p: PackStatement, from column: Operand) -> [Operand] {
+  /// Where a position lies in the source; one beyond the last column repeats it.
+  private mutating func position(_ p: PackStatement, _ column: Operand) -> Operand {
     let variable = LoopVariable(id: -1, extent: max(p.columns.total, 2))
     let coordinate = delinearize(IndexExpression(variable), p.positions.map(\.extent))
     let place = zip(coordinate, p.positions).reduce(IndexExpression(0)) {
       $0 + $1.0 * $1.1.stride
     }
-    return (0..<p.panelWidth).map { lane in
-      let at = text.add(column, lane)
-      let inside = text.compare(.slt, at, p.columns.total)
-      let safe = text.select(inside, at, .index(p.columns.total - 1))
-      return index(place, [variable: safe])
+    let inside = text.compare(.slt, column, p.columns.total)
+    let safe = text.select(inside, column, .index(p.columns.total - 1))
+    return index(place, [variable: safe])
+  }
+
+  /// Lanes of the vectors that a panel is copied in where its positions are neighbours but for the ends of rows; nil
+  /// where they are not, or where rows are so short that a vector has too many of them.
+  private func pieceLanes(_ p: PackStatement) -> Int? {
+    let lanes = text.target.vectorBytes / p.type.byteCount
+    guard let row = p.positions.last, row.stride == 1, p.positions.count > 1,
+      p.panelWidth % lanes == 0, (lanes - 2) / row.extent < 4
+    else { return nil }
+    return lanes
+  }
+
+  /// The places that each vector of a panel is put together from. All of them, and their ends, lie between the
+  /// vector's first and last element, as gaps only move elements apart.
+  private mutating func pieces(_ p: PackStatement, _ column: Operand, _ lanes: Int) -> [[(
+    start: Operand, lanesBefore: Operand?
+  )]] {
+    let row = p.positions.last!.extent
+    return (0..<p.panelWidth / lanes).map { vector in
+      let first = text.add(column, vector * lanes)
+      let inRow = text.integer(.urem, first, row)
+      var list: [(start: Operand, lanesBefore: Operand?)] = [(position(p, first), nil)]
+      // So many ends of rows may lie between the first lane and the last.
+      for end in 1...(lanes - 2) / row + 1 {
+        let lane = text.subtract(.index(end * row), inRow)
+        let isInside = text.compare(.slt, lane, lanes)
+        let shift = text.select(isInside, lane, .index(0))
+        let start = text.subtract(position(p, text.add(first, shift)), shift)
+        list.append((start, text.mask(lanes, before: lane)))
+      }
+      return list
     }
   }
 
   /// One row of a panel: the elements under a tap.
   private mutating func copyTap(
-    _ p: PackStatement, from base: Operand, _ offset: Operand, _ positions: [Operand],
-    to destination: Operand, isVector: Bool
+    _ p: PackStatement, from base: Operand, _ source: PanelSource, to destination: Operand
   ) {
     let (element, align) = (p.type.llvmType, p.type.byteCount)
-    func source(_ lane: Int) -> Operand {
-      text.offset(base, text.add(offset, positions[lane]), of: element)
-    }
-    if isVector {
-      let value = text.load(element, p.panelWidth, from: source(0), align: align)
+    func place(_ at: Operand) -> Operand { text.offset(base, at, of: element) }
+    switch source {
+    case .run(let start):
+      let value = text.load(element, p.panelWidth, from: place(start), align: align)
       text.store(value, to: destination, align: align)
-      return
-    }
-    for lane in 0..<p.panelWidth {
-      let value = text.load(element, 0, from: source(lane), align: align)
-      text.store(value, to: text.offset(destination, .index(lane), of: element), align: align)
+    case .pieces(let vectors):
+      let lanes = p.panelWidth / vectors.count
+      for (number, pieces) in vectors.enumerated() {
+        var value = text.load(element, lanes, from: place(pieces[0].start), align: align)
+        for piece in pieces.dropFirst() {
+          let other = text.load(element, lanes, from: place(piece.start), align: align)
+          value = text.select(piece.lanesBefore!, value, other)
+        }
+        text.store(
+          value, to: text.offset(destination, .index(number * lanes), of: element), align: align)
+      }
+    case .scattered(let places):
+      for (lane, at) in places.enumerated() {
+        let value = text.load(element, 0, from: place(at), align: align)
+        text.store(value, to: text.offset(destination, .index(lane), of: element), align: align)
+      }
     }
   }
 

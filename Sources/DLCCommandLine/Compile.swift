@@ -26,7 +26,7 @@ struct Compile: ParsableCommand {
   @Option(
     help: "Weights to put into the program (.safetensors): it then needs nothing else to run.")
   var params: String?
-  @Option(help: "native, or a CPU name.") var target = "native"
+  @Option(help: "native, x86-64-v2 to -v4, or a CPU name such as znver3.") var target = "native"
   @Option(help: "The most memory that the arena of a run may take, as 64MiB.") var memoryLimit:
     ByteCount?
   @Option(help: "Print a stage instead of writing a program.") var emit: Stage?

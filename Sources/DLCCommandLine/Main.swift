@@ -12,7 +12,7 @@ struct Root: ParsableCommand {
     commandName: "dlc", abstract: "Compiles and runs deep-learning graphs.", version: "0.1.0",
     subcommands: [
       Run.self, Compile.self, Import.self, Export.self, Show.self, Check.self, Bench.self,
-      Grad.self, Train.self,
+      Profile.self, Grad.self, Train.self,
       Evaluate.self, Sample.self, ZooCommand.self, DataCommand.self, Plot.self, Cache.self,
     ])
 }

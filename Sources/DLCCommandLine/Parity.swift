@@ -60,7 +60,7 @@ extension ZooCommand {
         }
         if profile {
           let times = try executable.profile(inputs, threads: threads)
-          let list = StepProfile.table(executable.program, times, title: "kernel") { $0.label }
+          let list = StepProfile(executable.program, times) { $0.label }.table("kernel")
           try Console.result(
             "\(workload.name): \(fixed(times.reduce(0, +) * 1e3, 2)) ms\n" + list + "\n")
         }

@@ -1,35 +1,81 @@
 import DLCProgram
 
 /// Where the time of a run goes: its steps in groups, the longest first.
-enum StepProfile {
+struct StepProfile {
+  struct Group {
+    var name: String
+    var count = 0
+    var seconds = 0.0
+    var flops = 0
+    var bytes = 0
+  }
+
+  let groups: [Group]
+  let seconds: Double
+
   /// - Parameters:
   ///   - times: seconds of each step.
-  ///   - title: what the groups are.
-  ///   - group: the group of a step.
-  static func table(
-    _ program: Program, _ times: [Double], title: String, by group: (Step) -> String
-  ) -> String {
-    var groups: [String: (count: Int, seconds: Double, flops: Int, bytes: Int)] = [:]
+  ///   - name: the group of a step.
+  init(_ program: Program, _ times: [Double], by name: (Step) -> String) {
+    var groups: [String: Group] = [:]
     for (step, seconds) in zip(program.steps, times) where seconds > 0 {
-      var entry = groups[group(step)] ?? (0, 0, 0, 0)
-      entry.count += 1
-      entry.seconds += seconds
-      entry.flops += step.flops
-      entry.bytes += step.bytesMoved
-      groups[group(step)] = entry
+      let key = name(step)
+      var group = groups[key] ?? Group(name: key)
+      group.count += 1
+      group.seconds += seconds
+      group.flops += step.flops
+      group.bytes += step.bytesMoved
+      groups[key] = group
     }
-    let total = times.reduce(0, +)
-    var rows = [[title, "steps", "ms", "share, %", "GFLOP/s", "GB/s"]]
-    let sorted = groups.sorted { ($1.value.seconds, $0.key) < ($0.value.seconds, $1.key) }
-    for (name, entry) in sorted.prefix(30) {
-      rows.append([
-        name, "\(entry.count)", fixed(entry.seconds * 1e3, 3),
-        fixed(100 * entry.seconds / total, 1),
-        fixed(Double(entry.flops) / entry.seconds / 1e9, 1),
-        fixed(Double(entry.bytes) / entry.seconds / 1e9, 1),
-      ])
+    self.groups = groups.values.sorted { ($1.seconds, $0.name) < ($0.seconds, $1.name) }
+    seconds = times.reduce(0, +)
+  }
+
+  /// - Parameters:
+  ///   - title: what the groups are.
+  ///   - peak: what shares are of; without it they are left out.
+  ///   - top: so many rows; 0 for all.
+  func table(_ title: String, _ peak: MachinePeak? = nil, top: Int = 30) -> String {
+    var rows = [
+      [title, "steps", "ms", "share, %", "GFLOP/s", "GB/s"] + (peak == nil ? [] : ["peak, %"])
+    ]
+    for group in top == 0 ? groups[...] : groups.prefix(top) {
+      rows.append(
+        [
+          group.name, "\(group.count)", fixed(group.seconds * 1e3, 3),
+          fixed(100 * group.seconds / seconds, 1),
+          fixed(Double(group.flops) / group.seconds / 1e9, 1),
+          fixed(Double(group.bytes) / group.seconds / 1e9, 1),
+        ] + (peak.map { [fixed(100 * $0.share(of: group), 0)] } ?? []))
     }
     return DLCCommandLine.table(rows)
+  }
+
+  func json(_ peak: MachinePeak) -> JSON {
+    .object([
+      ("ms", .rounded(seconds * 1e3, digits: 6)), ("threads", .integer(peak.threads)),
+      ("peak_flops", .rounded(peak.flops, digits: 0)),
+      ("peak_bytes_per_second", .rounded(peak.bytes, digits: 0)),
+      (
+        "groups",
+        .list(
+          groups.map { group in
+            .object([
+              ("name", .text(group.name)), ("steps", .integer(group.count)),
+              ("ms", .rounded(group.seconds * 1e3, digits: 6)), ("flops", .integer(group.flops)),
+              ("bytes", .integer(group.bytes)),
+              ("share_of_peak", .rounded(peak.share(of: group), digits: 4)),
+            ])
+          })
+      ),
+    ])
+  }
+}
+
+extension MachinePeak {
+  /// How much of what the machine can do a group does, by arithmetic or by memory.
+  fileprivate func share(of group: StepProfile.Group) -> Double {
+    max(Double(group.flops) / group.seconds / flops, Double(group.bytes) / group.seconds / bytes)
   }
 }
 

@@ -95,7 +95,7 @@ extension ZooCommand {
       try executable.initializeState(seed: 0)
       var inputs: [String: Tensor] = [:]
       for (number, port) in executable.inputs.enumerated() {
-        inputs[port.name] = try Bench.random(port, UInt64(number))
+        inputs[port.name] = try MeasuredFunction.random(port, UInt64(number))
       }
       var times = try executable.profile(inputs, threads: 1)
       for _ in 1..<max(runs, 2) {

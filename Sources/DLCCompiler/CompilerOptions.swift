@@ -9,7 +9,7 @@ package import DLCTensor
 
 /// How a function is compiled.
 public struct CompilerOptions: Sendable {
-  /// A CPU name that LLVM knows, or "native".
+  /// "native", a level of the psABI such as "x86-64-v3", or the name of a CPU that dlc knows the level of.
   public var target = "native"
   /// Threads that compile kernels.
   public var threads = 2
@@ -78,24 +78,34 @@ public struct CompilerOptions: Sendable {
     let library = try LLVMLibrary()
     let host = library.host
     if target == "native" || target == host.cpu { return host }
-    guard let features = CompilerOptions.baselines[target], host.architecture == .x86_64 else {
+    guard let level = CompilerOptions.levels[target], host.architecture == .x86_64 else {
       throw DLCError(
         .usage, "'\(target)' is not a target of this machine",
         remedy:
-          "use native\(host.architecture == .x86_64 ? ", " + CompilerOptions.baselines.keys.sorted().joined(separator: ", ") : "")"
+          "use native\(host.architecture == .x86_64 ? ", " + CompilerOptions.levels.keys.sorted().joined(separator: ", ") : "")"
       )
     }
     return Target(
-      triple: host.triple, cpu: target, featureText: features, cores: host.cores)
+      triple: host.triple, cpu: target, featureText: CompilerOptions.features(level),
+      cores: host.cores)
   }
 
-  /// The x86-64 levels of the psABI, with the features that dlc makes use of.
-  private static let baselines = [
-    "x86-64-v2": "+sse4.1,+sse4.2",
-    "x86-64-v3": "+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2",
-    "x86-64-v4":
-      "+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+avx512f,+avx512bw,+avx512dq,+avx512vl",
+  /// The level of the psABI's for x86-64 that each CPU has, of those that dlc knows.
+  private static let levels = [
+    "x86-64-v2": 2, "x86-64-v3": 3, "x86-64-v4": 4, "haswell": 3, "broadwell": 3, "skylake": 3,
+    "znver1": 3, "znver2": 3, "znver3": 3, "znver4": 4, "znver5": 4, "skylake-avx512": 4,
+    "cascadelake": 4, "icelake-server": 4, "sapphirerapids": 4, "emeraldrapids": 4,
+    "graniterapids": 4,
   ]
+
+  /// What dlc makes use of in a level.
+  private static func features(_ level: Int) -> String {
+    let added = [
+      2: "+sse4.1,+sse4.2", 3: "+avx,+avx2,+fma,+f16c,+bmi,+bmi2",
+      4: "+avx512f,+avx512bw,+avx512dq,+avx512vl",
+    ]
+    return (2...level).map { added[$0]! }.joined(separator: ",")
+  }
 }
 
 extension Module {

@@ -28,6 +28,14 @@ package struct CostModel: Sendable {
   /// Cycles to call a microkernel and to write its tile of the result.
   package static let microkernelCall = 14.0
 
+  /// By how much longer tiles take that cores share: a few wait for the last ones, for a whole turn where tiles are
+  /// equally long, else for less.
+  package static func waiting(_ tiles: Double, cores: Int) -> Double {
+    let cores = Double(cores)
+    let turns = (tiles / cores).rounded(.up) * cores / tiles
+    return 0.5 * turns + 0.5 * (1 + (cores - 1) / tiles)
+  }
+
   /// Bytes that come in a cycle from the nearest level that holds so many.
   package func bandwidth(_ bytes: Double) -> Double {
     if bytes <= Double(target.caches.l1) { return 64 }
@@ -100,7 +108,8 @@ package struct CostModel: Sendable {
       case .when(_, let body): return 1 + 0.5 * cycles(body, form)
       case .loop(let loop): return cycles(loop, form)
       case .contract(let c):
-        let tile = RegisterTile(rows: c.tileRows, vectors: model.target.tile.vectors)
+        let vectors = c.panelWidth * c.types.c.byteCount / model.target.vectorBytes
+        let tile = RegisterTile(rows: c.tileRows, vectors: max(1, vectors))
         return model.contract(
           c.types.c, tile: tile, rows: min(c.rows.size, c.rows.total),
           columns: min(c.columns.size, c.columns.total), depth: c.depth)

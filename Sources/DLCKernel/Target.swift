@@ -117,6 +117,16 @@ package struct Target: Hashable, Sendable {
     RegisterTile(rows: registerCount >= 32 ? 12 : 6, vectors: 2)
   }
 
+  /// The register tile of products of few rows: sums beside one another are what hides how long one takes.
+  package func tile(rows: Int) -> RegisterTile {
+    switch rows {
+    case 1: RegisterTile(rows: 1, vectors: 8)
+    case 2...4 where registerCount >= 32: RegisterTile(rows: rows, vectors: 4)
+    case 2: RegisterTile(rows: 2, vectors: 4)
+    default: tile
+    }
+  }
+
   /// Whether a b + c is one instruction.
   package var hasMultiplyAdd: Bool { !features.isDisjoint(with: [.fma, .neon]) }
 

@@ -29,7 +29,9 @@ package struct ContractionPlan {
     (left, right) = (node.operands[0], node.operands[1])
     geometry = g
     let (m, n, k) = (rows.reduce(1, *), columns.reduce(1, *), depth.reduce(1, *))
-    guard m >= 2, n >= 2, k >= 1, m * n * k >= 512, batch.allSatisfy({ $0 > 0 }) else { return nil }
+    guard n >= 2, k >= 1, m * n * k >= 512, batch.allSatisfy({ $0 > 0 }),
+      m >= 2 || isWorthPanels(graph)
+    else { return nil }
     // Operands must be memory of the kernel, not numbers that are computed on the way.
     for operand in [left, right] {
       guard let base = graph.definition(graph.base(operand)) else { continue }
@@ -43,6 +45,15 @@ package struct ContractionPlan {
 }
 
 extension ContractionPlan {
+  /// Whether a single row goes faster over panels: where they are packed once, and columns lie apart in memory, so that
+  /// reading them there would be transposing them.
+  private func isWorthPanels(_ graph: Graph) -> Bool {
+    guard rowCount == 1, batch.isEmpty, columnCount >= 64, depthCount >= 16 else { return false }
+    var properties = ValueProperties(of: graph)
+    let problem = problem(graph, &properties, epilogue: 0)
+    return problem.isSteady && !problem.isRowMajor
+  }
+
   /// What its schedule depends on.
   /// - Parameter epilogue: vector instructions that follow for an element.
   func problem(_ graph: Graph, _ properties: inout ValueProperties, epilogue: Int)

@@ -200,6 +200,25 @@ import Testing
       #expect(numbers?[key] is NSNumber, "\(key)")
     }
   }
+
+  @Test func profilesSayWhereTheTimeGoes() throws {
+    let trace = ProgramTests.temporary() + ".json"
+    defer { try? FileManager.default.removeItem(atPath: trace) }
+    let (status, out, error) = try Self.run(
+      "profile", Self.graph, "--runs", "2", "--threads", "1", "--nodes", "--trace", trace, "--json")
+    #expect(status == 0, "\(error)")
+    let profile = try JSONSerialization.jsonObject(with: Data(out.utf8)) as? [String: Any]
+    let groups = try #require(profile?["groups"] as? [[String: Any]])
+    let total = groups.reduce(0) { $0 + ($1["ms"] as? Double ?? 0) }
+    #expect(abs(total - (profile?["ms"] as? Double ?? 0)) < 1e-3)
+    #expect(groups.contains { ($0["name"] as? String)?.hasPrefix("block1") == true })
+    #expect((profile?["peak_flops"] as? Double ?? 0) > 0)
+    let events = try JSONSerialization.jsonObject(
+      with: FileManager.default.contents(atPath: trace)!)
+    #expect(((events as? [String: Any])?["traceEvents"] as? [Any])?.isEmpty == false)
+    let table = try Self.run("profile", Self.graph, "--runs", "1", "--threads", "1", "--top", "2")
+    #expect(table.out.contains("peak, %") && table.out.split(separator: "\n").count == 4)
+  }
 }
 
 enum FormatTestsSupport {

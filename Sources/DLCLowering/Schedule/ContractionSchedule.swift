@@ -56,9 +56,9 @@ extension ContractionSchedule {
   package static func candidates(_ problem: ContractionProblem, _ target: Target) -> [Candidate<
     ContractionSchedule
   >] {
-    let width = target.panelWidth(problem.types.c)
+    let tile = target.tile(rows: problem.rows)
+    let width = tile.vectors * target.vectorBytes / problem.types.c.byteCount
     let panels = (problem.columns + width - 1) / width
-    let tile = target.tile
     var result: [Candidate<ContractionSchedule>] = []
     var seen: Set<ContractionSchedule> = []
     for packing in [Packing.step, .tile] {
@@ -147,9 +147,6 @@ extension ContractionSchedule {
       let count = problem.batch * problem.rows * depth
       total += CostModel.step + model.copy(problem.types.b, count: count, isContiguous: false)
     }
-    // A few cores wait for the last tiles: for a whole turn where tiles are equally long, else for less.
-    let cores = Double(target.cores)
-    let turns = (tiles / cores).rounded(.up) * cores / tiles
-    return total * (0.5 * turns + 0.5 * (1 + (cores - 1) / tiles))
+    return total * CostModel.waiting(tiles, cores: target.cores)
   }
 }

@@ -60,14 +60,18 @@ extension ConvolutionSchedule {
     var result: [Candidate<ConvolutionSchedule>] = []
     for rows in [256, 128, 512] {
       let rowBlock = evenBlock(problem.channels, limit: rows, multiple: tile.rows)
-      for scratch in [1 << 17, 1 << 16, 1 << 15] {
-        // Some tens of microseconds of work, and panels that stay in the cache.
+      // Elements of panels that stay in the cache; work of some tens of microseconds, or more where kernels come from far.
+      for (scratch, work) in [
+        (1 << 17, 6_000_000), (1 << 16, 6_000_000), (1 << 15, 6_000_000), (1 << 17, 48_000_000),
+        (1 << 18, 48_000_000),
+      ] {
         let wanted = min(
-          6_000_000 / max(2 * rowBlock * problem.depth, 1), scratch / max(problem.depth, 1))
-        let whole = (problem.positions + width - 1) / width * width
+          work / max(2 * rowBlock * problem.depth, 1), scratch / max(problem.depth, 1))
+        let panels = (problem.positions + width - 1) / width
         let schedule = ConvolutionSchedule(
           algorithm: .implicitProduct, tile: tile, rowBlock: rowBlock,
-          columnBlock: min(whole, max(width, wanted / width * width)), copies: copies)
+          columnBlock: evenBlock(panels, limit: max(1, wanted / width), multiple: 1) * width,
+          copies: copies)
         guard seen.insert(schedule).inserted else { continue }
         result.append(
           Candidate(
@@ -123,6 +127,11 @@ extension ConvolutionSchedule {
     perTile += model.copy(
       problem.types.b, count: columns * problem.depth, isContiguous: problem.isContiguous)
     perTile += Double(rows * columns * problem.epilogue) / Double(target.lanes)
-    return tiles * (perTile + CostModel.tile) + CostModel.step
+    // The kernels pass once for each tile, and panels with them.
+    let kernelBytes = Double(rows * problem.depth * problem.types.a.byteCount)
+    let isNear = kernelBytes + panelBytes <= Double(target.caches.l2)
+    perTile += (isNear ? 0.25 : 1) * kernelBytes / model.bandwidth(kernelBytes + panelBytes)
+    let total = tiles * (perTile + CostModel.tile) + CostModel.step
+    return total * CostModel.waiting(tiles, cores: target.cores)
   }
 }

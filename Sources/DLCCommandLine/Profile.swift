@@ -1,0 +1,82 @@
+import ArgumentParser
+import DLCCompiler
+import DLCFormats
+import DLCProgram
+import DLCRuntime
+import DLCTensor
+
+struct Profile: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Shows where the time of a function goes.",
+    discussion: """
+      The steps of a run, one after the other, by kernel or by what of the model they compute; of each the median \
+      of the runs. The share of the peak is that of the arithmetic or of the memory's bandwidth, whichever is larger; both \
+      are measured once for a machine, and kept.
+      """)
+
+  @OptionGroup var function: MeasuredFunction
+  @Option(help: "Measured runs.") var runs = 5
+  @Flag(help: "By the model's nodes and scopes, in place of kernels.") var nodes = false
+  @Option(help: "So many rows, the longest first; 0 for all.") var top = 30
+  @Option(
+    help: "Write what each worker did in one run, tile by tile, as a trace for Perfetto (.json).")
+  var trace: String?
+  @Flag(help: "As JSON.") var json = false
+
+  func validate() throws {
+    if runs < 1 { throw ValidationError("--runs must be positive") }
+    if top < 0 { throw ValidationError("--top cannot be negative") }
+  }
+
+  func run() throws {
+    if let trace {
+      try OutputFile.requireDistinct(
+        [("--trace", trace)],
+        inputs: [("the model", function.model.model), ("--inputs", function.inputs)])
+      try OutputFile.requirePlace(trace)
+    }
+    let subject = try function.prepared()
+    let (executable, threads) = (subject.executable, function.workers.threads)
+    let peak = try MachinePeak.known(threads: threads)
+    var samples: [[Double]] = []
+    for _ in 0..<runs { samples.append(try executable.profile(subject.arrays, threads: threads)) }
+    let times = executable.program.steps.indices.map { step in
+      samples.map { $0[step] }.sorted()[runs / 2]
+    }
+    if let trace {
+      try write(trace: trace, try executable.trace(subject.arrays, threads: threads), executable)
+    }
+    let profile = StepProfile(executable.program, times) { nodes ? $0.title : $0.label }
+    if json {
+      try Console.result("\(profile.json(peak))")
+    } else {
+      try Console.result(profile.table(nodes ? "of" : "kernel", peak, top: top))
+      try Console.result(
+        "peak: \(fixed(peak.flops / 1e9, 1)) GFLOP/s, \(fixed(peak.bytes / 1e9, 1)) GB/s with \(peak.threads) thread\(peak.threads == 1 ? "" : "s")"
+      )
+    }
+  }
+
+  /// Writes events in Chrome's format: a row for each worker, a bar for each tile.
+  private func write(trace path: String, _ events: [TileEvent], _ executable: Executable) throws {
+    let first = events.first?.start ?? 0
+    func microseconds(_ time: UInt64) -> JSON { .number(Double(time - first) / 1e3) }
+    let list = events.map { event -> JSON in
+      let step = executable.program.steps[event.step]
+      return .object([
+        ("name", .text(step.title)), ("ph", .text("X")),
+        ("pid", .integer(1)), ("tid", .integer(event.worker)), ("ts", microseconds(event.start)),
+        ("dur", .number(Double(event.end - event.start) / 1e3)),
+        (
+          "args",
+          .object([
+            ("step", .integer(event.step)), ("tile", .integer(event.tile)),
+            ("kind", .text(step.kind.name)), ("name", .text(step.name)),
+          ])
+        ),
+      ])
+    }
+    try OutputFile.write(Array("\(JSON.object([("traceEvents", .list(list))]))".utf8), to: path)
+  }
+
+}
