@@ -200,12 +200,11 @@ extension KernelWriter {
   // MARK: Loops
 
   /// A loop; `body` gives the next values of what is carried.
-  /// - Parameter mode: asked when the body is known.
   /// - Returns: what the carried values are at the end.
   @discardableResult
   package mutating func loop(
-    _ variable: LoopVariable, _ carried: [Carried] = [], block: BlockExtent? = nil,
-    modeAfter mode: (Self) -> Loop.Mode,
+    _ variable: LoopVariable, _ carried: [Carried] = [], _ mode: Loop.Mode = .serial,
+    block: BlockExtent? = nil,
     _ body: (inout Self, IndexExpression, [ScalarID]) -> [ScalarID]
   ) -> [ScalarID] {
     let current = carried.map { _ in draft.scalar() }
@@ -218,22 +217,13 @@ extension KernelWriter {
     draft.append(
       .loop(
         Loop(
-          variable, block, mode: mode(self),
+          variable, block, mode: mode,
           accumulators: carried.indices.map {
             Accumulator(
               carried[$0].type, initial: carried[$0].initial, current: current[$0],
               next: next[$0], result: results[$0], combiner: carried[$0].combiner)
           }, body: statements)))
     return results
-  }
-
-  @discardableResult
-  package mutating func loop(
-    _ variable: LoopVariable, _ carried: [Carried] = [], _ mode: Loop.Mode = .serial,
-    block: BlockExtent? = nil,
-    _ body: (inout Self, IndexExpression, [ScalarID]) -> [ScalarID]
-  ) -> [ScalarID] {
-    loop(variable, carried, block: block, modeAfter: { _ in mode }, body)
   }
 
   @discardableResult

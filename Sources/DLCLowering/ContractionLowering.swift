@@ -262,7 +262,8 @@ struct ContractionLowering: KernelWriter {
       (IndexExpression(row) - IndexExpression(rowBlocks) * schedule.rowBlock) * stride
       + (IndexExpression(column) - IndexExpression(columnBlocks) * schedule.columnBlock)
     e.epilogue(
-      root, in: memory, at: position, coordinate, rows: (row, rows), columns: (column, columns))
+      root, in: memory, at: position, coordinate, rows: (row, rows), columns: (column, columns),
+      unroll: schedule.epilogueUnroll)
   }
 
   /// The left operand where it lies, or a copy whose rows and depth are at regular distances.
@@ -369,18 +370,14 @@ extension RegionEvaluator {
   mutating func epilogue(
     _ root: ValueID, in memory: Memory, at position: IndexExpression,
     _ coordinate: [IndexExpression], rows: (variable: LoopVariable, extent: BlockExtent),
-    columns: (variable: LoopVariable, extent: BlockExtent)
+    columns: (variable: LoopVariable, extent: BlockExtent), unroll: Int
   ) {
     resident[root] = (memory, { _ in position })
     each(rows.variable, block: rows.extent) { e, _ in
-      e.loop(
-        columns.variable, block: columns.extent,
-        modeAfter: { .vector(unroll: $0.cost <= 8 ? 2 : 1) }
-      ) { e, _, _ in
+      e.each(columns.variable, .vector(unroll: unroll), block: columns.extent) { e, _ in
         for output in e.region.outputs {
           e.store(output, coordinate, linearize(coordinate, e.graph.sizes(output.value)))
         }
-        return []
       }
     }
   }

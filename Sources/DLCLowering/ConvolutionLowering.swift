@@ -291,6 +291,7 @@ struct ConvolutionLowering: KernelWriter {
     let (channels, columns) = ((channel, rowExtent), (column, columnExtent))
     e.epilogue(
       node.results[0], in: memory, at: place, position.placed(geometry.dimensions.output),
-      rows: isLast ? columns : channels, columns: isLast ? channels : columns)
+      rows: isLast ? columns : channels, columns: isLast ? channels : columns,
+      unroll: schedule.epilogueUnroll)
   }
 }

@@ -87,7 +87,8 @@ struct KernelGradientLowering: KernelWriter {
     let position = [IndexExpression(channel), IndexExpression(output), i, j]
     e.epilogue(
       root, in: sums, at: place, position.placed(geometry.dimensions.output),
-      rows: (channel, extent), columns: (output, BlockExtent(outputs)))
+      rows: (channel, extent), columns: (output, BlockExtent(outputs)),
+      unroll: schedule.epilogueUnroll)
     let call = e.call(
       "kernel_gradient", type, target,
       flops: 2 * batches * channels * outputs * taps[0] * taps[1] * rows * columns,

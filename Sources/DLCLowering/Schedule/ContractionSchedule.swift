@@ -23,6 +23,8 @@ package struct ContractionSchedule: Hashable, Sendable, Codable {
   package var packPanels: Int
   package var packDepth: Int
   package var copyRows: Int
+  /// Vectors at a time of the epilogue, along a row of the result.
+  package var epilogueUnroll: Int
 }
 
 /// What the schedule of a product depends on.
@@ -75,7 +77,8 @@ extension ContractionSchedule {
             columnBlock: evenBlock(panels, limit: max(1, limit / width), multiple: 1) * width,
             packPanels: packPanels,
             packDepth: max(1, min(problem.depth, 32768 / (width * packPanels))),
-            copyRows: max(1, 32768 / max(problem.depth, 1)))
+            copyRows: max(1, 32768 / max(problem.depth, 1)),
+            epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
           guard seen.insert(schedule).inserted else { continue }
           result.append(
             Candidate(

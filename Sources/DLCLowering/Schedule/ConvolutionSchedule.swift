@@ -17,6 +17,8 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
   package var columnBlock: Int
   /// How the operands that are views are copied; nil for those that are read where they lie.
   package var copies: [RowSchedule?]
+  /// Vectors at a time of the epilogue, along a row of the result.
+  package var epilogueUnroll: Int
 }
 
 /// What the schedule of a convolution depends on.
@@ -71,7 +73,7 @@ extension ConvolutionSchedule {
         let schedule = ConvolutionSchedule(
           algorithm: .implicitProduct, tile: tile, rowBlock: rowBlock,
           columnBlock: evenBlock(panels, limit: max(1, wanted / width), multiple: 1) * width,
-          copies: copies)
+          copies: copies, epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
         guard seen.insert(schedule).inserted else { continue }
         result.append(
           Candidate(
@@ -103,7 +105,8 @@ extension ConvolutionSchedule {
     return Candidate(
       schedule: ConvolutionSchedule(
         algorithm: .kernelGradient, tile: tile, rowBlock: rowBlock, columnBlock: panels * width,
-        copies: [nil, nil]), cycles: cycles + 2 * CostModel.step,
+        copies: [nil, nil], epilogueUnroll: vectorsOfEpilogue(problem.epilogue)),
+      cycles: cycles + 2 * CostModel.step,
       obstacle: problem.gradientOutputs == nil
         ? "its operands are not exchanged in batch and channels, as a kernel's gradient has them"
         : nil)
