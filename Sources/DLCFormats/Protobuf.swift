@@ -180,33 +180,43 @@ package enum ProtobufWire {
     return nil
   }
 
-  /// The fields of a message, each with its number, all of its bytes and, where it has a length, its value.
+  /// The field from `position` on, which moves behind it; its value where it has a length. nil when the bytes end in it.
+  private static func next(_ bytes: UnsafeRawBufferPointer, _ position: inout Int) -> (
+    number: UInt64, value: UnsafeRawBufferPointer?
+  )? {
+    guard let tag = varint(bytes, &position) else { return nil }
+    var value: UnsafeRawBufferPointer?
+    switch tag & 7 {
+    case 0: if varint(bytes, &position) == nil { return nil }
+    case 1: position += 8
+    case 5: position += 4
+    case 2:
+      guard let length = varint(bytes, &position), length <= UInt64(bytes.count - position) else {
+        return nil
+      }
+      value = UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(length)])
+      position += Int(length)
+    default: return nil
+    }
+    return position <= bytes.count ? (tag >> 3, value) : nil
+  }
+
+  /// What `body` makes of each field, given its number, all of its bytes and, where it has a length, its value.
   /// - Returns: nil when the bytes are no message.
-  private static func fields(_ bytes: UnsafeRawBufferPointer) -> [(
-    number: UInt64, whole: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer?
-  )]? {
-    var list: [(UInt64, UnsafeRawBufferPointer, UnsafeRawBufferPointer?)] = []
+  private static func rewritten(
+    _ bytes: UnsafeRawBufferPointer,
+    _ body: (_ number: UInt64, _ whole: Slice<UnsafeRawBufferPointer>, UnsafeRawBufferPointer?) ->
+      [UInt8]
+  ) -> [UInt8]? {
+    var result: [UInt8] = []
+    result.reserveCapacity(bytes.count)
     var position = 0
     while position < bytes.count {
       let start = position
-      guard let tag = varint(bytes, &position) else { return nil }
-      var value: UnsafeRawBufferPointer?
-      switch tag & 7 {
-      case 0: if varint(bytes, &position) == nil { return nil }
-      case 1: position += 8
-      case 5: position += 4
-      case 2:
-        guard let length = varint(bytes, &position), length <= UInt64(bytes.count - position) else {
-          return nil
-        }
-        value = UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(length)])
-        position += Int(length)
-      default: return nil
-      }
-      guard position <= bytes.count else { return nil }
-      list.append((tag >> 3, UnsafeRawBufferPointer(rebasing: bytes[start..<position]), value))
+      guard let (number, value) = next(bytes, &position) else { return nil }
+      result += body(number, bytes[start..<position], value)
     }
-    return list
+    return result
   }
 
   /// A message with the values of fields of one number replaced, where `body` gives others, and everything else as it was.
@@ -215,12 +225,9 @@ package enum ProtobufWire {
     _ wanted: UInt64, in bytes: UnsafeRawBufferPointer,
     _ body: (UnsafeRawBufferPointer) -> [UInt8]?
   ) -> [UInt8]? {
-    fields(bytes)?.reduce(into: []) { result, entry in
-      if entry.number == wanted, let value = entry.value, let other = body(value) {
-        result += field(wanted, other)
-      } else {
-        result += entry.whole
-      }
+    rewritten(bytes) { number, whole, value in
+      if number == wanted, let value, let other = body(value) { return field(wanted, other) }
+      return Array(whole)
     }
   }
 
@@ -228,9 +235,7 @@ package enum ProtobufWire {
   /// - Returns: nil when the bytes are no message.
   package static func dropping(_ numbers: Set<UInt64>, of bytes: UnsafeRawBufferPointer) -> [UInt8]?
   {
-    fields(bytes)?.reduce(into: []) { result, entry in
-      if !numbers.contains(entry.number) { result += entry.whole }
-    }
+    rewritten(bytes) { number, whole, _ in numbers.contains(number) ? [] : Array(whole) }
   }
 
   /// A field that has a length.
@@ -253,28 +258,16 @@ package enum ProtobufWire {
   ) -> Bool {
     var position = 0
     while position < bytes.count {
-      guard let tag = varint(bytes, &position) else { return false }
-      switch tag & 7 {
-      case 0: if varint(bytes, &position) == nil { return false }
-      case 1: position += 8
-      case 5: position += 4
-      case 2:
-        guard let length = varint(bytes, &position), length <= UInt64(bytes.count - position) else {
-          return false
-        }
-        let inside = UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(length)])
-        position += Int(length)
-        guard let number = UInt32(exactly: tag >> 3),
-          let field = protobuf_c_message_descriptor_get_field(descriptor, number),
-          field.pointee.type == PROTOBUF_C_TYPE_MESSAGE
-        else { continue }
-        let inner = field.pointee.descriptor!.assumingMemoryBound(
-          to: ProtobufCMessageDescriptor.self)
-        guard depth > 0, isNested(inside, inner, atMost: depth - 1) else { return false }
-      default: return false
-      }
+      guard let (number, value) = next(bytes, &position) else { return false }
+      guard let value, let number = UInt32(exactly: number),
+        let field = protobuf_c_message_descriptor_get_field(descriptor, number),
+        field.pointee.type == PROTOBUF_C_TYPE_MESSAGE
+      else { continue }
+      let inner = field.pointee.descriptor!.assumingMemoryBound(
+        to: ProtobufCMessageDescriptor.self)
+      guard depth > 0, isNested(value, inner, atMost: depth - 1) else { return false }
     }
-    return position == bytes.count
+    return true
   }
 }
 

@@ -201,6 +201,17 @@ import Testing
     }
   }
 
+  @Test func textsWithoutSchedulesAreRefused() throws {
+    let path = ProgramTests.temporary()
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    for text in ["", "problem x\n", "# nothing\n"] {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+      let (status, _, error) = try Self.run(
+        "compile", Self.graph, "--schedule", path, "--emit", "graph")
+      #expect(status == 1 && error.contains("there is no schedule in it"), "\(error)")
+    }
+  }
+
   @Test func profilesSayWhereTheTimeGoes() throws {
     let trace = ProgramTests.temporary() + ".json"
     defer { try? FileManager.default.removeItem(atPath: trace) }

@@ -17,7 +17,7 @@ import Testing
     var modules: [(name: String, text: String)] = []
     for type in [DataType.float32, .float64] {
       for rows in 1...target.tile.rows {
-        for vectors in 1...target.tile.vectors {
+        for vectors in 1...target.tile(rows: rows).vectors {
           for (isMasked, hasUnitDepth) in [(false, true), (false, false), (true, true)] {
             let kernel = Microkernel(
               types: ContractTypes(type), rows: rows, vectors: vectors, isMasked: isMasked,

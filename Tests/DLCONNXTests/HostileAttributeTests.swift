@@ -18,6 +18,29 @@ import Testing
     ("OneHot", "axis", nil), ("TopK", "axis", nil), ("Cast", "to", nil),
   ]
 
+  /// Functions that call the one before twice are as many calls as two to the number of functions.
+  @Test func functionsDoNotExpandWithoutBound() {
+    var bomb = model([("x", .float32, [.size(1)])], ["y"], [node("f30", ["x"], ["y"])])
+    for number in 0...30 {
+      let key = ONNXModel.FunctionKey(domain: "", name: "f\(number)", overload: "")
+      let inner = number == 0 ? "Relu" : "f\(number - 1)"
+      bomb.functions[key] = ONNXFunction(
+        key: key, inputs: ["a"], outputs: ["c"],
+        nodes: [node(inner, ["a"], ["b"]), node(inner, ["b"], ["c"])], opsets: ["": 21],
+        defaults: [:])
+    }
+    let error = #expect(throws: DLCError.self) { try ONNXSession(bomb, cache: nil) }
+    #expect(error?.message == "the functions of the model expand to more than 131072 nodes")
+  }
+
+  @Test func inputsAreThereOnce() {
+    let twice = model(
+      [("x", .float32, [.size(1)]), ("x", .float32, [.size(1)])], ["y"],
+      [node("Relu", ["x"], ["y"])])
+    let error = #expect(throws: DLCError.self) { try ONNXSession(twice, cache: nil) }
+    #expect(error?.message == "input 'x' is there twice")
+  }
+
   @Test(arguments: uses.indices) func attributesGiveErrors(_ index: Int) {
     let use = Self.uses[index]
     for number in Self.extremes {

@@ -53,6 +53,21 @@ import Testing
     #expect(error?.location.contains("node 'y' (\(c.type))") == true)
   }
 
+  /// Nothing is taken from an axis of no elements.
+  @Test(arguments: [
+    ("Gather", [0], [0, 2]), ("GatherElements", [0, 2], [0, 2]), ("GatherND", [0, 1], [0, 2]),
+  ]) func emptyAxesGiveNothing(_ type: String, _ indices: [Int], _ shape: [Int]) throws {
+    let y = try OneNode.run(
+      type, [floats([0, 2], []), integers(indices, [])], opset: 21)[0]
+    #expect(y.shape == shape)
+    let some = integers(
+      indices.map { max($0, 1) },
+      [Int64](repeating: 0, count: max(1, indices.dropFirst().reduce(1, *))))
+    #expect(throws: DLCError.self) {
+      try OneNode.run(type, [floats([0, 2], []), some], opset: 21)
+    }
+  }
+
   @Test func noIndicesAreInside() throws {
     let indexed = model(
       [("x", .float32, [.size(3), .size(2)]), ("i", .int64, [.name("n")])], ["y"],

@@ -17,6 +17,47 @@ import Testing
     OneNode.floats(shape, values)
   }
 
+  // MARK: Small integers
+
+  private func bytes(_ shape: [Int], _ values: [Int64]) -> Tensor {
+    OneNode.integers(shape, values, .uint8)
+  }
+
+  @Test func smallIntegersAreSoftenedPooledAndChosen() throws {
+    let zero = bytes([], [0])
+    let soft = try run(
+      "QLinearSoftmax",
+      [bytes([1, 2], [0, 10]), floats([], [0.1]), zero, floats([], [1.0 / 256]), zero],
+      ["axis": .integer(-1), "opset": .integer(13)])[0]
+    #expect(soft.integers == [69, 187])
+    let pooled = try run(
+      "QLinearAveragePool",
+      [
+        bytes([1, 1, 1, 4], [1, 3, 5, 7]), floats([], [0.5]), bytes([], [1]), floats([], [0.5]),
+        zero,
+      ],
+      ["kernel_shape": .integers([1, 2]), "strides": .integers([1, 2])])[0]
+    #expect(pooled.shape == [1, 1, 1, 2] && pooled.integers == [1, 5])
+    let last = try run(
+      "QLinearAveragePool",
+      [
+        bytes([1, 1, 4, 1], [1, 3, 5, 7]), floats([], [0.5]), bytes([], [1]), floats([], [0.5]),
+        zero,
+      ],
+      [
+        "kernel_shape": .integers([1, 2]), "strides": .integers([1, 2]),
+        "channels_last": .integer(1),
+      ])[0]
+    #expect(last.shape == [1, 1, 2, 1] && last.integers == [1, 5])
+    let chosen = try run(
+      "QLinearWhere",
+      [
+        OneNode.integers([2], [1, 0], .bool), bytes([2], [10, 20]), floats([], [0.1]), zero,
+        bytes([2], [30, 40]), floats([], [0.2]), zero, floats([], [0.5]), zero,
+      ])[0]
+    #expect(chosen.integers == [2, 16])
+  }
+
   // MARK: Products
 
   @Test func batchAxesAreTransposedBeforeMatrices() throws {

@@ -64,6 +64,22 @@ import Testing
     #expect(results["corners"]!.doubles == expected)
   }
 
+  /// Sums of growing parts: a loop that only stacks, with a body whose shapes change.
+  @Test func loopsMayCarryNothing() throws {
+    let body = graph(
+      [("i", .int64, []), ("c", .bool, [])], ["more", "sum"],
+      [
+        node("Identity", ["c"], ["more"]), node("Unsqueeze", ["i", "zero"], ["end"]),
+        node("Slice", ["x", "zero", "end", "zero"], ["part"]),
+        node("ReduceSum", ["part"], ["sum"], ["keepdims": .integer(0)]),
+      ])
+    let growing = model(
+      [("x", .float32, [.size(3)])], ["y"],
+      initializers: ["zero": integers([1], [0]), "count": integers([], [4])],
+      [node("Loop", ["count", ""], ["y"], ["body": .graph(body)])])
+    #expect(try run(growing, ["x": floats([3], [1, 2, 3])])["y"]!.doubles == [0, 1, 3, 6])
+  }
+
   @Test func knownSizesAreNotCompiledAgain() throws {
     let doubled = model(
       [("x", .float32, [.name("n")])], ["y"], [node("Add", ["x", "x"], ["y"])])

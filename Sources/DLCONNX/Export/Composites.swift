@@ -112,6 +112,14 @@ struct Composites {
       return node.operands[0]
     }
 
+    /// Whether a value is the maximum of another along an axis, put back; that no derivative goes through it does not matter.
+    mutating func isMaximum(_ value: ValueID, of x: ValueID, axis: Int) -> Bool {
+      guard let peak = restored(value, axis: axis),
+        let (operand, at) = reduced(.maximum, unary(.stop_gradient, peak) ?? peak)
+      else { return false }
+      return operand == x && at == axis
+    }
+
     /// The first axis that a broadcast puts in.
     func missingAxis(_ value: ValueID) -> Int? {
       guard let index = producers[value], case .broadcast(let b) = graph.nodes[index].operation
@@ -156,12 +164,8 @@ struct Composites {
     else { return nil }
     guard let axis = p.missingAxis(total), let sum = p.restored(total, axis: axis),
       let (summed, at) = p.reduced(.sum, sum), at == axis,
-      summed == e, let peak = p.restored(shift, axis: axis)
+      summed == e, p.isMaximum(shift, of: x, axis: axis)
     else { return nil }
-    let source = p.unary(.stop_gradient, peak) ?? peak
-    guard let (maximum, place) = p.reduced(.maximum, source), place == axis, maximum == x else {
-      return nil
-    }
     return Match(type: "Softmax", operands: [x], attributes: ["axis": .integer(axis)])
   }
 
@@ -171,12 +175,8 @@ struct Composites {
       let (x, shift) = p.binary(.subtract, centred), let axis = p.missingAxis(total),
       let logarithm = p.restored(total, axis: axis), let sum = p.unary(.log, logarithm),
       let (e, at) = p.reduced(.sum, sum), at == axis, p.unary(.exponential, e) == centred,
-      let peak = p.restored(shift, axis: axis)
+      p.isMaximum(shift, of: x, axis: axis)
     else { return nil }
-    let source = p.unary(.stop_gradient, peak) ?? peak
-    guard let (maximum, place) = p.reduced(.maximum, source), place == axis, maximum == x else {
-      return nil
-    }
     return Match(type: "LogSoftmax", operands: [x], attributes: ["axis": .integer(axis)])
   }
 
