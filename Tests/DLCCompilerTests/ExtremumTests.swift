@@ -47,4 +47,31 @@ import Testing
       #expect(error <= 1, "\(name): \(a.doubles) instead of \(b.doubles)")
     }
   }
+
+  /// Each alone in its kernel, where nothing else keeps the operand's own value alive.
+  @Test(arguments: [DataType.float32, .float64])
+  func absoluteValuesMeetZero(_ type: DataType) throws {
+    let uses: [@Sendable (FunctionBuilder, Value, Value) -> Value] = [
+      { g, a, zero in g.maximum(a, zero) }, { g, a, zero in g.minimum(a, zero) },
+      { g, a, zero in g.maximum(-a, zero) }, { g, a, zero in g.minimum(-a, zero) },
+      { g, a, _ in g.clamp(a, 0, 3) },
+      { g, a, zero in g.rsqrt(g.maximum(a, zero)) },
+    ]
+    let x = Tensor(type, [4], rounding: [1, -2, 0, 5])
+    for (number, use) in uses.enumerated() {
+      for zero in [0, -0.0] {
+        var module = Module("m")
+        try module.function("forward") { g in
+          let a = g.abs(g.input("x", type, [4]))
+          g.output("y", use(g, a, g.constant(zero, like: a)))
+        }
+        let want = try Interpreter().run(
+          module, function: module.functions[0], inputs: ["x": x], states: [:], dimensions: [:]
+        ).outputs[0].value
+        let got = try Compiler().compile(module).run(["x": x])[0].value
+        let error = Differential.error(got, want, ulps: 4, scale: 0)
+        #expect(error <= 1, "\(number), \(zero): \(got.doubles) instead of \(want.doubles)")
+      }
+    }
+  }
 }
