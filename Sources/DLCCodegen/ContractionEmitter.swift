@@ -139,21 +139,23 @@ extension KernelEmitter {
     let (c, target) = (part.statement, part.target)
     let bStart = text.add(text.multiply(panel, c.bPanelStride), text.multiply(k, c.bDepthStride))
     let bPointer = text.offset(part.b, bStart, of: c.types.b.llvmStorage)
-    let aDepth = text.multiply(k, c.aDepthStride)
     let accumulates = text.cast(.zext, target.accumulates, to: .i64)
     let cOffset = text.multiply(panel, c.panelWidth)
     let laneCount = text.target.vectorBytes / c.types.c.byteCount
     var row = 0
-    for (height, count) in Microkernel.rowPlan(part.rows, tile: c.tileRows) {
+    let layout: Microkernel.Layout =
+      c.aIsInStrips ? .strips : c.aDepthStride == 1 ? .rows : .strided
+    for (height, count) in RegisterTile(rows: c.tileRows, vectors: 1).heights(part.rows) {
       let kernel = Microkernel(
         types: c.types, rows: height,
         vectors: (columns + laneCount - 1) / laneCount,
-        isMasked: columns % laneCount != 0, hasUnitDepth: c.aDepthStride == 1)
+        isMasked: columns % laneCount != 0, layout: layout)
       microkernels.insert(kernel)
       kernel.declare(in: text)
       _ = counted(from: .index(0), to: .index(count)) { e, tile, _ in
         let text = e.text
         let first = text.add(text.multiply(tile, height), row)
+        let aDepth = text.multiply(k, c.aIsInStrips ? height : c.aDepthStride)
         let aStart = text.add(text.multiply(first, c.aRowStride), aDepth)
         let aPointer = text.offset(part.a, aStart, of: c.types.a.llvmStorage)
         let cStart = text.add(text.multiply(first, target.rowStride), cOffset)
@@ -202,7 +204,7 @@ extension KernelEmitter {
       let first = e.position(p, column)
       let span = text.subtract(e.position(p, text.add(column, width - 1)), first)
       // Columns beyond the last repeat it, so that only a whole panel can be a run.
-      let isDense = text.compare(.eq, span, width - 1)
+      let isDense = text.compare(.eq, span, (width - 1) * e.columnStride(p))
       let isWhole = text.compare(.slt, text.add(column, width - 1), p.columns.total)
       let (run, other, done) = (text.label("run"), text.label("other"), text.label("packed"))
       text.branch(if: text.integer(.and, isDense, isWhole), run, else: other)
@@ -237,11 +239,18 @@ extension KernelEmitter {
     return index(place, [variable: safe])
   }
 
-  /// Lanes of the vectors that a panel is copied in where its positions are neighbours but for the ends of rows; nil
+  /// How far apart neighbouring columns are that vectors are loaded from; 1 for those that are too far apart.
+  private func columnStride(_ p: PackStatement) -> Int {
+    let stride = p.positions.last?.stride ?? 1
+    return stride <= Self.greatestSpread ? max(stride, 1) : 1
+  }
+
+  /// Lanes of the vectors that a panel is copied in where its positions are regular but for the ends of rows; nil
   /// where they are not, or where rows are so short that a vector has too many of them.
   private func pieceLanes(_ p: PackStatement) -> Int? {
     let lanes = text.target.vectorBytes / p.type.byteCount
-    guard let row = p.positions.last, row.stride == 1, p.positions.count > 1,
+    guard let row = p.positions.last, row.stride == columnStride(p), p.positions.count > 1,
+      p.positions[p.positions.count - 2].stride >= row.extent * row.stride,
       p.panelWidth % lanes == 0, (lanes - 2) / row.extent < 4
     else { return nil }
     return lanes
@@ -262,7 +271,8 @@ extension KernelEmitter {
         let lane = text.subtract(.index(end * row), inRow)
         let isInside = text.compare(.slt, lane, lanes)
         let shift = text.select(isInside, lane, .index(0))
-        let start = text.subtract(position(p, text.add(first, shift)), shift)
+        let start = text.subtract(
+          position(p, text.add(first, shift)), text.multiply(shift, columnStride(p)))
         list.append((start, text.mask(lanes, before: lane)))
       }
       return list
@@ -274,17 +284,27 @@ extension KernelEmitter {
     _ p: PackStatement, from base: Operand, _ source: PanelSource, to destination: Operand
   ) {
     let (element, align) = (p.type.llvmType, p.type.byteCount)
+    let stride = columnStride(p)
     func place(_ at: Operand) -> Operand { text.offset(base, at, of: element) }
+    func load(_ lanes: Int, from at: Operand) -> Operand {
+      stride == 1
+        ? text.load(element, lanes, from: place(at), align: align)
+        : loadSpread(p.type, lanes, from: place(at), by: stride)
+    }
     switch source {
     case .run(let start):
-      let value = text.load(element, p.panelWidth, from: place(start), align: align)
-      text.store(value, to: destination, align: align)
+      let lanes = stride == 1 ? p.panelWidth : text.target.vectorBytes / p.type.byteCount
+      for first in Swift.stride(from: 0, to: p.panelWidth, by: lanes) {
+        let value = load(lanes, from: text.add(start, first * stride))
+        let at = text.offset(destination, .index(first), of: element)
+        text.store(value, to: at, align: align)
+      }
     case .pieces(let vectors):
       let lanes = p.panelWidth / vectors.count
       for (number, pieces) in vectors.enumerated() {
-        var value = text.load(element, lanes, from: place(pieces[0].start), align: align)
+        var value = load(lanes, from: pieces[0].start)
         for piece in pieces.dropFirst() {
-          let other = text.load(element, lanes, from: place(piece.start), align: align)
+          let other = load(lanes, from: piece.start)
           value = text.select(piece.lanesBefore!, value, other)
         }
         text.store(

@@ -444,6 +444,25 @@ extension FunctionText {
     emit("call void \(symbol)(\(value.text), \(pointer.text), i32 \(align), \(mask.text))")
   }
 
+  /// Elements at distances from a pointer.
+  func gather(_ type: ElementType, from pointer: Operand, at distances: Operand, align: Int)
+    -> Operand
+  {
+    let lanes = distances.lanes
+    let places = make(
+      .pointer, lanes, "getelementptr inbounds \(type.rawValue), \(pointer.text), \(distances.text)"
+    )
+    let mask = Operand.repeated("true", .i1, lanes)
+    let mangled = Operand.mangle(type, lanes)
+    let name = "llvm.masked.gather.\(mangled).v\(lanes)p0"
+    let full = Operand.fullType(type, lanes)
+    declarations.insert(
+      "declare \(full) @\(name)(<\(lanes) x ptr>, i32, <\(lanes) x i1>, \(full))")
+    return make(
+      type, lanes,
+      "call \(full) @\(name)(\(places.text), i32 \(align), \(mask.text), \(full) poison)")
+  }
+
   /// Asks for the memory so many bytes ahead.
   func prefetch(_ pointer: Operand, ahead bytes: Int) {
     declarations.insert("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")

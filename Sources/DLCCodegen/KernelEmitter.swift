@@ -184,6 +184,10 @@ package struct KernelEmitter {
       }
       return text.load(storage, lanes, from: pointer, align: align)
     }
+    if let stride = stride(e, context), (2...Self.greatestSpread).contains(stride) {
+      let pointer = address(memory, index(e), type)
+      return loadSpread(type, lanes, from: pointer, by: stride, remaining: context.remaining)
+    }
     var collected = Operand.poison(storage, lanes)
     for (lane, position) in laneIndices(e, context).enumerated() {
       let one = text.load(storage, 0, from: address(memory, position, type), align: align)
@@ -325,6 +329,7 @@ package struct KernelEmitter {
         }
       case .contract(let c): emit(c)
       case .pack(let p): emit(p)
+      case .winograd(let w): emit(w)
       case .bind(let variable, let id): bind(variable, values[id]!)
       case .when(let id, let body):
         precondition(vector == nil, "conditions stand outside vector loops")

@@ -9,35 +9,30 @@ package struct Microkernel: Hashable, Sendable {
   package var vectors: Int
   /// The last vector of C is partly outside.
   package var isMasked: Bool
-  /// Neighbours along the depth of A are neighbours in memory.
-  package var hasUnitDepth: Bool
+  /// How A lies in memory.
+  package var layout: Layout
+
+  package enum Layout: String, Hashable, Sendable, CaseIterable {
+    /// Neighbours along the depth are neighbours.
+    case rows
+    /// Both rows and steps of the depth stand apart.
+    case strided
+    /// The rows of a step of the depth are neighbours, and steps follow one another.
+    case strips
+  }
 
   package init(
-    types: ContractTypes, rows: Int, vectors: Int, isMasked: Bool, hasUnitDepth: Bool
+    types: ContractTypes, rows: Int, vectors: Int, isMasked: Bool, layout: Layout
   ) {
     self.types = types
     self.rows = rows
     self.vectors = vectors
     self.isMasked = isMasked
-    self.hasUnitDepth = hasUnitDepth
-  }
-
-  /// Tile heights for a number of rows: whole tiles, then a rest that is never much thinner.
-  package static func rowPlan(_ rows: Int, tile: Int) -> [(height: Int, count: Int)] {
-    let (whole, rest) = (rows / tile, rows % tile)
-    if rest == 0 { return [(tile, whole)] }
-    if whole == 0 || rest * 2 > tile {
-      return whole == 0 ? [(rest, 1)] : [(tile, whole), (rest, 1)]
-    }
-    let pair = tile + rest
-    let upper = (pair + 1) / 2
-    var plan: [(Int, Int)] = whole > 1 ? [(tile, whole - 1)] : []
-    plan += upper == pair - upper ? [(upper, 2)] : [(upper, 1), (pair - upper, 1)]
-    return plan
+    self.layout = layout
   }
 
   package func name(_ target: Target) -> String {
-    "dlc_\(typeName)_product\(hasUnitDepth ? "" : "_strided")\(isMasked ? "_masked" : "")_\(rows)x\(vectors)__\(target.isa)"
+    "dlc_\(typeName)_product\(layout == .rows ? "" : "_\(layout)")\(isMasked ? "_masked" : "")_\(rows)x\(vectors)__\(target.isa)"
   }
 
   private var typeName: String {
@@ -98,9 +93,13 @@ private struct MicrokernelWriter {
       }
       return rows
     }
-    aRows = rows(arguments[0], arguments[1], kernel.types.a.llvmStorage)
+    // In strips the strides are known.
+    let (aStride, aStep): (Operand, Operand) =
+      kernel.layout == .strips
+      ? (.index(1), .index(kernel.rows)) : (arguments[1], arguments[2])
+    aRows = rows(arguments[0], aStride, kernel.types.a.llvmStorage)
     cRows = rows(arguments[5], arguments[6], kernel.types.c.llvmType)
-    (aDepthStride, b, bDepthStride) = (arguments[2], arguments[3], arguments[4])
+    (aDepthStride, b, bDepthStride) = (aStep, arguments[3], arguments[4])
     (depth, accumulate) = (arguments[7], arguments[8])
     mask =
       kernel.isMasked
@@ -113,7 +112,9 @@ private struct MicrokernelWriter {
   /// the addresses of many rows, or of rows whose steps lie apart.
   private var steps: Int {
     let sums = kernel.rows * kernel.vectors
-    if !kernel.hasUnitDepth || kernel.rows > 6 || kernel.isMasked && kernel.rows > 4 { return 1 }
+    if kernel.layout == .strided || kernel.rows > 6 || kernel.isMasked && kernel.rows > 4 {
+      return 1
+    }
     if kernel.rows > 4 && type.byteCount == 8 { return sums > 8 ? 1 : 2 }
     if text.target.registerCount < 32 { return text.target.vectorBytes < 32 && sums > 8 ? 1 : 4 }
     return [4, 2].first { $0 * sums <= 24 } ?? 1
@@ -142,7 +143,7 @@ private struct MicrokernelWriter {
       let at = text.offset(row, .index(v * lanes), of: b.llvmStorage)
       return widened(text.load(b.llvmStorage, lanes, from: at, align: b.byteCount), b)
     }
-    let along = kernel.hasUnitDepth ? k : text.multiply(k, aDepthStride)
+    let along = kernel.layout == .rows ? k : text.multiply(k, aDepthStride)
     var next = sums
     for row in 0..<kernel.rows {
       let at = text.offset(aRows[row], along, of: a.llvmStorage)

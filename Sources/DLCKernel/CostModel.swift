@@ -68,6 +68,26 @@ package struct CostModel: Sendable {
     return Double(count) * (isContiguous ? 2 / lanes : 2.5)
   }
 
+  /// Cycles to bring a vector of tiles of one channel into the form in which they are multiplied: lanes stand apart.
+  package func inputTransform(_ transform: WinogradTransform) -> Double {
+    Double(transform.products) * 14
+  }
+
+  /// Cycles to bring the products of a vector of tiles back.
+  package func outputTransform(_ transform: WinogradTransform) -> Double {
+    Double(transform.products) * 3 + Double(transform.outputs * transform.outputs) * 3
+  }
+
+  private func transform(_ w: WinogradStatement) -> Double {
+    let vectors = Double((w.tileCount + target.lanes - 1) / target.lanes)
+    switch w.direction {
+    case .input(let planes, _):
+      let channels = Double(min(planes.channels.size, planes.channels.total))
+      return vectors * (channels * inputTransform(w.transform) + 30)
+    case .output: return vectors * outputTransform(w.transform)
+    }
+  }
+
   /// A whole kernel: all tiles one after the other.
   package func price(_ kernel: Kernel) -> Price {
     var price = Price()
@@ -113,6 +133,7 @@ package struct CostModel: Sendable {
         return model.contract(
           c.types.c, tile: tile, rows: min(c.rows.size, c.rows.total),
           columns: min(c.columns.size, c.columns.total), depth: c.depth)
+      case .winograd(let w): return model.transform(w)
       case .pack(let p):
         let depth = p.taps.reduce(1) { $0 * $1.extent }
         let columns = min(p.columns.size, p.columns.total)
@@ -149,6 +170,7 @@ package struct CostModel: Sendable {
       switch index.stride(of: variable) {
       case 0?: return 0.5
       case 1?: return 0.5 * registers(type, form)
+      case let apart? where (2...4).contains(apart): return Double(apart) * registers(type, form)
       default: return 0.8 * Double(lanes)
       }
     }

@@ -120,6 +120,9 @@ package struct ContractStatement: Hashable, Sendable {
   package var aBase: IndexExpression
   package var aRowStride: Int
   package var aDepthStride: Int
+  /// Whether A lies in strips: register tile after register tile of a block, and in each the rows of a step of the
+  /// depth side by side. The strides are then those between rows on the whole, and 1.
+  package var aIsInStrips = false
   package var b: Memory
   package var bBase: IndexExpression
   package var bPanelStride: Int
@@ -236,6 +239,7 @@ package indirect enum Statement: Hashable, Sendable {
   case loop(Loop)
   case contract(ContractStatement)
   case pack(PackStatement)
+  case winograd(WinogradStatement)
   /// Gives an index variable the value of an int64 scalar, moved into the variable's extent: positions
   /// that depend on data stay inside their memory.
   case bind(LoopVariable, ScalarID)
@@ -342,6 +346,9 @@ extension Statement {
     case .pack(var p):
       (p.source, p.destination) = (f(p.source), f(p.destination))
       return .pack(p)
+    case .winograd(var w):
+      (w.source, w.destination) = (f(w.source), f(w.destination))
+      return .winograd(w)
     }
   }
 }
@@ -360,6 +367,7 @@ extension Statement {
     case .when(_, let body): return body.flatMap(\.parameters)
     case .contract(let c): return index(c.a, c.b, c.c)
     case .pack(let p): return index(p.source, p.destination)
+    case .winograd(let w): return index(w.source, w.destination)
     }
   }
 }

@@ -67,10 +67,23 @@ extension Statement {
       return [
         "\(indent)contract \(c.types.text) \(c.c.text)[\(c.cBase)] rows \(c.rows.text) by \(c.cRowStride)"
           + " columns \(c.columns.text)\(c.cIsPadded ? " padded" : "")"
-          + " \(c.accumulates ? "+=" : "=") \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aDepthStride)"
+          + " \(c.accumulates ? "+=" : "=") \(c.a.text)[\(c.aBase)] by \(c.aRowStride), \(c.aIsInStrips ? "strips" : "\(c.aDepthStride)")"
           + " * \(c.b.text)[\(c.bBase)] panels \(c.panelWidth) by \(c.bPanelStride), \(c.bDepthStride)"
           + " depth \(c.depth) in \(c.depthBlock), \(c.tileRows) rows at a time"
           + c.partials.map { " by \($0.text)" }.joined()
+      ]
+    case .winograd(let w):
+      let what: String =
+        switch w.direction {
+        case .input(let planes, let panels):
+          "input planes \(planes.channels.text) by \(planes.channelStride), images by \(planes.imageStride), lines by \(planes.lineStride)"
+            + " to products by \(panels.productStride), panels \(panels.width) by \(panels.panelStride), channels by \(panels.channelStride)"
+        case .output(let productStride, let room):
+          "output products by \(productStride) to rows of \(room) tiles"
+        }
+      return [
+        "\(indent)winograd \(w.type) \(w.transform.outputs) \(w.destination.text)[\(w.destinationBase)]"
+          + " = \(w.source.text)[\(w.sourceBase)] lines \(w.lines.text) of \(w.linesPerImage), tiles \(w.tilesPerLine) \(what)"
       ]
     case .pack(let p):
       func axes(_ list: [PackStatement.Axis]) -> String {

@@ -170,6 +170,7 @@ private struct KernelChecker {
         for memory in c.partials {
           access(memory, IndexExpression(0), c.types.c, write: true, reach: c.partialCount - 1)
         }
+      case .winograd(let w): check(w)
       case .pack(let p):
         if (p.taps + p.positions).contains(where: { $0.extent == 0 }) { continue }
         let reach = (p.taps + p.positions).reduce(0) { $0 + max($1.extent - 1, 0) * $1.stride }
@@ -179,6 +180,16 @@ private struct KernelChecker {
         access(p.destination, IndexExpression(0), p.type, write: true, reach: depth * columns - 1)
       }
     }
+  }
+
+  mutating func check(_ w: WinogradStatement) {
+    if w.lines.total == 0 { return }
+    if case .output(_, let room) = w.direction, room < w.tileCount {
+      found.append("there are \(w.tileCount) tiles, and room for \(room)")
+    }
+    let reach = w.reach
+    access(w.source, w.sourceBase, w.type, write: false, reach: reach.source)
+    access(w.destination, w.destinationBase, w.type, write: true, reach: reach.destination)
   }
 
   mutating func check(_ loop: Loop) {

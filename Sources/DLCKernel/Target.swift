@@ -149,4 +149,18 @@ package struct RegisterTile: Hashable, Sendable, Codable {
     self.rows = rows
     self.vectors = vectors
   }
+
+  /// Tile heights for a number of rows: whole tiles, then a rest that is never much thinner.
+  package func heights(_ total: Int) -> [(height: Int, count: Int)] {
+    let (whole, rest) = (total / rows, total % rows)
+    if rest == 0 { return [(rows, whole)] }
+    if whole == 0 || rest * 2 > rows {
+      return whole == 0 ? [(rest, 1)] : [(rows, whole), (rest, 1)]
+    }
+    let pair = rows + rest
+    let upper = (pair + 1) / 2
+    var plan: [(Int, Int)] = whole > 1 ? [(rows, whole - 1)] : []
+    plan += upper == pair - upper ? [(upper, 2)] : [(upper, 1), (pair - upper, 1)]
+    return plan
+  }
 }

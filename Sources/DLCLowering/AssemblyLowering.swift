@@ -31,16 +31,19 @@ enum AssemblyLowering {
     _ region: Region, _ id: NodeID, _ schedule: AssemblySchedule, _ graph: Graph, _ target: Target
   ) -> LoweredRegion {
     let node = graph[id]
-    guard case .assembly(_, let fill) = graph.structure(node) else { preconditionFailure() }
+    guard case .assembly(let pieces, let fill) = graph.structure(node) else {
+      preconditionFailure()
+    }
     var calls: [KernelCall] = []
     if let fill {
       // A scalar at every place: the domain has coordinates, the value has none.
       let part = Region(
         .rows(domain: graph.sizes(node.results[0]), axes: []),
         members: region.members.subtracting([id]), outputs: [])
-      calls.append(
-        FillLowering.lower(
-          part, node.operands[fill], region.outputs[0], block: schedule.fillBlock, graph, target))
+      let call = FillLowering.lower(
+        part, node.operands[fill], region.outputs[0], around: pieces, block: schedule.fillBlock,
+        graph, target)
+      if let call { calls.append(call) }
     }
     var parts: [KernelCall] = []
     for (box, rows) in zip(boxes(region, id, graph), schedule.pieces) {
@@ -73,19 +76,98 @@ enum AssemblyLowering {
   }
 }
 
-/// Writes one scalar to every element of a destination.
+/// Writes one scalar to every element of a destination that its pieces leave free: to those around a piece that is one
+/// box, else to all.
 enum FillLowering {
   static func lower(
-    _ region: Region, _ scalar: ValueID, _ destination: Region.Destination, block size: Int,
-    _ graph: Graph, _ target: Target
+    _ region: Region, _ scalar: ValueID, _ destination: Region.Destination,
+    around pieces: [AssemblyPiece], block size: Int, _ graph: Graph, _ target: Target
+  ) -> KernelCall? {
+    let sizes = graph.sizes(destination.value)
+    guard pieces.count == 1, pieces[0].strides.allSatisfy({ $0 == 1 }),
+      !pieces[0].counts.contains(0)
+    else {
+      return fill(
+        Slab(start: sizes.map { _ in 0 }, counts: sizes), region, scalar, destination,
+        block: size, graph, target)
+    }
+    let slabs = slabs(around: pieces[0], sizes)
+    let parts = slabs.map {
+      fill($0, region, scalar, destination, block: size, graph, target)
+    }
+    if parts.count < 2 { return parts.first }
+    let (kernel, bindings) = Lowering.merged(
+      parts.map { ($0.kernel, $0.bindings) }, "fill", target)
+    return KernelCall(kernel: kernel, bindings: bindings, inPlace: [])
+  }
+
+  /// What a frame has beside what it is around.
+  static func lower(
+    _ frame: Region.Frame, of region: Region, _ graph: Graph, _ target: Target
+  ) -> KernelCall? {
+    guard case .assembly(let pieces, _) = graph.structure(graph[frame.node]) else {
+      preconditionFailure("a frame is a pad")
+    }
+    let destination = region.outputs[0]
+    let part = Region(
+      .rows(domain: graph.sizes(destination.value), axes: []),
+      members: region.members.subtracting([frame.node]), outputs: [])
+    return lower(
+      part, frame.fill, destination, around: pieces, block: AssemblySchedule.usualFillBlock, graph,
+      target)
+  }
+
+  private struct Slab {
+    var start: [Int]
+    var counts: [Int]
+  }
+
+  /// Before and behind the box along each axis, within it along the axes before.
+  private static func slabs(around piece: AssemblyPiece, _ sizes: [Int]) -> [Slab] {
+    var result: [Slab] = []
+    for axis in sizes.indices {
+      let end = piece.start[axis] + piece.counts[axis]
+      for range in [0..<piece.start[axis], end..<sizes[axis]] where !range.isEmpty {
+        var slab = Slab(start: sizes.map { _ in 0 }, counts: sizes)
+        for inside in 0..<axis {
+          (slab.start[inside], slab.counts[inside]) = (piece.start[inside], piece.counts[inside])
+        }
+        (slab.start[axis], slab.counts[axis]) = (range.lowerBound, range.count)
+        result.append(slab)
+      }
+    }
+    return result
+  }
+
+  private static func fill(
+    _ slab: Slab, _ region: Region, _ scalar: ValueID, _ destination: Region.Destination,
+    block size: Int, _ graph: Graph, _ target: Target
   ) -> KernelCall {
     var e = RegionEvaluator(graph, region)
-    let count = max(graph.type(destination.value).elementCount, 1)
+    let sizes = graph.sizes(destination.value)
     let type = graph.type(destination.value).dataType
-    let block = e.tiles(count, size: size)
+    // An axis and all behind it that are filled whole are one line.
+    let whole = sizes.indices.reversed().prefix {
+      slab.start[$0] == 0 && slab.counts[$0] == sizes[$0]
+    }.count
+    let split = max(0, sizes.count - whole - 1)
+    let (outer, inner) = (Array(slab.counts[..<split]), slab.counts[split...].reduce(1, *))
+    let lines = max(outer.reduce(1, *), 1)
+    let lineBlock = e.tiles(lines, size: max(1, size / max(inner, 1)))
+    let pieceBlock = e.tiles(max(inner, 1), size: size)
     let value = e.evaluate(scalar, [])
     let memory = e.parameter(.destination(destination), destination.value)
-    e.each(count, .vector(unroll: 4), block: block) { e, i in e.store(memory, i, value, type) }
-    return e.call("fill", type, target, flops: 0)
+    let strides = rowMajorStrides(sizes)
+    e.each(lines, block: lineBlock) { e, line in
+      let at = zip(delinearize(line, outer), slab.start).map { $0 + $1 }
+      let start = zip(at, strides).reduce(IndexExpression(0)) { $0 + $1.0 * $1.1 }
+      let first = sizes.isEmpty ? 0 : slab.start[split] * strides[split]
+      e.each(max(inner, 1), .vector(unroll: 4), block: pieceBlock) { e, i in
+        e.store(memory, start + first + i, value, type)
+      }
+    }
+    var call = e.call("fill", type, target, flops: 0)
+    call.kernel.bytesMoved = slab.counts.reduce(1, *) * type.byteCount
+    return call
   }
 }

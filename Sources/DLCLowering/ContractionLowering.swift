@@ -375,9 +375,7 @@ extension RegionEvaluator {
     resident[root] = (memory, { _ in position })
     each(rows.variable, block: rows.extent) { e, _ in
       e.each(columns.variable, .vector(unroll: unroll), block: columns.extent) { e, _ in
-        for output in e.region.outputs {
-          e.store(output, coordinate, linearize(coordinate, e.graph.sizes(output.value)))
-        }
+        e.storeOutputs(coordinate)
       }
     }
   }

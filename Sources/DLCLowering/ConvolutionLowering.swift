@@ -16,6 +16,8 @@ package struct ConvolutionPlan {
   package var positions: [Int]  // their extents
   /// Set when it sums over batch and positions, as the gradient of a kernel does.
   var kernelGradient: KernelGradient?
+  /// Set when it is computed by transforms.
+  package var tiling: WinogradTiling?
 
   /// x [n, c, H, W] and d [n, m, h, w], whose first two axes the convolution sees exchanged.
   struct KernelGradient {
@@ -59,6 +61,7 @@ package struct ConvolutionPlan {
     {
       kernelGradient = KernelGradient(x: x, d: d)
     }
+    tiling = kernelGradient == nil ? winogradTiling(g, dimensions) : nil
     for operand in node.operands {
       if let base = graph.definition(operand), case .iota = graph.structure(base) { return nil }
       if let base = graph.definition(operand), case .constant(let tensor) = graph.structure(base),
@@ -71,9 +74,23 @@ package struct ConvolutionPlan {
 }
 
 extension ConvolutionPlan {
+  /// How it is made of squares of outputs: 3x3 kernels that move by one, over lines of positions.
+  private func winogradTiling(_ g: ConvolutionGeometry, _ dimensions: ConvolutionDimensions)
+    -> WinogradTiling?
+  {
+    let usual = ConvolutionDimensions.channelsFirst(spatial: 2)
+    guard types.isUniform, types.c == .float32, groups == 1, dimensions == usual,
+      Array(taps.dropFirst()) == [3, 3], g.strides == [1, 1], g.kernelDilation == [1, 1]
+    else { return nil }
+    return WinogradTiling.best(
+      depth: taps[0], channels: channels, height: positions[0], width: positions[1])
+  }
+
   /// What its schedule depends on.
   /// - Parameter epilogue: vector instructions that follow for an element.
-  func problem(_ graph: Graph, _ node: Node, epilogue: Int) -> ConvolutionProblem {
+  func problem(
+    _ graph: Graph, _ node: Node, _ properties: inout ValueProperties, epilogue: Int
+  ) -> ConvolutionProblem {
     guard case .convolution(let g) = graph.structure(node) else {
       preconditionFailure("the node is no convolution")
     }
@@ -84,12 +101,14 @@ extension ConvolutionPlan {
       return ConvolutionProblem(
         types: types, batch: input[g.dimensions.input[0]], groups: groups, channels: channels,
         depth: taps.reduce(1, *), positions: positions.reduce(1, *), gradientOutputs: nil,
+        tiling: tiling, isSteady: properties.isSteady(node.operands[1], in: graph),
         isContiguous: step == 1, epilogue: epilogue)
     }
     let (x, d) = (graph.sizes(kernelGradient.x), graph.sizes(kernelGradient.d))
     return ConvolutionProblem(
       types: types, batch: x[0], groups: 1, channels: x[1], depth: (d[2] - 1) * x[3] + d[3],
-      positions: positions.reduce(1, *), gradientOutputs: d[1], isContiguous: true,
+      positions: positions.reduce(1, *), gradientOutputs: d[1], isSteady: false,
+      isContiguous: true,
       epilogue: epilogue)
   }
 
@@ -152,15 +171,25 @@ struct ConvolutionLowering: KernelWriter {
     guard case .convolution(let g) = graph.structure(node),
       let plan = ConvolutionPlan(graph, node, target)
     else { preconditionFailure("the region has no convolution") }
+    var lowered: LoweredRegion
     switch schedule.algorithm {
     case .kernelGradient:
       var lowering = KernelGradientLowering(
         region, node, plan.kernelGradient!, g, schedule, graph, target)
-      return lowering.run()
+      lowered = lowering.run()
+    case .winograd:
+      var lowering = WinogradLowering(region, node, plan.tiling!, schedule, graph, target)
+      lowered = lowering.run()
     case .implicitProduct:
       var lowering = ConvolutionLowering(region, node, g, plan, schedule, graph, target)
-      return lowering.run()
+      lowered = lowering.run()
     }
+    if let frame = region.frame,
+      let fill = FillLowering.lower(frame, of: region, graph, target)
+    {
+      lowered.calls.append(fill)
+    }
+    return lowered
   }
 
   private init(
@@ -211,7 +240,7 @@ struct ConvolutionLowering: KernelWriter {
 
   private mutating func run() -> LoweredRegion {
     let source = operand(0, types.b)
-    let kernels = operand(1, types.a)
+    let kernels = schedule.packsKernels ? packKernels() : operand(1, types.a)
     let packed = e.local(types.b, depth * schedule.columnBlock)
     let firstChannel =
       IndexExpression(group) * plan.channels + IndexExpression(rowBlocks) * schedule.rowBlock
@@ -227,13 +256,15 @@ struct ConvolutionLowering: KernelWriter {
     }
     let cStride = isDirect ? output.strides[1] : schedule.columnBlock
     var product = ContractStatement(
-      types: types, a: kernels, aBase: firstChannel * weights.strides[0],
-      aRowStride: weights.strides[0],
+      types: types, a: kernels,
+      aBase: firstChannel * (schedule.packsKernels ? depth : weights.strides[0]),
+      aRowStride: schedule.packsKernels ? depth : weights.strides[0],
       aDepthStride: weights.strides[plan.depthAxes[plan.depthAxes.count - 1]], b: packed,
       bBase: IndexExpression(0), bPanelStride: depth * width, bDepthStride: width,
       panelWidth: width, c: cMemory, cBase: cBase, cRowStride: cStride, cIsPadded: !isDirect,
       rows: rowExtent, columns: columnExtent, depth: depth, tileRows: schedule.tile.rows,
       depthBlock: convolutionDepthBlock(depth))
+    product.aIsInStrips = schedule.packsKernels
     e.makeRoom(for: &product)
     draft.append(.pack(pack(source, packed)))
     draft.append(.contract(product))
@@ -256,6 +287,26 @@ struct ConvolutionLowering: KernelWriter {
     calls.append(call)
     temporaries.append(Local(type, count))
     return e.parameter(.temporary(temporaries.count - 1), type, count: count)
+  }
+
+  /// Kernels in strips, group by group.
+  private mutating func packKernels() -> Memory {
+    let strips = RowStrips(
+      rows: plan.channels, block: schedule.rowBlock, tile: schedule.tile, depth: depth)
+    let (slot, count) = (temporaries.count, plan.groups * strips.count)
+    temporaries.append(Local(types.a, count))
+    let (plan, node, type, dimensions) = (plan, node, types.a, geometry.dimensions)
+    var e = RegionEvaluator(graph)
+    let group = e.tile(plan.groups)
+    strips.write(&e) { e, row, step, place in
+      var at = [IndexExpression](repeating: group * plan.channels + row, count: weights.sizes.count)
+      for (axis, tap) in zip(plan.depthAxes, delinearize(step, plan.taps)) { at[axis] = tap }
+      let element = e.evaluate(node.operands[1], at.placed(dimensions.kernel))
+      let memory = e.parameter(.temporary(slot), type, count: count, isOutput: true)
+      e.store(memory, group * strips.count + place, element, type)
+    }
+    calls.append(e.call("pack_kernels", type, target, flops: 0))
+    return self.e.parameter(.temporary(slot), type, count: count)
   }
 
   /// The columns of a tile: for every tap and position the input under it.

@@ -18,10 +18,12 @@ import Testing
     for type in [DataType.float32, .float64] {
       for rows in 1...target.tile.rows {
         for vectors in 1...target.tile(rows: rows).vectors {
-          for (isMasked, hasUnitDepth) in [(false, true), (false, false), (true, true)] {
+          let forms: [(isMasked: Bool, layout: Microkernel.Layout)] =
+            Microkernel.Layout.allCases.map { (false, $0) } + [(true, .rows), (true, .strips)]
+          for (isMasked, layout) in forms {
             let kernel = Microkernel(
               types: ContractTypes(type), rows: rows, vectors: vectors, isMasked: isMasked,
-              hasUnitDepth: hasUnitDepth)
+              layout: layout)
             modules.append((kernel.name(target), kernel.emit(target)))
           }
         }

@@ -17,6 +17,9 @@ import Testing
       g.output("softmax", g.softmax(g.matmul(x, g.transpose(w, [1, 0]))))
       let image = g.input("image", .float32, [2, 3, 17, 19])
       g.output("c", g.relu(g.convolution(image, g.input("k", .float32, [8, 3, 3, 3]))))
+      let map = g.input("map", .float32, [2, 32, 14, 14])
+      let kernel = g.input("kernel", .float32, [48, 32, 3, 3])
+      g.output("transformed", g.relu(g.convolution(map, kernel, padding: [(1, 1), (1, 1)])))
       let a = g.input("a", .int8, [40, 70])
       g.output(
         "i",

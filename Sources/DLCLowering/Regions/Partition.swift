@@ -247,10 +247,15 @@ package struct Partition {
   private mutating func placeProduct(_ id: NodeID, isTiled: Bool, _ kind: Region.Kind) {
     let value = graph[id].results[0]
     let alone = isTiled ? kind : .rows(domain: graph.sizes(value), axes: [])
-    let region: Int
+    let (region, escapes): (Int, Bool)
     switch soleRegion(value) {
     case .none(let reason): return open(id, alone, because: reason)
-    case .region(let found, _): region = found
+    case .region(let found, let out): (region, escapes) = (found, out)
+    }
+    if case .convolution = kind, isTiled, !escapes, let frame = frame(region, around: value) {
+      regions[region]!.kind = kind
+      regions[region]!.frame = frame
+      return join(id, region)
     }
     guard case .rows(let domain, let axes) = regions[region]!.kind,
       axes.isEmpty, domain == graph.sizes(value)
@@ -261,6 +266,20 @@ package struct Partition {
     else { return open(id, alone, because: "its users are not elementwise") }
     if isTiled { regions[region]!.kind = kind }
     join(id, region)
+  }
+
+  /// The pad that a region is, if all it computes is elementwise in a value that it asks for once.
+  private func frame(_ number: Int, around value: ValueID) -> Region.Frame? {
+    let region = regions[number]!
+    guard case .assembly(let id) = region.kind, region.outputs.count == 1,
+      let frame = Region.Frame(graph, id), graph.sizes(frame.inner) == graph.sizes(value),
+      region.members.allSatisfy({ $0 == id || isMap($0) })
+    else { return nil }
+    var inside = region
+    inside.kind = .rows(domain: graph.sizes(value), axes: [])
+    inside.frame = frame
+    let tracer = RequestTracer(graph, inside)
+    return tracer.requests[value] == Set([tracer.domainCoordinate]) ? frame : nil
   }
 
   private func isMap(_ id: NodeID) -> Bool {

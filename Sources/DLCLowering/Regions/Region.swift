@@ -22,6 +22,32 @@ package struct Region: Sendable {
   package var members: Set<NodeID>
   /// What is stored.
   package var outputs: [Destination]
+  /// Set where the result of a product is stored inside of a greater value, whose rest is filled.
+  package var frame: Frame?
+
+  /// A pad around what a region computes.
+  package struct Frame: Hashable, Sendable {
+    package var node: NodeID
+    /// What is padded, and with what.
+    package var inner: ValueID
+    package var fill: ValueID
+    /// Where the padded value lies in the result.
+    package var start: [Int]
+
+    /// nil for a node that is no pad with one box, or not by a number.
+    init?(_ graph: Graph, _ id: NodeID) {
+      let node = graph[id]
+      guard case .assembly(let pieces, let fill?) = graph.structure(node), pieces.count == 1,
+        pieces[0].strides.allSatisfy({ $0 == 1 }), pieces[0].sourceStart.allSatisfy({ $0 == 0 }),
+        pieces[0].counts == graph.sizes(node.operands[pieces[0].operand]),
+        !pieces[0].counts.contains(0)
+      else { return nil }
+      self.node = id
+      inner = node.operands[pieces[0].operand]
+      self.fill = node.operands[fill]
+      start = pieces[0].start
+    }
+  }
 
   /// A value, and the place it is stored: its own buffer, or a result or update of the graph.
   package struct Destination: Hashable, Sendable {

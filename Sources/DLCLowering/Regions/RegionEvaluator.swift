@@ -235,6 +235,22 @@ struct RegionEvaluator: KernelWriter {
     store(memory, position, value, graph.type(destination.value).dataType)
   }
 
+  /// Stores what a region computes for an element of its domain: each output, or what a frame is around.
+  mutating func storeOutputs(_ at: [IndexExpression]) {
+    for output in region.outputs {
+      let sizes = graph.sizes(output.value)
+      guard let frame = region.frame else {
+        store(output, at, linearize(at, sizes))
+        continue
+      }
+      let value = evaluate(frame.inner, at)
+      let memory = parameter(.destination(output), output.value)
+      let position = linearize(zip(at, frame.start).map { $0 + $1 }, sizes)
+      accesses.append(position)
+      store(memory, position, value, graph.type(output.value).dataType)
+    }
+  }
+
   /// The kernel as it has been written, with what its parameters are bound to.
   func call(
     _ structure: String, _ type: DataType, _ target: Target, flops: Int,

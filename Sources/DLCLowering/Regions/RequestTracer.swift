@@ -38,6 +38,11 @@ package struct RequestTracer {
       rowCoordinate = kept.map { domainCoordinate[$0] }
       rowSizes = kept.map { domain[$0] }
     }
+    if let frame = region.frame {
+      trace(frame.inner, domainCoordinate)
+      trace(frame.fill, [])
+      return
+    }
     for output in region.outputs {
       let sizes = graph.sizes(output.value)
       let coordinate = sizes == domain ? domainCoordinate : rowCoordinate

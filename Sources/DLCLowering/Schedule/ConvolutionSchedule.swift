@@ -8,6 +8,8 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
     case implicitProduct
     /// For every tap a product over batch and positions: the gradient of a kernel.
     case kernelGradient
+    /// Products of transformed kernels with transformed tiles.
+    case winograd
   }
 
   package var algorithm: Algorithm
@@ -15,6 +17,8 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
   /// Output channels and positions of a tile of the grid; a kernel's gradient has all its columns.
   package var rowBlock: Int
   package var columnBlock: Int
+  /// Whether kernels are put into strips by a step of its own.
+  package var packsKernels: Bool
   /// How the operands that are views are copied; nil for those that are read where they lie.
   package var copies: [RowSchedule?]
   /// Vectors at a time of the epilogue, along a row of the result.
@@ -32,12 +36,16 @@ package struct ConvolutionProblem: Hashable, Sendable {
   package var positions: Int
   /// Of a kernel's gradient: the outputs that stand side by side in panels.
   package var gradientOutputs: Int?
+  /// Set where it is computed by transforms.
+  package var tiling: WinogradTiling?
+  /// Whether kernels are the same in all runs.
+  package var isSteady: Bool
   /// Whether neighbouring positions are neighbours in the input.
   package var isContiguous: Bool
   package var epilogue: Int
 
   package var text: String {
-    "convolution \(types.text) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient") epilogue \(epilogue)"
+    "convolution\(isSteady ? " steady" : "") \(types.text) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient")\(tiling.map { " winograd \($0.transform.outputs)" } ?? "") epilogue \(epilogue)"
   }
 }
 
@@ -50,6 +58,7 @@ extension ConvolutionSchedule {
       switch algorithm {
       case .implicitProduct: implicitProducts(problem, copies, target)
       case .kernelGradient: [gradient(problem, target)]
+      case .winograd: winograd(problem, target)
       }
     }
   }
@@ -73,15 +82,16 @@ extension ConvolutionSchedule {
         let schedule = ConvolutionSchedule(
           algorithm: .implicitProduct, tile: tile, rowBlock: rowBlock,
           columnBlock: evenBlock(panels, limit: max(1, wanted / width), multiple: 1) * width,
-          copies: copies, epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
+          packsKernels: problem.isSteady, copies: copies,
+          epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
         guard seen.insert(schedule).inserted else { continue }
         result.append(
           Candidate(
             schedule: schedule, cycles: schedule.implicitCost(problem, target),
-            obstacle: problem.gradientOutputs == nil
-              ? nil
-              : "summed over batch and positions at once, a kernel's gradient has another order"
-          ))
+            obstacle: problem.gradientOutputs != nil
+              ? "summed over batch and positions at once, a kernel's gradient has another order"
+              : problem.tiling != nil
+                ? "its shape is one for transforms, whose sums have another order" : nil))
       }
     }
     return result
@@ -105,7 +115,8 @@ extension ConvolutionSchedule {
     return Candidate(
       schedule: ConvolutionSchedule(
         algorithm: .kernelGradient, tile: tile, rowBlock: rowBlock, columnBlock: panels * width,
-        copies: [nil, nil], epilogueUnroll: vectorsOfEpilogue(problem.epilogue)),
+        packsKernels: false, copies: [nil, nil], epilogueUnroll: vectorsOfEpilogue(problem.epilogue)
+      ),
       cycles: cycles + 2 * CostModel.step,
       obstacle: problem.gradientOutputs == nil
         ? "its operands are not exchanged in batch and channels, as a kernel's gradient has them"
@@ -136,5 +147,109 @@ extension ConvolutionSchedule {
     perTile += (isNear ? 0.25 : 1) * kernelBytes / model.bandwidth(kernelBytes + panelBytes)
     let total = tiles * (perTile + CostModel.tile) + CostModel.step
     return total * CostModel.waiting(tiles, cores: target.cores)
+  }
+}
+
+/// Squares of outputs that a convolution is made of by transforms: what the shape alone decides, never the batch, the
+/// machine or the number of threads, as sums have another order then.
+package struct WinogradTiling: Hashable, Sendable {
+  package var transform: WinogradTransform
+  /// Lines of tiles of an image, and tiles of a line.
+  package var lines: Int
+  package var tiles: Int
+
+  init(_ transform: WinogradTransform, height: Int, width: Int) {
+    self.transform = transform
+    lines = (height + transform.outputs - 1) / transform.outputs
+    tiles = (width + transform.outputs - 1) / transform.outputs
+  }
+
+  /// The tiling with the least work, if that is well below the work of the sums themselves.
+  static func best(depth: Int, channels: Int, height: Int, width: Int) -> WinogradTiling? {
+    guard depth >= 16, channels >= 16, height >= 4, width >= 4 else { return nil }
+    let direct = 9 * Double(height * width + 16) * Double(depth) * Double(channels + 3)
+    /// Multiply-adds, and what transforms and the greater kernels take in their stead.
+    func work(_ tiling: WinogradTiling) -> Double {
+      let count = Double(tiling.lines * tiling.tiles)
+      let products = (count + 16) * Double(depth) * Double(channels)
+      let transforms = count * Double(28 * depth + 10 * channels)
+      return Double(tiling.transform.products) * (products + transforms)
+    }
+    let tilings = [4, 2].map {
+      WinogradTiling(WinogradTransform(outputs: $0), height: height, width: width)
+    }
+    let best = tilings.min { work($0) < work($1) }!
+    return work(best) < 0.8 * direct ? best : nil
+  }
+}
+
+extension ConvolutionSchedule {
+  private static func winograd(_ problem: ConvolutionProblem, _ target: Target) -> [Candidate<
+    ConvolutionSchedule
+  >] {
+    guard let tiling = problem.tiling else { return [] }
+    let lanes = target.vectorBytes / problem.types.c.byteCount
+    let lines = problem.batch * tiling.lines
+    var seen: Set<ConvolutionSchedule> = []
+    var result: [Candidate<ConvolutionSchedule>] = []
+    for wanted in [1, 2, 3, 4, 6, 8] {
+      let count = evenBlock(lines, limit: max(1, wanted * 32 / tiling.tiles), multiple: 1)
+      let tile =
+        count * tiling.tiles <= lanes
+        ? RegisterTile(rows: target.tile.rows, vectors: 1) : target.tile
+      for rows in [32, 64, 128, 256, 512] {
+        let schedule = ConvolutionSchedule(
+          algorithm: .winograd, tile: tile,
+          rowBlock: evenBlock(problem.channels, limit: rows, multiple: tile.rows),
+          columnBlock: count * tiling.tiles, packsKernels: true, copies: [nil, nil],
+          epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
+        guard seen.insert(schedule).inserted else { continue }
+        result.append(
+          Candidate(schedule: schedule, cycles: schedule.winogradCost(problem, tiling, target)))
+      }
+    }
+    return result
+  }
+
+  /// Cycles on one core: the transform of the input, then products and their way back in every tile.
+  private func winogradCost(
+    _ problem: ConvolutionProblem, _ tiling: WinogradTiling, _ target: Target
+  ) -> Double {
+    let model = CostModel(target)
+    let element = Double(problem.types.c.byteCount)
+    let lanes = Double(target.vectorBytes) / element
+    let transform = tiling.transform
+    let products = Double(transform.products)
+    let total = problem.batch * tiling.lines * tiling.tiles
+    let columns = min(columnBlock, total)
+    let width = tile.vectors * Int(lanes)
+    let room = Double((columns + width - 1) / width * width)
+    let vectors = (Double(columns) / lanes).rounded(.up)
+    let blocks = (Double(total) / Double(columns)).rounded(.up)
+    let rows = min(rowBlock, problem.channels)
+    let rowBlocks = (Double(problem.channels) / Double(rows)).rounded(.up)
+    let depth = Double(problem.depth / 9)
+    let panelBytes = products * depth * room * element
+    let forward =
+      blocks
+      * (depth * vectors * model.inputTransform(transform)
+        + panelBytes / model.bandwidth(blocks * panelBytes)) + CostModel.step
+    var perTile =
+      products
+      * model.contract(
+        problem.types.c, tile: tile, rows: rows, columns: columns, depth: Int(depth))
+    // Panels, kernels and sums pass once, each from as far as all of it lies.
+    let kernelBytes = products * Double(rows) * depth * element
+    let sumBytes = products * Double(rows) * room * element
+    perTile += 0.5 * panelBytes / model.bandwidth(blocks * panelBytes)
+    perTile += 0.5 * kernelBytes / model.bandwidth(rowBlocks * kernelBytes + panelBytes)
+    perTile += sumBytes / model.bandwidth(sumBytes + panelBytes / products)
+    perTile += Double(rows) * vectors * model.outputTransform(transform)
+    perTile +=
+      Double(rows * columns * transform.outputs * transform.outputs * (problem.epilogue + 2))
+      / lanes
+    let tiles = blocks * rowBlocks
+    let back = (tiles * (perTile + CostModel.tile) + CostModel.step)
+    return forward + back * CostModel.waiting(tiles, cores: target.cores)
   }
 }

@@ -28,7 +28,8 @@ package enum Problem: Hashable, Sendable {
         return RowLowering.problem(Lowering.copyRegion(value, graph), graph, target)
       }
       self = .convolution(
-        plan.problem(graph, node, epilogue: Self.epilogue(region, id, graph)), copies: copies)
+        plan.problem(
+          graph, node, &properties, epilogue: Self.epilogue(region, id, graph)), copies: copies)
     case .assembly(let id):
       self = .assembly(
         AssemblyLowering.boxes(region, id, graph).map {
@@ -119,7 +120,8 @@ package enum Problem: Hashable, Sendable {
     let schedules = pieces.map { RowSchedule.best($0, target) }
     return Candidate(
       schedule: .assembly(
-        AssemblySchedule(pieces: schedules, merged: mergeLimit, fillBlock: 1 << 16)),
+        AssemblySchedule(
+          pieces: schedules, merged: mergeLimit, fillBlock: AssemblySchedule.usualFillBlock)),
       cycles: zip(schedules, pieces).reduce(0) { $0 + $1.0.cost($1.1, target) })
   }
 

@@ -6,6 +6,9 @@ package struct AssemblySchedule: Hashable, Sendable, Codable {
   package var merged: Int
   /// Elements of a tile that fills what no box covers.
   package var fillBlock: Int
+
+  /// Elements of such a tile, whatever is filled.
+  static let usualFillBlock = 1 << 16
 }
 
 /// How an algorithm of its own (scatter, updates, prefixes, sorting, factorisations) runs.

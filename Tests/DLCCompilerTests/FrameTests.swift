@@ -1,0 +1,78 @@
+import DLCCompiler
+import DLCGraph
+import DLCLowering
+import DLCReference
+import DLCRuntime
+import DLCTensor
+import DLCTestSupport
+import Testing
+
+/// Pads around what convolutions compute.
+@Suite struct FrameTests {
+  private static func check(
+    framed: Int, _ build: @Sendable (FunctionBuilder, Value, Value) -> Void
+  ) throws {
+    var module = Module("m")
+    try module.function("f") { g in
+      build(
+        g, g.input("x", .float32, [2, 6, 9, 11]), g.input("k", .float32, [8, 6, 3, 3]))
+    }
+    let inputs = module.functions[0].inputs
+    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
+    let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
+    let want = try Interpreter().run(
+      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
+    ).outputs
+    let built = try Objects.compiler().build(module, function: nil, dimensions: [:])
+    let got = try built.executable.run(given)
+    for ((name, a), (_, b)) in zip(got, want) {
+      #expect(Differential.error(a, b, ulps: 64, scale: 1) <= 1, "\(name)")
+    }
+    var frames = 0
+    built.plan.forEach { if $0.region.frame != nil { frames += 1 } }
+    #expect(frames == framed)
+  }
+
+  /// Rows, columns, unequal sides, and what is computed on the way: one kernel writes the inside.
+  @Test func padsAreAroundConvolutions() throws {
+    try Self.check(framed: 1) { g, x, k in
+      let y = g.relu(g.convolution(x, k) + 0.25)
+      g.output("y", g.pad(y, -2, low: [0, 0, 1, 0], high: [0, 0, 2, 3]))
+    }
+    try Self.check(framed: 1) { g, x, k in
+      g.output("y", g.pad(g.convolution(x, k), 0, low: [1, 2, 0, 0], high: [0, 1, 0, 0]))
+    }
+    try Self.check(framed: 1) { g, x, k in
+      let y = g.relu(g.convolution(x, k, strides: [2, 2], padding: [(1, 1), (1, 1)]))
+      g.output(
+        "y",
+        g.maxPool(
+          y, window: [1, 1, 3, 3], strides: [1, 1, 2, 2], padding: [(0, 0), (0, 0), (1, 1), (1, 1)])
+      )
+    }
+  }
+
+  /// What is used elsewhere too, spread out, or looked at from another side is copied into its place.
+  @Test func otherPadsAreNot() throws {
+    try Self.check(framed: 0) { g, x, k in
+      let y = g.convolution(x, k)
+      g.output("y", g.pad(y, 0, low: [0, 0, 1, 1], high: [0, 0, 1, 1]))
+      g.output("z", y)
+    }
+    try Self.check(framed: 0) { g, x, k in
+      g.output(
+        "y",
+        g.pad(
+          g.convolution(x, k), 0, low: [0, 0, 1, 1], high: [0, 0, 1, 1], interior: [0, 0, 1, 1]))
+    }
+    try Self.check(framed: 0) { g, x, k in
+      let y = g.transpose(g.convolution(x, k), [0, 1, 3, 2])
+      g.output("y", g.pad(y, 0, low: [0, 0, 1, 1], high: [0, 0, 1, 1]))
+    }
+    try Self.check(framed: 0) { g, x, k in
+      let y = g.convolution(x, k)
+      let shifted = g.slice(y, axis: 2, from: 1, to: 7) + g.slice(y, axis: 2, from: 0, to: 6)
+      g.output("y", g.pad(shifted, 0, low: [0, 0, 1, 1], high: [0, 0, 1, 1]))
+    }
+  }
+}
