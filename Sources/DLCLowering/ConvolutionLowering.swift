@@ -89,7 +89,8 @@ extension ConvolutionPlan {
   /// What its schedule depends on.
   /// - Parameter epilogue: vector instructions that follow for an element.
   func problem(
-    _ graph: Graph, _ node: Node, _ properties: inout ValueProperties, epilogue: Int
+    _ graph: Graph, _ node: Node, _ properties: inout ValueProperties, isFramed: Bool,
+    epilogue: Int
   ) -> ConvolutionProblem {
     guard case .convolution(let g) = graph.structure(node) else {
       preconditionFailure("the node is no convolution")
@@ -101,7 +102,8 @@ extension ConvolutionPlan {
       return ConvolutionProblem(
         types: types, batch: input[g.dimensions.input[0]], groups: groups, channels: channels,
         depth: taps.reduce(1, *), positions: positions.reduce(1, *), gradientOutputs: nil,
-        tiling: tiling, isSteady: properties.isSteady(node.operands[1], in: graph),
+        tiling: tiling, line: isFramed && tiling == nil ? positions.last! : nil,
+        isSteady: properties.isSteady(node.operands[1], in: graph),
         isContiguous: step == 1, epilogue: epilogue)
     }
     let (x, d) = (graph.sizes(kernelGradient.x), graph.sizes(kernelGradient.d))
@@ -231,6 +233,8 @@ struct ConvolutionLowering: KernelWriter {
     region.members.count == 1 && region.outputs.count == 1
       && geometry.dimensions.output[..<2].allSatisfy { $0 < 2 }
   }
+  /// Columns of the panels of a block.
+  private var room: Int { (schedule.columnBlock + width - 1) / width * width }
   private var rowExtent: BlockExtent {
     BlockExtent(total: plan.channels, size: schedule.rowBlock, index: rowBlocks)
   }
@@ -241,7 +245,7 @@ struct ConvolutionLowering: KernelWriter {
   private mutating func run() -> LoweredRegion {
     let source = operand(0, types.b)
     let kernels = schedule.packsKernels ? packKernels() : operand(1, types.a)
-    let packed = e.local(types.b, depth * schedule.columnBlock)
+    let packed = e.local(types.b, depth * room)
     let firstChannel =
       IndexExpression(group) * plan.channels + IndexExpression(rowBlocks) * schedule.rowBlock
     let cMemory: Memory
@@ -252,9 +256,9 @@ struct ConvolutionLowering: KernelWriter {
         IndexExpression(batch) * output.strides[0] + firstChannel * output.strides[1]
         + IndexExpression(columnBlocks) * schedule.columnBlock
     } else {
-      cMemory = e.local(types.c, schedule.rowBlock * schedule.columnBlock)
+      cMemory = e.local(types.c, schedule.rowBlock * room)
     }
-    let cStride = isDirect ? output.strides[1] : schedule.columnBlock
+    let cStride = isDirect ? output.strides[1] : room
     var product = ContractStatement(
       types: types, a: kernels,
       aBase: firstChannel * (schedule.packsKernels ? depth : weights.strides[0]),
@@ -328,21 +332,47 @@ struct ConvolutionLowering: KernelWriter {
   }
 
   private mutating func epilogue(_ memory: Memory, _ stride: Int) {
-    var position = output.sizes.map { _ in IndexExpression(0) }
-    position[0] = IndexExpression(batch)
-    position[1] = IndexExpression(group) * plan.channels + IndexExpression(channel)
-    for (axis, at) in zip(plan.positionAxes, delinearize(IndexExpression(column), plan.positions)) {
-      position[axis] = at
-    }
+    let isLast = geometry.dimensions.output[1] == output.sizes.count - 1
+    if region.frame != nil && !isLast { return epilogueByLines(memory, stride) }
     let place =
       (IndexExpression(channel) - IndexExpression(rowBlocks) * schedule.rowBlock) * stride
       + (IndexExpression(column) - IndexExpression(columnBlocks) * schedule.columnBlock)
     // What lies side by side in the result is the innermost loop.
-    let isLast = geometry.dimensions.output[1] == output.sizes.count - 1
     let (channels, columns) = ((channel, rowExtent), (column, columnExtent))
     e.epilogue(
-      node.results[0], in: memory, at: place, position.placed(geometry.dimensions.output),
+      node.results[0], in: memory, at: place,
+      coordinate(delinearize(IndexExpression(column), plan.positions)),
       rows: isLast ? columns : channels, columns: isLast ? channels : columns,
       unroll: schedule.epilogueUnroll)
+  }
+
+  /// The coordinate of a result of the present batch, group and channel.
+  private func coordinate(_ positions: [IndexExpression]) -> [IndexExpression] {
+    var result = output.sizes.map { _ in IndexExpression(0) }
+    result[0] = IndexExpression(batch)
+    result[1] = IndexExpression(group) * plan.channels + IndexExpression(channel)
+    for (axis, at) in zip(plan.positionAxes, positions) { result[axis] = at }
+    return result.placed(geometry.dimensions.output)
+  }
+
+  /// Lines of a block, which are apart in the result, one by one.
+  private mutating func epilogueByLines(_ memory: Memory, _ stride: Int) {
+    let width = plan.positions.last!
+    let (line, position) = (variable(columns / width), variable(width))
+    let extent = BlockExtent(
+      total: columns / width, size: schedule.columnBlock / width, index: columnBlocks)
+    let first = IndexExpression(columnBlocks) * extent.size
+    let place =
+      (IndexExpression(channel) - IndexExpression(rowBlocks) * schedule.rowBlock) * stride
+      + (IndexExpression(line) - first) * width + IndexExpression(position)
+    let at = coordinate(
+      delinearize(IndexExpression(line), plan.positions.dropLast()) + [IndexExpression(position)])
+    e.resident[node.results[0]] = (memory, { _ in place })
+    let unroll = schedule.epilogueUnroll
+    each(channel, block: rowExtent) { w, _ in
+      w.each(line, block: extent) { w, _ in
+        w.e.each(position, .vector(unroll: unroll)) { e, _ in e.storeOutputs(at) }
+      }
+    }
   }
 }

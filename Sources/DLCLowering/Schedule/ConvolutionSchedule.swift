@@ -38,6 +38,8 @@ package struct ConvolutionProblem: Hashable, Sendable {
   package var gradientOutputs: Int?
   /// Set where it is computed by transforms.
   package var tiling: WinogradTiling?
+  /// Positions of a line, where blocks have whole ones: lines of a result that lies in a frame are apart.
+  package var line: Int?
   /// Whether kernels are the same in all runs.
   package var isSteady: Bool
   /// Whether neighbouring positions are neighbours in the input.
@@ -45,7 +47,7 @@ package struct ConvolutionProblem: Hashable, Sendable {
   package var epilogue: Int
 
   package var text: String {
-    "convolution\(isSteady ? " steady" : "") \(types.text) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient")\(tiling.map { " winograd \($0.transform.outputs)" } ?? "") epilogue \(epilogue)"
+    "convolution\(isSteady ? " steady" : "") \(types.text) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient")\(tiling.map { " winograd \($0.transform.outputs)" } ?? "")\(line.map { " lines of \($0)" } ?? "") epilogue \(epilogue)"
   }
 }
 
@@ -78,10 +80,12 @@ extension ConvolutionSchedule {
       ] {
         let wanted = min(
           work / max(2 * rowBlock * problem.depth, 1), scratch / max(problem.depth, 1))
-        let panels = (problem.positions + width - 1) / width
+        // Blocks of whole panels, or of whole lines.
+        let unit = problem.line ?? width
+        let units = (problem.positions + unit - 1) / unit
         let schedule = ConvolutionSchedule(
           algorithm: .implicitProduct, tile: tile, rowBlock: rowBlock,
-          columnBlock: evenBlock(panels, limit: max(1, wanted / width), multiple: 1) * width,
+          columnBlock: evenBlock(units, limit: max(1, wanted / unit), multiple: 1) * unit,
           packsKernels: problem.isSteady, copies: copies,
           epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
         guard seen.insert(schedule).inserted else { continue }

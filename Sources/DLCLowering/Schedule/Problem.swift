@@ -29,7 +29,8 @@ package enum Problem: Hashable, Sendable {
       }
       self = .convolution(
         plan.problem(
-          graph, node, &properties, epilogue: Self.epilogue(region, id, graph)), copies: copies)
+          graph, node, &properties, isFramed: region.frame != nil,
+          epilogue: Self.epilogue(region, id, graph)), copies: copies)
     case .assembly(let id):
       self = .assembly(
         AssemblyLowering.boxes(region, id, graph).map {
