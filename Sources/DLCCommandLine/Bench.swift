@@ -78,7 +78,7 @@ struct Bench: ParsableCommand {
       table([
         [
           "median",
-          "\(fixed(median, 4)) ms (min \(fixed(times[0], 4)), 95 % \(fixed(p95, 4)), \(times.count) runs)",
+          "\(fixed(median, 4)) ms (min \(fixed(times[0], 4)), 95 % \(fixed(p95, 4)), \(counted(times.count, "run")))",
         ],
         [
           "speed",

@@ -24,7 +24,8 @@ struct Cache: ParsableCommand {
       try Console.result(
         json
           ? "\(JSON.object([("directory", .text(cache.directory)), ("entries", .integer(count)), ("bytes", .integer(bytes)), ("limit_bytes", .integer(cache.limit))]))"
-          : "\(cache.directory): \(count) entries, \(size(bytes)) of at most \(size(cache.limit))")
+          : "\(cache.directory): \(counted(count, "entry", "entries")), \(size(bytes)) of at most \(size(cache.limit))"
+      )
     }
   }
 
@@ -38,7 +39,7 @@ struct Cache: ParsableCommand {
       try Console.result(
         json
           ? "\(JSON.object([("directory", .text(cache.directory)), ("removed", .integer(count))]))"
-          : "\(count) entries removed from \(cache.directory)")
+          : "\(counted(count, "entry", "entries")) removed from \(cache.directory)")
     }
   }
 }

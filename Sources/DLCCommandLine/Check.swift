@@ -44,7 +44,7 @@ struct Check: ParsableCommand {
     }
     guard found.isEmpty else {
       complain(
-        "dlc: error: the model breaks \(found.count) rule\(found.count == 1 ? "" : "s") [\(model)]")
+        "dlc: error: the model breaks \(counted(found.count, "rule")) [\(model)]")
       for violation in found { complain("  \(violation)") }
       throw ExitCode(2)
     }

@@ -134,6 +134,7 @@ struct Compile: ParsableCommand {
   private func summarize(_ build: Build, _ path: String, _ total: Double) throws {
     let program = build.program
     let fused = build.plan.fusedNodes
+    let rewrites = build.passReports.reduce(0) { $0 + $1.fired.values.reduce(0, +) }
     if json {
       let stages = build.stages.map { ($0.name, JSON.rounded($0.milliseconds, digits: 3)) }
       let result = JSON.object([
@@ -155,11 +156,11 @@ struct Compile: ParsableCommand {
       table([
         [
           "  nodes",
-          "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after \(build.passReports.reduce(0) { $0 + $1.fired.values.reduce(0, +) }) rewrites",
+          "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after \(counted(rewrites, "rewrite"))",
         ],
         [
           "  kernels",
-          "\(build.kernels.count) in \(program.steps.count) steps, \(program.preparation.count) more run once; \(fused) nodes fused",
+          "\(build.kernels.count) in \(counted(program.steps.count, "step")), \(program.preparation.count) more run once; \(counted(fused, "node")) fused",
         ],
         [
           "  arena",

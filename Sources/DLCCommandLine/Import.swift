@@ -33,7 +33,7 @@ struct Import: ParsableCommand {
     try module.save(path)
     let function = module.functions[0]
     try Console.result(
-      "\(path): function \(function.name), \(function.inputs.count) inputs, \(function.outputs.count) outputs, \(module.states.count) stored tensors"
+      "\(path): function \(function.name), \(counted(function.inputs.count, "input")), \(counted(function.outputs.count, "output")), \(counted(module.states.count, "stored tensor"))"
     )
   }
 

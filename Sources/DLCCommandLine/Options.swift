@@ -149,7 +149,15 @@ enum LoadedModel {
     } else if ONNXModel.isModel(file.bytes) {
       self = .onnx(try ONNXModel(file))
     } else {
-      self = .module(try ModuleFile.decode(file.bytes, path: path))
+      do throws(DLCError) {
+        self = .module(try ModuleFile.decode(file.bytes, path: path))
+      } catch {
+        var error = error
+        if error.code == .format && error.remedy.isEmpty {
+          error.remedy = "a model is a graph (.pb), a compiled program (.dlc) or an ONNX model"
+        }
+        throw error
+      }
     }
   }
 

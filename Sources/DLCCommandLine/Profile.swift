@@ -40,21 +40,39 @@ struct Profile: ParsableCommand {
     let peak = try MachinePeak.known(threads: threads)
     var samples: [[Double]] = []
     for _ in 0..<runs { samples.append(try executable.profile(subject.arrays, threads: threads)) }
+    let run = try wholeRun(subject)
     let times = executable.program.steps.indices.map { step in
       samples.map { $0[step] }.sorted()[runs / 2]
     }
     if let trace {
       try write(trace: trace, try executable.trace(subject.arrays, threads: threads), executable)
+      Console.note(
+        "\(trace): a trace of one run; open it at https://ui.perfetto.dev (nothing is uploaded)")
     }
     let profile = StepProfile(executable.program, times) { nodes ? $0.title : $0.label }
     if json {
-      try Console.result("\(profile.json(peak))")
+      try Console.result("\(profile.json(peak, run: run))")
     } else {
       try Console.result(profile.table(nodes ? "of" : "kernel", peak, top: top))
       try Console.result(
-        "peak: \(fixed(peak.flops / 1e9, 1)) GFLOP/s, \(fixed(peak.bytes / 1e9, 1)) GB/s with \(peak.threads) thread\(peak.threads == 1 ? "" : "s")"
+        "a run takes \(fixed(run * 1e3, 3)) ms; its steps, one by one, \(fixed(profile.seconds * 1e3, 3)) ms (\(fixed(100 * profile.seconds / run, 0)) %)"
+      )
+      try Console.result(
+        "peak: \(fixed(peak.flops / 1e9, 1)) GFLOP/s, \(fixed(peak.bytes / 1e9, 1)) GB/s with \(counted(peak.threads, "thread"))"
       )
     }
+  }
+
+  /// Seconds that a run takes whose steps are not timed: the median.
+  private func wholeRun(_ subject: MeasuredFunction.Subject) throws(DLCError) -> Double {
+    let clock = ContinuousClock()
+    var times: [Double] = []
+    for _ in 0..<runs {
+      let start = clock.now
+      _ = try subject.executable.run(subject.arrays, threads: function.workers.threads)
+      times.append(milliseconds(clock.now - start) / 1e3)
+    }
+    return times.sorted()[runs / 2]
   }
 
   /// Writes events in Chrome's format: a row for each worker, a bar for each tile.

@@ -11,7 +11,8 @@ struct Show: ParsableCommand {
   enum Format: String, ExpressibleByArgument, CaseIterable { case table, text, dot, svg }
 
   @OptionGroup var model: ModelOptions
-  @Option(help: "table, text, dot or svg.") var format = Format.table
+  @Option(help: "A table of what is in it, its text, or a drawing of the function (dot, svg).")
+  var format = Format.table
   @Option(name: .shortAndLong, help: "Write to a file.") var output: String?
   @Flag(help: "The signatures as JSON.") var json = false
 
@@ -92,7 +93,7 @@ struct Show: ParsableCommand {
                 $0.value == nil ? "-" : "stored",
               ]
             })
-      text += "\n\(count) elements\n"
+      text += "\n\(counted(count, "element"))\n"
     }
     if let recipe = module.recipe, model.function == nil {
       text += "\nrecipe\n\(recipe.text(indent: "  "))"
@@ -108,7 +109,7 @@ struct Show: ParsableCommand {
         $0 + bound.types[$1].byteCount
       }
       text +=
-        "\n  \(bound.nodes.count) operations, \(fixed(Double(bound.work.flops) / 1e6, 3)) MFLOP, \(size(bytes)) of intermediate values\n  "
+        "\n  \(counted(bound.nodes.count, "operation")), \(fixed(Double(bound.work.flops) / 1e6, 3)) MFLOP, \(size(bytes)) of intermediate values\n  "
       var counts: [String: Int] = [:]
       for node in bound.nodes { counts[node.operation.mnemonic, default: 0] += 1 }
       text +=

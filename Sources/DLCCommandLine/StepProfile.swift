@@ -39,21 +39,37 @@ struct StepProfile {
     var rows = [
       [title, "steps", "ms", "share, %", "GFLOP/s", "GB/s"] + (peak == nil ? [] : ["peak, %"])
     ]
-    for group in top == 0 ? groups[...] : groups.prefix(top) {
+    let shown = top == 0 ? groups : Array(groups.prefix(top))
+    for group in shown + [total(hidden: groups.count - shown.count)] {
+      // Of nothing there are no rates.
+      let time = max(group.seconds, .leastNormalMagnitude)
       rows.append(
         [
           group.name, "\(group.count)", fixed(group.seconds * 1e3, 3),
-          fixed(100 * group.seconds / seconds, 1),
-          fixed(Double(group.flops) / group.seconds / 1e9, 1),
-          fixed(Double(group.bytes) / group.seconds / 1e9, 1),
+          fixed(100 * group.seconds / max(seconds, .leastNormalMagnitude), 1),
+          fixed(Double(group.flops) / time / 1e9, 1), fixed(Double(group.bytes) / time / 1e9, 1),
         ] + (peak.map { [fixed(100 * $0.share(of: group), 0)] } ?? []))
     }
     return DLCCommandLine.table(rows)
   }
 
-  func json(_ peak: MachinePeak) -> JSON {
+  /// All groups together, those that are not shown too.
+  private func total(hidden: Int) -> Group {
+    groups.reduce(
+      into: Group(name: "total" + (hidden > 0 ? ", with \(hidden) more not shown" : ""))
+    ) {
+      $0.count += $1.count
+      $0.seconds += $1.seconds
+      $0.flops += $1.flops
+      $0.bytes += $1.bytes
+    }
+  }
+
+  /// - Parameter run: seconds of a whole run, whose steps are not timed.
+  func json(_ peak: MachinePeak, run: Double) -> JSON {
     .object([
-      ("ms", .rounded(seconds * 1e3, digits: 6)), ("threads", .integer(peak.threads)),
+      ("ms", .rounded(seconds * 1e3, digits: 6)), ("run_ms", .rounded(run * 1e3, digits: 6)),
+      ("threads", .integer(peak.threads)),
       ("peak_flops", .rounded(peak.flops, digits: 0)),
       ("peak_bytes_per_second", .rounded(peak.bytes, digits: 0)),
       (
@@ -74,8 +90,10 @@ struct StepProfile {
 
 extension MachinePeak {
   /// How much of what the machine can do a group does, by arithmetic or by memory.
-  fileprivate func share(of group: StepProfile.Group) -> Double {
-    max(Double(group.flops) / group.seconds / flops, Double(group.bytes) / group.seconds / bytes)
+  func share(of group: StepProfile.Group) -> Double {
+    guard group.seconds > 0 else { return 0 }
+    return max(
+      Double(group.flops) / group.seconds / flops, Double(group.bytes) / group.seconds / bytes)
   }
 }
 

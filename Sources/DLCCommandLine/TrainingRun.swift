@@ -146,7 +146,8 @@ struct TrainingRun {
     var last: [(name: String, value: Double)] = []
     if trainer.isDone {
       Console.note(
-        "nothing is left to do: the run has \(trainer.position.epoch) of \(trainer.epochs) epochs")
+        "nothing is left to do: the run has \(trainer.position.epoch) of \(counted(trainer.epochs, "epoch"))"
+      )
     } else {
       try trainer.run { (p) throws(DLCError) in
         let validation = p.validation.map { (name: "validation_\($0.name)", value: $0.value) }
@@ -208,7 +209,8 @@ struct TrainingRun {
       try Console.result("\(JSON.object(fields + more))")
     } else {
       let text = metrics.map { "  \($0.name) \(fixed($0.value, 6))" }.joined()
-      try Console.result("\(trainer.position.step) steps in \(fixed(seconds, 1)) s\(text)")
+      try Console.result(
+        "\(counted(trainer.position.step, "step")) in \(fixed(seconds, 1)) s\(text)")
     }
   }
 

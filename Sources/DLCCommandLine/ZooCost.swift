@@ -78,7 +78,7 @@ extension ZooCommand {
       }
       try Console.result(table(rows))
       try Console.result(
-        "\(samples.count) kernels, rank correlation \(fixed(correlation, 3)), \(fixed(rate, 2)) predicted cycles in a nanosecond"
+        "\(counted(samples.count, "kernel")), rank correlation \(fixed(correlation, 3)), \(fixed(rate, 2)) predicted cycles in a nanosecond"
       )
     }
 

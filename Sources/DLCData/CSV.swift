@@ -164,7 +164,7 @@ package enum CSVTable {
       guard fields.count == header.count else {
         throw DLCError(
           .format,
-          "the line has \(fields.count) fields, the \(options.hasHeader ? "header" : "first line") \(header.count)",
+          "the line has \(counted(fields.count, "field")), the \(options.hasHeader ? "header" : "first line") \(header.count)",
           at: "\(path), line \(line)")
       }
       for (index, column) in plan.columns.enumerated() {

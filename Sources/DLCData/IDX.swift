@@ -25,7 +25,8 @@ package enum IDX {
     let rank = Int(bytes[3])
     let start = 4 + 4 * rank
     guard rank <= 8, bytes.count >= start else {
-      throw bad("the header of the IDX file has \(rank) axes, which do not fit into it")
+      throw bad(
+        "the header of the IDX file has \(counted(rank, "axis", "axes")), which do not fit into it")
     }
     var shape: [Int] = []
     var size = type.byteCount

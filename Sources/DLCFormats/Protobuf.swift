@@ -100,7 +100,7 @@ package final class ProtobufMessage<M>: @unchecked Sendable {
     as: M.Type, kind: String = "a dlc file", depth: Int = 400, path: String
   ) throws(DLCError) {
     guard ProtobufWire.isNested(bytes, descriptor, atMost: depth) else {
-      throw DLCError(.format, "the file is damaged, or nested too deep", at: path)
+      throw DLCError(.format, "the file is damaged, nested too deep, or is not \(kind)", at: path)
     }
     // A field takes at least two bytes on the wire; structures are larger, but real files hold text.
     budget = UnsafeMutablePointer<Int>.allocate(capacity: 1)

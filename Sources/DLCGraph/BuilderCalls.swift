@@ -77,11 +77,12 @@ extension FunctionBuilder {
         let list = inputs.map { "\($0.name) \($0.type)" }.joined(separator: ", ")
         throw DLCError(
           .graph,
-          "function '\(name)' has \(inputs.count) inputs (\(list)), \(arguments.count) are given")
+          "function '\(name)' has \(counted(inputs.count, "input")) (\(list)), \(arguments.count) are given"
+        )
       }
       guard outputs.count == 1 else {
         throw DLCError(
-          .graph, "function '\(name)' has \(outputs.count) outputs",
+          .graph, "function '\(name)' has \(counted(outputs.count, "output"))",
           remedy: "call it with its inputs by name, and take the outputs by name")
       }
       let named = Dictionary(

@@ -110,7 +110,8 @@ extension Initializer {
     case ("he_normal", 0): self = .heNormal
     default:
       throw DLCError(
-        .graph, "initialiser '\(name.prefix(64))' with \(a.count) arguments is not known")
+        .graph, "initialiser '\(name.prefix(64))' with \(counted(a.count, "argument")) is not known"
+      )
     }
     guard a.allSatisfy(\.isFinite) else {
       throw DLCError(.graph, "initialiser '\(name)' has an argument that is not finite")

@@ -197,7 +197,7 @@ struct TextParser {
         ? [try number()]
         : try list(until: "]") { (p) throws(DLCError) in try p.number() }
       guard isSplat ? count > 0 && count <= 1 << 28 : elements.count == count else {
-        throw failure("a constant has \(elements.count) elements, not \(count)")
+        throw failure("a constant has \(counted(elements.count, "element")), not \(count)")
       }
       if type.dataType.isFloat {
         var values: [Double] = []

@@ -105,10 +105,12 @@ private struct OperandChecker {
       step.kernel.map { ("kernel", program.kernels[$0.index].tileCount) } ?? ("host function", 1)
     guard step.buffers.count == operands.count else {
       throw program.damage(
-        "\(name) has \(step.buffers.count) operands, its \(callee) takes \(operands.count)")
+        "\(name) has \(counted(step.buffers.count, "operand")), its \(callee) takes \(operands.count)"
+      )
     }
     guard step.tileCount == tiles else {
-      throw program.damage("\(name) has \(step.tileCount) tiles, its \(callee) has \(tiles)")
+      throw program.damage(
+        "\(name) has \(counted(step.tileCount, "tile")), its \(callee) has \(tiles)")
     }
     for (position, (id, operand)) in zip(step.buffers, operands).enumerated() {
       let buffer = program[id]

@@ -148,7 +148,7 @@ extension Tensor {
       Tensor(dataType, DLCError(.type, what).within("\(file):\(line)"))
     }
     guard positions.count <= shape.count else {
-      return wrong("\(type) has \(shape.count) axes, not \(positions.count)")
+      return wrong("\(type) has \(counted(shape.count, "axis", "axes")), not \(positions.count)")
     }
     var start = 0
     for (axis, position) in positions.enumerated() {

@@ -42,7 +42,8 @@ struct DataSet {
         throw DLCError(
           .binding,
           "array '\(name)' is \(array.type): \(type) is wanted"
-            + (name == first.name ? "" : ", with \(count) examples as '\(first.name)' has")
+            + (name == first.name
+              ? "" : ", with \(counted(count, "example")) as '\(first.name)' has")
         )
       }
       arrays[name] =

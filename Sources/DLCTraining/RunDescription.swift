@@ -76,7 +76,7 @@ struct RunDescription: Codable, Hashable {
     }
     if stepsPerEpoch != other.stepsPerEpoch, schedules.contains(where: { $0 != "constant" }) {
       changes.append(
-        "an epoch has \(stepsPerEpoch) steps, it had \(other.stepsPerEpoch): schedules are counted in the new ones, whatever steps are done"
+        "an epoch has \(counted(stepsPerEpoch, "step")), it had \(other.stepsPerEpoch): schedules are counted in the new ones, whatever steps are done"
       )
     }
     return changes

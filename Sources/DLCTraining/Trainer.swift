@@ -177,7 +177,7 @@ public final class Trainer {
     do throws(DLCError) {
       guard !isDone else {
         throw DLCError(
-          .usage, "the run is done: \(position.epoch) of \(epochs) epochs",
+          .usage, "the run is done: \(position.epoch) of \(counted(epochs, "epoch"))",
           remedy: isStalled
             ? "the metric that it watches has not improved: give it more patience"
             : "raise the trainer's 'epochs' to train on")

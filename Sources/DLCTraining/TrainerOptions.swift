@@ -126,7 +126,8 @@ extension Trainer.Options {
     guard !overflow, all <= Int(Int32.max) else {
       throw DLCError(
         .usage,
-        "\(epochs) epochs of \(steps) steps are too many: a run has at most \(Int32.max) steps")
+        "\(counted(epochs, "epoch")) of \(steps) steps are too many: a run has at most \(Int32.max) steps"
+      )
     }
     return (steps, rest)
   }

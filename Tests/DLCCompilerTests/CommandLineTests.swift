@@ -115,6 +115,16 @@ import Testing
       ["run", "GRAPH", "--outputs", "GRAPH"], 64,
       "dlc: error: --outputs is the same file as the model"
     ),
+    (["profile", "/nonexistent.pb"], 1, "dlc: error: cannot open '/nonexistent.pb'"),
+    (["profile", "/etc"], 1, "dlc: error: '/etc' is not a regular file"),
+    (
+      ["profile", "/etc/hostname"], 1,
+      "dlc: error: the file is damaged, nested too deep, or is not a dlc file [/etc/hostname]; a model is a graph"
+    ),
+    (["profile", "GRAPH", "--function", "nope"], 1, "dlc: error: module 'digits_cnn' has no"),
+    (["profile", "GRAPH", "--inputs", "/nonexistent.npz"], 1, "dlc: error: cannot open '/non"),
+    (["profile", "GRAPH", "--trace", "/nonexistent/t.json"], 1, "dlc: error: cannot create '/non"),
+    (["profile", "GRAPH", "--runs", "0"], 64, "dlc: error: --runs must be positive"),
     (["frobnicate"], 64, "dlc: error: "), (["check", "/etc/hostname"], 1, "dlc: error: "),
     (["zoo", "build", "nope"], 64, "dlc: error: there is no model 'nope'"),
   ]) func errorsSayWhatAndWhere(_ arguments: [String], _ status: Int32, _ start: String) throws {
@@ -227,8 +237,14 @@ import Testing
     let events = try JSONSerialization.jsonObject(
       with: FileManager.default.contents(atPath: trace)!)
     #expect(((events as? [String: Any])?["traceEvents"] as? [Any])?.isEmpty == false)
+    #expect(error.contains("\(trace): a trace of one run; open it at https://ui.perfetto.dev"))
+    #expect((profile?["run_ms"] as? Double ?? 0) > 0)
     let table = try Self.run("profile", Self.graph, "--runs", "1", "--threads", "1", "--top", "2")
-    #expect(table.out.contains("peak, %") && table.out.split(separator: "\n").count == 4)
+    let lines = table.out.split(separator: "\n")
+    #expect(lines.count == 6 && lines[0].contains("peak, %"), "\(table.out)")
+    let sums = lines[3].split(separator: " ")
+    #expect(lines[3].hasPrefix("total, with ") && sums[sums.count - 4] == "100.0")
+    #expect(lines[4].hasPrefix("a run takes ") && lines[5].hasSuffix("with 1 thread"))
   }
 }
 

@@ -84,7 +84,7 @@ import Testing
     ("decod", "there is no function 'decod' to call before this one"),
     ("input", "has no input 'x'"), ("missing", "input 'z' of function 'decode' is missing"),
     ("type", "is float32[n, 3], the value is float32[n, 4]"),
-    ("count", "has 1 inputs (z float32[n, 3]), 2 are given"),
+    ("count", "has 1 input (z float32[n, 3]), 2 are given"),
     ("output", "function 'decode' has no output 'loss'"),
     ("several", "function 'two' has 2 outputs"),
     ("loop", "state 'count' is updated inside a loop"),

@@ -9,7 +9,8 @@ package func require(_ holds: Bool, _ label: String, _ message: @autoclosure () 
 
 package func requireCount(_ operands: [TensorType], _ count: Int) throws(DLCError) {
   guard operands.count == count else {
-    throw DLCError(.type, "takes \(count) operands, not \(operands.count) (operand-count)")
+    throw DLCError(
+      .type, "takes \(counted(count, "operand")), not \(operands.count) (operand-count)")
   }
 }
 

@@ -23,7 +23,7 @@ package struct RecipeTerm: Hashable, Sendable {
     guard numbers.count == count, texts.isEmpty else {
       throw DLCError(
         .format,
-        "'\(name.prefix(32))' has \(count) numbers, not \(numbers.count)"
+        "'\(name.prefix(32))' has \(counted(count, "number")), not \(numbers.count)"
           + (texts.isEmpty ? "" : " and \(texts.count) texts"))
     }
     return numbers
