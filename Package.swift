@@ -86,7 +86,7 @@ let package = Package(
         "DLCTensor", "DLCGraph", "DLCReference", "DLCAutodiff", "DLCPasses", "DLCKernel",
         "DLCLowering", "DLCCodegen", "DLCProgram", "DLCRuntime", "DLCCompiler", "DLCFormats",
         "DLCTraining", "DLCZoo", "DLCONNX", "DLCData", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ], swiftSettings: settings),
+      ], resources: [.embedInCode("Page")], swiftSettings: settings),
     .executableTarget(
       name: "dlc-digits", dependencies: ["DLC"], path: "Sources/DLCDigits", swiftSettings: settings),
     module(

@@ -164,7 +164,7 @@ struct Compile: ParsableCommand {
         ],
         [
           "  arena",
-          "\(size(program.arenaBytes)), lower bound \(size(program.arenaLowerBound))\(ratio(program))",
+          program.arenaText,
         ],
         ["  constants", "\(size(build.constants.count)), prepared \(size(program.preparedBytes))"],
         ["  code", size(build.code.count)],
@@ -179,11 +179,6 @@ struct Compile: ParsableCommand {
         ],
         ["  written", path],
       ]))
-  }
-
-  private func ratio(_ program: Program) -> String {
-    program.arenaLowerBound == 0
-      ? "" : " (ratio \(fixed(Double(program.arenaBytes) / Double(program.arenaLowerBound), 3)))"
   }
 
   private static func json(_ report: PassManager.Report) -> JSON {
@@ -234,7 +229,7 @@ struct Compile: ParsableCommand {
     case .program, .memory:
       if stage == .memory {
         try Console.result(
-          "arena peak \(program.arenaBytes) bytes, lower bound \(program.arenaLowerBound)\(ratio(program))"
+          "arena peak \(program.arenaBytes) bytes, lower bound \(program.arenaLowerBound)\(program.arenaRatio.map { " (\($0))" } ?? "")"
         )
         try Console.result(
           "prepared \(program.preparedBytes) bytes, constants \(build.constants.count), scratch \(program.scratchBytes) per worker"

@@ -53,18 +53,6 @@ struct GraphDrawing {
     }
   }
 
-  private func escape(_ text: String) -> String {
-    text.reduce(into: "") {
-      switch $1 {
-      case "&": $0 += "&amp;"
-      case "<": $0 += "&lt;"
-      case ">": $0 += "&gt;"
-      case "\"": $0 += "&quot;"
-      default: $0.append($1)
-      }
-    }
-  }
-
   var dot: String {
     var text =
       "digraph \(quote(name)) {\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n"
@@ -102,8 +90,8 @@ struct GraphDrawing {
     for box in boxes {
       text +=
         "<rect x=\"\(x(box))\" y=\"\(y(box))\" width=\"\(width)\" height=\"\(height)\" rx=\"5\" fill=\"\(colours[box.kind]!)\" stroke=\"#666\"/>\n"
-        + "<text x=\"\(x(box) + width / 2)\" y=\"\(y(box) + 16)\" text-anchor=\"middle\">\(escape(String(box.label.prefix(24))))</text>\n"
-        + "<text x=\"\(x(box) + width / 2)\" y=\"\(y(box) + 30)\" text-anchor=\"middle\" fill=\"#555\" font-size=\"9\">\(escape(String(box.detail.prefix(32))))</text>\n"
+        + "<text x=\"\(x(box) + width / 2)\" y=\"\(y(box) + 16)\" text-anchor=\"middle\">\(markup(String(box.label.prefix(24))))</text>\n"
+        + "<text x=\"\(x(box) + width / 2)\" y=\"\(y(box) + 30)\" text-anchor=\"middle\" fill=\"#555\" font-size=\"9\">\(markup(String(box.detail.prefix(32))))</text>\n"
     }
     return text + "</svg>"
   }

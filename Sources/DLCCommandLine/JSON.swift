@@ -4,6 +4,7 @@ import DLCFormats
 indirect enum JSON: CustomStringConvertible {
   case text(String)
   case integer(Int)
+  case flag(Bool)
   /// What is not finite becomes null: JSON has no such numbers.
   case number(Double)
   /// With so many digits after the point.
@@ -20,6 +21,7 @@ indirect enum JSON: CustomStringConvertible {
     switch self {
     case .text(let text): json(text)
     case .integer(let value): "\(value)"
+    case .flag(let value): "\(value)"
     case .number(let value): value.isFinite ? "\(value)" : "null"
     case .rounded(let value, let digits): value.isFinite ? fixed(value, digits) : "null"
     case .list(let values): "[\(values.map(\.description).joined(separator: ","))]"

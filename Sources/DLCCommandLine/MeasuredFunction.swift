@@ -16,6 +16,8 @@ struct MeasuredFunction: ParsableArguments {
   /// What is measured, and the time it took to have it.
   struct Subject {
     var executable: Executable
+    /// As the model has it; nil when a program does not carry it.
+    var function: Function?
     var arrays: [String: Tensor]
     /// In milliseconds.
     var compileTime = 0.0
@@ -41,7 +43,8 @@ struct MeasuredFunction: ParsableArguments {
   private func subject() throws -> Subject {
     let clock = ContinuousClock()
     let start = clock.now
-    switch try LoadedModel(model.model) {
+    let loaded = try LoadedModel(model.model)
+    switch loaded {
     case .program(let contents):
       guard model.dimensions.isEmpty,
         (model.function ?? contents.program.function) == contents.program.function
@@ -53,9 +56,11 @@ struct MeasuredFunction: ParsableArguments {
       }
       let executable = try Executable(contents)
       let loadTime = milliseconds(clock.now - start)
+      let module = contents.module.isEmpty ? nil : try loaded.module
       return Subject(
-        executable: executable, arrays: try given(contents.inputs), loadTime: loadTime)
-    case let loaded:
+        executable: executable, function: module?.function(contents.program.function),
+        arrays: try given(contents.inputs), loadTime: loadTime)
+    default:
       var arrays: [String: Tensor] = [:]
       let module = try self.module(loaded, &arrays)
       let function = try module.selectFunction(model.function)
@@ -67,7 +72,7 @@ struct MeasuredFunction: ParsableArguments {
       let compiling = clock.now
       var subject = Subject(
         executable: try Compiler().compile(module, function: function.name, dimensions: sizes),
-        arrays: arrays)
+        function: function, arrays: arrays)
       subject.compileTime = milliseconds(clock.now - compiling)
       if let cache = CompileCache.standard {
         _ = try Compiler().load(module, function: function.name, dimensions: sizes, cache: cache)

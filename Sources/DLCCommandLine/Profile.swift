@@ -21,6 +21,8 @@ struct Profile: ParsableCommand {
   @Option(
     help: "Write what each worker did in one run, tile by tile, as a trace for Perfetto (.json).")
   var trace: String?
+  @Option(help: "Write a page with the graph, the kernels by time and the memory plan (.html).")
+  var html: String?
   @Flag(help: "As JSON.") var json = false
 
   func validate() throws {
@@ -29,18 +31,16 @@ struct Profile: ParsableCommand {
   }
 
   func run() throws {
-    if let trace {
-      try OutputFile.requireDistinct(
-        [("--trace", trace)],
-        inputs: [("the model", function.model.model), ("--inputs", function.inputs)])
-      try OutputFile.requirePlace(trace)
-    }
+    try OutputFile.requireDistinct(
+      [("--trace", trace), ("--html", html)],
+      inputs: [("the model", function.model.model), ("--inputs", function.inputs)])
+    for path in [trace, html].compactMap(\.self) { try OutputFile.requirePlace(path) }
     let subject = try function.prepared()
     let (executable, threads) = (subject.executable, function.workers.threads)
     let peak = try MachinePeak.known(threads: threads)
+    let run = try wholeRun(subject)
     var samples: [[Double]] = []
     for _ in 0..<runs { samples.append(try executable.profile(subject.arrays, threads: threads)) }
-    let run = try wholeRun(subject)
     let times = executable.program.steps.indices.map { step in
       samples.map { $0[step] }.sorted()[runs / 2]
     }
@@ -48,6 +48,13 @@ struct Profile: ParsableCommand {
       try write(trace: trace, try executable.trace(subject.arrays, threads: threads), executable)
       Console.note(
         "\(trace): a trace of one run; open it at https://ui.perfetto.dev (nothing is uploaded)")
+    }
+    if let html {
+      let page = Page(
+        subject.function, executable.program,
+        Page.Measurement(times: times, run: run, peak: peak))
+      try OutputFile.write(Array(page.html.utf8), to: html)
+      Console.note("\(html): a page for the browser, which loads nothing else")
     }
     let profile = StepProfile(executable.program, times) { nodes ? $0.title : $0.label }
     if json {
@@ -67,12 +74,13 @@ struct Profile: ParsableCommand {
   private func wholeRun(_ subject: MeasuredFunction.Subject) throws(DLCError) -> Double {
     let clock = ContinuousClock()
     var times: [Double] = []
-    for _ in 0..<runs {
+    // The first run touches the memory.
+    for _ in 0...runs {
       let start = clock.now
       _ = try subject.executable.run(subject.arrays, threads: function.workers.threads)
       times.append(milliseconds(clock.now - start) / 1e3)
     }
-    return times.sorted()[runs / 2]
+    return times.dropFirst().sorted()[runs / 2]
   }
 
   /// Writes events in Chrome's format: a row for each worker, a bar for each tile.

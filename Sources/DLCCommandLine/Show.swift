@@ -8,10 +8,13 @@ import DLCTensor
 struct Show: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Shows what is in a model.")
 
-  enum Format: String, ExpressibleByArgument, CaseIterable { case table, text, dot, svg }
+  enum Format: String, ExpressibleByArgument, CaseIterable { case table, text, dot, svg, html }
 
   @OptionGroup var model: ModelOptions
-  @Option(help: "A table of what is in it, its text, or a drawing of the function (dot, svg).")
+  @Option(
+    help:
+      "A table of what is in it, its text, or a drawing of the function (dot, svg); html: a page with the graph, the kernels and the memory plan."
+  )
   var format = Format.table
   @Option(name: .shortAndLong, help: "Write to a file.") var output: String?
   @Flag(help: "The signatures as JSON.") var json = false
@@ -30,6 +33,7 @@ struct Show: ParsableCommand {
       case .text: result = module.text
       case .dot: result = try GraphDrawing(module.selectFunction(model.function)).dot
       case .svg: result = try GraphDrawing(module.selectFunction(model.function)).svg
+      case .html: result = try page(loaded, module).html
       }
     }
     if let output {
@@ -39,13 +43,34 @@ struct Show: ParsableCommand {
     }
   }
 
+  /// A program as it was compiled; of a model what the compiler would make of it here.
+  private func page(_ loaded: LoadedModel, _ module: Module) throws -> Page {
+    switch loaded {
+    case .program(let contents), .part(_, let contents):
+      let name = contents.program.function
+      guard (model.function ?? name) == name, model.dimensions.isEmpty else {
+        throw DLCError(
+          .usage, "a compiled program is shown as it is: function '\(name)', in its sizes",
+          at: model.model, remedy: "leave out --function and --dim, or give the model's .pb")
+      }
+      return Page(module.function(name), contents.program)
+    case .module, .onnx:
+      let function = try module.selectFunction(model.function)
+      let sizes = try module.bind(explicit: try model.sizes)
+      return Page(
+        function,
+        try Compiler().outline(module, function: function.name, dimensions: sizes))
+    }
+  }
+
   /// What a program was compiled for; the graph that it carries follows.
   private func compiled(_ program: Program) -> String {
     let ports = (program.inputs + program.outputs).map {
       "\($0.name) \(TensorType(program[$0.buffer].type, sizes: program[$0.buffer].shape))"
     }
     return
-      "program of function \(program.function) for \(program.cpu): \(ports.joined(separator: ", "))\nmade from\n\n"
+      "program of function \(program.function) for \(program.cpu): \(ports.joined(separator: ", "))\n"
+      + "arena \(program.arenaText)\nmade from\n\n"
   }
 
   private func signatures(_ module: Module) -> String {

@@ -16,9 +16,12 @@ struct StepProfile {
   /// - Parameters:
   ///   - times: seconds of each step.
   ///   - name: the group of a step.
-  init(_ program: Program, _ times: [Double], by name: (Step) -> String) {
+  ///   - keepsAll: whether steps that did not run are counted too.
+  init(
+    _ program: Program, _ times: [Double], keepsAll: Bool = false, by name: (Step) -> String
+  ) {
     var groups: [String: Group] = [:]
-    for (step, seconds) in zip(program.steps, times) where seconds > 0 {
+    for (step, seconds) in zip(program.steps, times) where seconds > 0 || keepsAll {
       let key = name(step)
       var group = groups[key] ?? Group(name: key)
       group.count += 1
@@ -54,7 +57,7 @@ struct StepProfile {
   }
 
   /// All groups together, those that are not shown too.
-  private func total(hidden: Int) -> Group {
+  func total(hidden: Int) -> Group {
     groups.reduce(
       into: Group(name: "total" + (hidden > 0 ? ", with \(hidden) more not shown" : ""))
     ) {

@@ -46,10 +46,59 @@ public struct Compiler: Sendable {
   package func build(_ module: Module, function name: String?, dimensions: [String: Int])
     throws(DLCError) -> Build
   {
-    try options.check()
     var log = StageLog()
     let function = try module.selectFunction(name)
     let sizes = try module.bind(explicit: dimensions)
+    let front = try planned(module, function, sizes, &log)
+    var assembled = front.plan.assembled
+    try verify(assembled.kernels)
+    try assembled.program.requireArena(
+      options.memoryLimit, at: "module \(module.name), function \(function.name)")
+    let generator = CodeGenerator(front.target, store: options.objectStore)
+    let code = try log.time("code") { () throws(DLCError) in
+      try generator.generate(assembled.kernels, threads: options.threads)
+    }
+    assembled.program.describe(module, function, front.target, code)
+    assembled.program.schedules = front.plan.tree.schedules(front.target, alternatives: false)
+    let states = assembled.program.states
+    let executable = try log.time("load") { () throws(DLCError) in
+      try assembled.executable(code, states: module.storedValues(states))
+    }
+    return Build(
+      executable: executable, target: front.target, boundGraph: front.bound, graph: front.graph,
+      plan: front.plan.tree, kernels: assembled.kernels, program: assembled.program,
+      constants: assembled.constants,
+      code: code.bytes, passReports: front.reports, stages: log.stages)
+  }
+
+  /// The program of a function without its machine code: the steps, and where each buffer lies.
+  package func outline(_ module: Module, function name: String?, dimensions: [String: Int])
+    throws(DLCError) -> Program
+  {
+    var log = StageLog()
+    let function = try module.selectFunction(name)
+    let sizes = try module.bind(explicit: dimensions)
+    let front = try planned(module, function, sizes, &log)
+    var program = front.plan.assembled.program
+    program.name = module.name
+    program.function = function.name
+    program.cpu = front.target.cpu
+    return program
+  }
+
+  /// What comes before machine code.
+  private struct Front {
+    var target: Target
+    var bound: Graph
+    var graph: Graph
+    var plan: Plan
+    var reports: [PassManager.Report]
+  }
+
+  private func planned(
+    _ module: Module, _ function: Function, _ sizes: [String: Int], _ log: inout StageLog
+  ) throws(DLCError) -> Front {
+    try options.check()
     let target = try log.time("target") { () throws(DLCError) in try options.resolvedTarget() }
     let bound = try log.time("bind") { () throws(DLCError) in try function.graph.bound(to: sizes) }
     try bound.requireMemoryForEach()
@@ -65,25 +114,8 @@ public struct Compiler: Sendable {
         Plan($0, states, target, options.schedules)
       }
     }
-    var assembled = plan.assembled
-    try verify(assembled.kernels)
-    try assembled.program.requireArena(
-      options.memoryLimit, at: "module \(module.name), function \(function.name)")
-    let generator = CodeGenerator(target, store: options.objectStore)
-    let code = try log.time("code") { () throws(DLCError) in
-      try generator.generate(assembled.kernels, threads: options.threads)
-    }
-    assembled.program.describe(module, function, target, code)
-    assembled.program.schedules = plan.tree.schedules(target, alternatives: false)
-    let executable = try log.time("load") { () throws(DLCError) in
-      try assembled.executable(code, states: module.storedValues(states))
-    }
-    return Build(
-      executable: executable, target: target, boundGraph: bound, graph: graph,
-      plan: plan.tree,
-      kernels: assembled.kernels, program: assembled.program,
-      constants: assembled.constants,
-      code: code.bytes, passReports: improving + legalizing, stages: log.stages)
+    return Front(
+      target: target, bound: bound, graph: graph, plan: plan, reports: improving + legalizing)
   }
 
   private func run(_ manager: PassManager, _ graph: Graph) throws(DLCError) -> (
