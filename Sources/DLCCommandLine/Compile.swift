@@ -202,6 +202,23 @@ struct Compile: ParsableCommand {
         })
   }
 
+  /// What each kernel does, and why it does it so.
+  private static func kernels(_ build: Build) -> [String] {
+    let explanation = KernelExplanation(build.plan, build.target)
+    return build.kernels.enumerated().map { number, kernel in
+      let steps = build.program.steps.count { $0.kernel?.index == number }
+      let preparing = build.program.preparation.count { $0.kernel?.index == number }
+      let uses = [
+        steps > 0 ? counted(steps, "step") : nil,
+        preparing > 0 ? "\(counted(preparing, "step")) before all runs" : nil,
+      ].compactMap(\.self).joined(separator: ", ")
+      let head =
+        "kernel \(kernel.name)\n  \(counted(kernel.tileCount, "tile")), \(kernel.flops) FLOP, \(size(kernel.bytesMoved)) moved, scratch \(size(kernel.localOffsets.total)); \(uses)"
+      let lines = explanation.lines(of: kernel, sections: build.sections[kernel.name] ?? [])
+      return ([head] + lines.map { "  " + $0 }).joined(separator: "\n") + "\n"
+    }
+  }
+
   private func emit(_ stage: Stage, _ build: Build) throws {
     let program = build.program
     switch stage {
@@ -212,20 +229,7 @@ struct Compile: ParsableCommand {
       try Console.result(
         build.plan.schedules(build.target, alternatives: true), terminator: "")
     case .nests: for kernel in build.kernels { try Console.result(kernel.text) }
-    case .kernels:
-      try Console.result(
-        table(
-          [["kernel", "tiles", "scratch", "FLOP", "bytes", "steps", "of"]]
-            + build.kernels.enumerated().map { number, kernel in
-              let steps = (program.steps + program.preparation).filter {
-                $0.kernel?.index == number
-              }
-              return [
-                kernel.name, "\(kernel.tileCount)", size(kernel.localOffsets.total),
-                "\(kernel.flops)", "\(kernel.bytesMoved)", "\(steps.count)",
-                steps.first?.origin ?? "",
-              ]
-            }))
+    case .kernels: for text in Self.kernels(build) { try Console.result(text) }
     case .program, .memory:
       if stage == .memory {
         try Console.result(

@@ -66,7 +66,8 @@ public struct Compiler: Sendable {
     }
     return Build(
       executable: executable, target: front.target, boundGraph: front.bound, graph: front.graph,
-      plan: front.plan.tree, kernels: assembled.kernels, program: assembled.program,
+      plan: front.plan.tree, kernels: assembled.kernels, sections: assembled.sections,
+      program: assembled.program,
       constants: assembled.constants,
       code: code.bytes, passReports: front.reports, stages: log.stages)
   }
@@ -174,6 +175,8 @@ package struct Build: Sendable {
   /// The legal form of the graph in regions, with the graphs inside of it.
   package var plan: GraphPlan
   package var kernels: [Kernel]
+  /// Of each kernel that was merged from others their names.
+  package var sections: [String: [String]]
   package var program: Program
   package var constants: [UInt8]
   package var code: [UInt8]

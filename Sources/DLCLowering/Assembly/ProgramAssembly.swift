@@ -8,6 +8,8 @@ package struct AssembledProgram: Sendable {
   package var program: Program
   package var kernels: [Kernel]
   package var constants: [UInt8]
+  /// Of each kernel that was merged from others their names, in order.
+  package var sections: [String: [String]]
 }
 
 /// Orders kernels into steps, gives every value a buffer, and places the buffers. The graphs that
@@ -21,6 +23,7 @@ package struct ProgramAssembly {
   var kernels: [Kernel] = []
   private var kernelIDs: [String: KernelID] = [:]
   private var constants: [UInt8] = []
+  var sections: [String: [String]] = [:]
 
   enum Key: Hashable {
     case value(ValueID)
@@ -102,7 +105,8 @@ package struct ProgramAssembly {
     dropUnusedKernels()
     program.scratchBytes = kernels.map(\.localOffsets.total).max() ?? 0
     program.constantBytes = constants.count
-    return AssembledProgram(program: program, kernels: kernels, constants: constants)
+    return AssembledProgram(
+      program: program, kernels: kernels, constants: constants, sections: sections)
   }
 
   /// Kernels that became sections of others are not called themselves.

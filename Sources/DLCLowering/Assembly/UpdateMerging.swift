@@ -52,6 +52,7 @@ extension ProgramAssembly {
     let (kernel, buffers) = Lowering.merged(
       group.map { (kernels[program.steps[$0].kernel!.index], program.steps[$0].buffers) }, "merged",
       target)
+    sections[kernel.name] = group.map { program.steps[$0].name }
     let origins = group.map { program.steps[$0].origin }.filter { !$0.isEmpty }
     let origin = origins.prefix(2).joined(separator: "; ") + (origins.count > 2 ? "; ..." : "")
     return add(kernel, buffers, Draft(inPlace: sharable(group), isMap: false), of: origin)
