@@ -211,6 +211,27 @@ import Testing
     }
   }
 
+  /// Workers wait without turning round: between runs nothing is used but what stopping takes.
+  @Test func nothingIsUsedBetweenRuns() throws {
+    let bench = try Self.run("bench", Self.graph, "--runs", "3", "--idle", "--json").out
+    let numbers = try JSONSerialization.jsonObject(with: Data(bench.utf8)) as? [String: Any]
+    let share = try #require(numbers?["idle_cpu"] as? Double)
+    #expect(share >= 0 && share < 0.01)
+    let table = try Self.run("bench", Self.graph, "--runs", "3", "--idle").out
+    #expect(table.contains("\nidle ") && table.contains("% of a core between two runs"))
+  }
+
+  @Test func theBenchmarkSaysFirstWhatIsMissing() throws {
+    let tool = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../Tools/bench").standardized
+    let start = ContinuousClock.now
+    let (status, _, error) = try Self.launch(
+      tool, ["--kind", "cold"], environment: ["DLC_BENCH": "/nonexistent"])
+    #expect(status == 1 && error.hasPrefix("Tools/bench: no peer benchmark in /nonexistent"))
+    // Before anything is built.
+    #expect(ContinuousClock.now - start < .seconds(10))
+  }
+
   @Test func textsWithoutSchedulesAreRefused() throws {
     let path = ProgramTests.temporary()
     defer { try? FileManager.default.removeItem(atPath: path) }
