@@ -210,9 +210,8 @@ function graphSection() {
   const said = html("span", { class: "quiet", role: "status" });
 
   const heat = (entry) => {
-    if (!data.kernels.timed) return 0;
-    if (entry.entries) return entry.isPart ? 0 : data.heat[entry.path.slice(1)] ?? 0;
-    return 0;
+    const path = entry.path?.slice(1);
+    return entry.entries && !entry.isPart && Object.hasOwn(data.heat, path) ? data.heat[path] : 0;
   };
 
   /** Opens the outermost groups, level by level, as long as no more than so many items are shown. */
@@ -465,7 +464,7 @@ function graphSection() {
     drawing.picture.setAttribute("width", drawing.size[0] * scale);
     drawing.picture.setAttribute("height", drawing.size[1] * scale);
   }
-  const fit = () => zoom(Math.min(1, Math.max(0.35, (stage.clientWidth - 4) / drawing.size[0])));
+  const fit = () => zoom(Math.min(1, Math.max(0.35, (stage.offsetWidth - 24) / drawing.size[0])));
 
   let found = [], place = -1;
   const search = html("input", { type: "search", placeholder: "Find an operation, scope or line", "aria-label": "Find in the graph",

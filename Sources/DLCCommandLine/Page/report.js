@@ -1,5 +1,8 @@
 // The kernels and the memory plan.
 
+/** A name that may go on in the next line behind each underscore. */
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part) => [part, html("wbr")]);
+
 function kernelSection() {
   const { rows, timed, peak, total } = data.kernels;
   const origins = (row) => {
@@ -9,7 +12,7 @@ function kernelSection() {
   };
   const most = Math.max(...rows.map((row) => row.seconds), 1e-300);
   const rate = (work, seconds) => (seconds > 0 ? (work / seconds / 1e9).toFixed(1) : "–");
-  const columns = [{ name: "Kernel", left: true, class: "name mono", value: (r) => r.name }];
+  const columns = [{ name: "Kernel", left: true, class: "name mono", value: (r) => r.name, show: (r) => breakable(r.name) }];
   if (timed) {
     columns.push(
       { name: "ms", value: (r) => r.seconds, show: (r) => metered(r.seconds / most, (1e3 * r.seconds).toFixed(3)) },
