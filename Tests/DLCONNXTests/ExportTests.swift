@@ -12,7 +12,7 @@ import Testing
 /// Graphs that are written as ONNX models and read back give what they gave before.
 @Suite struct ExportTests {
   /// The results of a module's function after it went through a file.
-  private static func roundTrip(
+  static func roundTrip(
     _ module: Module, _ inputs: [String: Tensor], opset: Int, isReference: Bool = true
   ) throws -> (model: ONNXModel, results: [(name: String, value: Tensor)]) {
     var export = ModelExport()

@@ -9,6 +9,7 @@ struct Composites {
   /// Nodes that a composite stands for, and the composite by its last node.
   private var inside: Set<Int> = []
   private var found: [Int: Match] = [:]
+  private var recurrences: [Int: RecurrentLayer] = [:]
 
   private struct Match {
     var type: String
@@ -27,6 +28,11 @@ struct Composites {
     }
     self.producers = producers
     for index in graph.nodes.indices {
+      if let layer = RecurrentLayer(graph.nodes[index], graph) {
+        recurrences[index] = layer
+        inside.formUnion(unshared(layer, index).subtracting(inside))
+        continue
+      }
       var pattern = Pattern(graph, producers)
       guard
         let match = Self.kinds.lazy.compactMap({ kind -> Match? in
@@ -49,8 +55,12 @@ struct Composites {
 
   /// Whether what the members give is used by them and the last node alone.
   private func isClosed(_ members: Set<Int>, _ last: Int) -> Bool {
+    isClosed(members, among: members.union([last]))
+  }
+
+  private func isClosed(_ members: Set<Int>, among users: Set<Int>) -> Bool {
     var counts: [ValueID: Int] = [:]
-    for index in members.union([last]) {
+    for index in users {
       for operand in graph.nodes[index].operands { counts[operand, default: 0] += 1 }
     }
     return members.allSatisfy { index in
@@ -58,12 +68,23 @@ struct Composites {
     }
   }
 
-  mutating func add(_ index: Int, _ exporter: GraphExporter, _ names: [ValueID: String])
-    throws(DLCError) -> (value: ValueID, name: String)?
+  /// The nodes of a layer that nothing else uses; what is shared stays beside it.
+  private func unshared(_ layer: RecurrentLayer, _ last: Int) -> Set<Int> {
+    var members = layer.members.subtracting(layer.operands.compactMap { producers[$0] })
+    while true {
+      let kept = members.filter { isClosed([$0], among: members.union([last])) }
+      if kept.count == members.count { return members }
+      members = kept
+    }
+  }
+
+  /// Adds the composite that ends in a node; gives the names of the node's results.
+  func add(_ index: Int, _ exporter: GraphExporter, _ names: [ValueID: String])
+    throws(DLCError) -> [String]?
   {
+    if let layer = recurrences[index] { return try layer.add(graph.nodes[index], exporter, names) }
     guard let match = found[index] else { return nil }
-    let name = exporter.emit(match.type, match.operands.map { names[$0]! }, match.attributes)
-    return (graph.nodes[index].results[0], name)
+    return [exporter.emit(match.type, match.operands.map { names[$0]! }, match.attributes)]
   }
 
   /// What a composite is matched with; collects its nodes.

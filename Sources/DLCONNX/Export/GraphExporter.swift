@@ -186,18 +186,21 @@ final class GraphExporter {
   ) {
     var names: [ValueID: String] = [:]
     for (value, name) in zip(graph.argumentValues, arguments) { names[value] = name }
-    var composites = Composites(graph)
+    let composites = Composites(graph)
     for (index, node) in graph.nodes.enumerated() {
       if composites.isInside(index) { continue }
       do throws(DLCError) {
-        if let made = try composites.add(index, self, names) {
-          names[made.value] = made.name
-          continue
-        }
-        let results = try NodeExporter(
-          exporter: self, node: node, operands: node.operands.map { names[$0]! },
-          types: node.operands.map { graph.type($0) }, results: node.results.map { graph.type($0) }
-        ).add()
+        let composite = try composites.add(index, self, names)
+        let results =
+          if let composite {
+            composite
+          } else {
+            try NodeExporter(
+              exporter: self, node: node, operands: node.operands.map { names[$0]! },
+              types: node.operands.map { graph.type($0) },
+              results: node.results.map { graph.type($0) }
+            ).add()
+          }
         for (value, name) in zip(node.results, results) { names[value] = name }
       } catch {
         throw error.within(

@@ -46,6 +46,13 @@ package struct ModelExport {
   /// The graph with half floats carried in float32, as they are computed.
   private func graph(_ function: Function, _ module: Module) throws(DLCError) -> Graph {
     var sizes = sizes
+    // Weights that are stored have the sizes that they have.
+    for state in module.states where function.stateNames.contains(state.name) {
+      guard let value = state.value else { continue }
+      for (size, number) in zip(state.type.shape, value.shape) {
+        if let name = size.name, sizes[name] == nil { sizes[name] = number }
+      }
+    }
     let open = Set(function.graph.arguments.flatMap { $0.type.shape.compactMap(\.name) })
     for (name, size) in module.dimensions where !open.contains(name) && sizes[name] == nil {
       sizes[name] = size
