@@ -96,25 +96,19 @@ struct Run: ParsableCommand {
     ] where isGiven {
       throw DLCError(.usage, "\(name) is not for an ONNX model", remedy: "import it first")
     }
-    let types = onnx.inputTypes
     var arrays: [String: Tensor] = [:]
-    var ignored: [String] = []
     if let path = inputs {
-      // Element types are part of what ONNX declares: nothing is converted.
-      let names = Set(types.map(\.name))
-      for (name, value) in try Npz.read(path) {
-        if names.contains(name) { arrays[name] = value } else { ignored.append(name) }
-      }
+      let given = try InputArrays(
+        path, for: onnx.inputTypes.map { ($0.name, $0.type) },
+        optional: Set(onnx.inputTypes.filter(\.isOptional).map(\.name)))
+      given.notes.forEach(Console.note)
+      arrays = given.values
     }
     let sizes = try model.sizes
     let session = try ONNXSession(onnx, isReference: reference, ahead: ahead)
-    let results = try DLCError.naming(inputs) { () throws(DLCError) in
+    return try DLCError.naming(inputs) { () throws(DLCError) in
       try session.run(arrays, sizes: sizes, threads: workers.threads, seed: seed ?? 0)
     }
-    if let inputs, !ignored.isEmpty {
-      Console.note("\(inputs): no input has the name of \(Spelling.list(ignored))")
-    }
-    return results
   }
 
   private func read(for inputs: [(name: String, type: TensorType)], _ recipe: Recipe?)

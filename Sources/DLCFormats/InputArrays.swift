@@ -9,6 +9,14 @@ package struct InputArrays {
 
   package init() {}
 
+  /// Which inputs there are, for whoever named one wrongly.
+  package static func described(_ inputs: [(name: String, type: TensorType)]) -> String {
+    let list = inputs.prefix(8).map { "'\($0.name)' \($0.type)" }.joined(separator: ", ")
+    return inputs.count == 1
+      ? "the only input is \(list)"
+      : "the inputs are \(list)" + (inputs.count > 8 ? " and \(inputs.count - 8) more" : "")
+  }
+
   /// Reads an archive: every input takes the array of its name, and other arrays are ignored.
   /// - Parameters:
   ///   - optional: inputs that may be absent.
@@ -36,11 +44,11 @@ package struct InputArrays {
         notes.append("\(path): '\(name)' is converted from \(value.dataType) to \(type.dataType)")
       }
     }
-    for (name, type) in inputs where values[name] == nil && !optional.contains(name) {
+    for (name, _) in inputs where values[name] == nil && !optional.contains(name) {
       let has = arrays.map { "'\($0.name)'" }.joined(separator: ", ")
       throw DLCError(
         .binding, "input '\(name)' is missing", at: path,
-        remedy: "it is \(type); the file has \(has.isEmpty ? "no arrays" : has)"
+        remedy: "\(Self.described(inputs)); the file has \(has.isEmpty ? "no arrays" : has)"
           + (skips.isEmpty ? "" : ", besides \(skips)"))
     }
     let extra = arrays.map(\.name).filter { types[$0] == nil && !silent.contains($0) }

@@ -1,28 +1,13 @@
 import DLCFormats
 import DLCGraph
 import DLCTensor
+import DLCTestSupport
 import Foundation
 import Testing
 
 /// The command as a user runs it.
 @Suite struct CommandLineTests {
-  static let command: URL = {
-    // The test bundle and the command are built side by side.
-    let fromArguments = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-    let candidates = [
-      fromArguments, Bundle.main.bundleURL, Bundle.main.executableURL?.deletingLastPathComponent(),
-    ].compactMap { $0 }
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
-      "../.."
-    ).standardized
-    let all =
-      candidates + [
-        root.appendingPathComponent(".build/debug"), root.appendingPathComponent(".build/release"),
-      ]
-    return all.map { $0.appendingPathComponent("dlc") }.first {
-      FileManager.default.isExecutableFile(atPath: $0.path)
-    }!
-  }()
+  static let command = DLCCommand.url
 
   static func run(_ arguments: String...) throws -> (status: Int32, out: String, error: String) {
     try launch(command, arguments)
@@ -33,20 +18,7 @@ import Testing
     _ program: URL, _ arguments: [String], in folder: String? = nil,
     environment: [String: String] = [:]
   ) throws -> (status: Int32, out: String, error: String) {
-    let process = Process()
-    process.executableURL = program
-    process.arguments = arguments
-    if let folder { process.currentDirectoryURL = URL(fileURLWithPath: folder) }
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    let (out, error) = (Pipe(), Pipe())
-    process.standardOutput = out
-    process.standardError = error
-    try process.run()
-    let text = String(decoding: out.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let complaint = String(
-      decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return (process.terminationStatus, text, complaint)
+    try DLCCommand.launch(program, arguments, in: folder, environment: environment)
   }
 
   static let graph = "\(DigitsTests.folder)/digits_cnn.pb"

@@ -114,14 +114,7 @@ extension ONNXModel {
 
   /// The inputs that a run must give, with their types as far as they are known.
   private func types(_ bindings: Bindings) throws(DLCError) -> [(name: String, type: TensorType)] {
-    for name in bindings.sizes.keys.sorted() {
-      let known = dimensionNames
-      guard known.contains(Self.dimensionName(name)) else {
-        throw DLCError(
-          .binding, "the model has no dimension '\(name)'",
-          remedy: Spelling.remedy(for: name, among: known))
-      }
-    }
+    try requireDimensions(bindings.sizes.keys)
     let sizes = Dictionary(
       bindings.sizes.map { (Self.dimensionName($0.key), Size($0.value)) },
       uniquingKeysWith: { a, _ in a })
