@@ -219,10 +219,13 @@ public final class FunctionBuilder: @unchecked Sendable {
   ) throws(E) -> R {
     let suffix = "/derivative"
     let path = scope.isEmpty || scope.hasSuffix(suffix) ? scope : scope + suffix
-    return try replacingScope(path) { () throws(E) in
-      if place.isEmpty { return try body() }
-      return try session.replacing(.call(SourceLocation(place)), body)
-    }
+    return try replacingScope(path) { () throws(E) in try located(at: place, body) }
+  }
+
+  /// Runs `body` so that the nodes added in it stand at a place that is known otherwise.
+  package func located<R, E: Error>(at place: String, _ body: () throws(E) -> R) throws(E) -> R {
+    if place.isEmpty { return try body() }
+    return try session.replacing(.call(SourceLocation(place)), body)
   }
 
   /// Runs `body` in a scope: the nodes that are added in it carry its path, such as `block2/attention`, by which

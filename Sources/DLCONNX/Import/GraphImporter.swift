@@ -150,8 +150,7 @@ final class GraphImporter {
       let results: [Value?]
       do throws(ImportStop) {
         results = try g.scope(path: Self.scopePath(node.name)) { () throws(ImportStop) in
-          try g.located(at: "\(node.type) '\(node.name)'", of: Self.scopePath(node.name)) {
-            () throws(ImportStop) in
+          try g.located(at: "\(node.type) '\(node.name)'") { () throws(ImportStop) in
             rounded(try mapping.build(context))
           }
         }
