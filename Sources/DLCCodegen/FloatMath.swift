@@ -108,7 +108,14 @@ struct FloatMath {
   /// `isBounded` says that x is between -745 and 709, for float -103 and 88, or NaN.
   mutating func exponential(_ x: Operand, isBounded: Bool = false) -> Operand {
     let double = type == .double
-    let clipped = isBounded ? x : double ? clip(x, -746, 710) : clip(x, -104, 89)
+    // A product that vanishes takes the processor a hundred times as long as others, and masks of attention give many.
+    var (clipped, vanishes): (Operand, Operand?) = (x, nil)
+    if !isBounded {
+      let highest: Double = double ? 710 : 89
+      let below = compare(.olt, x, double ? -746 : -104)
+      clipped = select(below, number(0), select(compare(.ogt, x, highest), number(highest), x))
+      vanishes = below
+    }
     let (whole, n) = round(mul(clipped, 1.4426950408889634))
     let r: Operand
     if double {
@@ -123,7 +130,9 @@ struct FloatMath {
     // 2^n in two factors: n reaches beyond the normal exponents on both sides.
     let half = text.integer(.ashr, n, integer(1))
     let rest = text.integer(.sub, n, half)
-    return mul(mul(p, powerOfTwo(half)), powerOfTwo(rest))
+    let value = mul(mul(p, powerOfTwo(half)), powerOfTwo(rest))
+    guard let vanishes else { return value }
+    return select(vanishes, number(0), value)
   }
 
   /// The natural logarithm, after fdlibm: x = 2^k (1 + f), s = f / (2 + f).
