@@ -25,10 +25,48 @@ struct Bench: ParsableCommand {
     if let runs, runs < 1 { throw ValidationError("--runs must be positive") }
   }
 
+  /// What is reported besides the times of runs.
+  private struct Figures {
+    var compileTime: Double
+    var loadTime: Double
+    var arenaBytes: Int
+    var flops: Int
+    var bytesMoved: Int
+    /// Programs that a run goes through.
+    var parts = 1
+  }
+
   func run() throws {
-    let subject = try function.prepared()
-    let times = try times(subject.executable, subject.arrays)
-    try report(subject, times, idle: idle ? try idleShare(subject) : nil)
+    switch try function.prepared() {
+    case .whole(let subject):
+      let (executable, threads) = (subject.executable, function.workers.threads)
+      var results: [Tensor] = []
+      for port in executable.outputs {
+        results.append(
+          try Tensor(
+            reserving: port.type.dataType, port.type.sizes, for: "the result '\(port.name)'"))
+      }
+      let program = executable.program
+      try measure(
+        Figures(
+          compileTime: subject.compileTime, loadTime: subject.loadTime,
+          arenaBytes: program.arenaBytes, flops: program.flops, bytesMoved: program.bytesMoved)
+      ) { () throws(DLCError) in
+        try executable.run(subject.arrays, into: &results, threads: threads)
+      }
+    case .parts(let subject):
+      try measure(
+        Figures(
+          compileTime: subject.compileTime, loadTime: subject.loadTime,
+          arenaBytes: subject.arenaBytes, flops: subject.flops, bytesMoved: subject.bytesMoved,
+          parts: subject.parts.count)
+      ) { () throws(DLCError) in try subject.run() }
+    }
+  }
+
+  private func measure(_ figures: Figures, _ run: () throws(DLCError) -> Void) throws {
+    let times = try times(run)
+    try report(figures, times, idle: idle ? try idleShare(run) : nil)
   }
 
   /// CPU seconds of this process, those of the system for it included.
@@ -40,67 +78,58 @@ struct Bench: ParsableCommand {
   }
 
   /// The share of one core that is used in a second between two runs.
-  private func idleShare(_ subject: MeasuredFunction.Subject) throws(DLCError) -> Double {
-    let threads = function.workers.threads
-    _ = try subject.executable.run(subject.arrays, threads: threads)
+  private func idleShare(_ run: () throws(DLCError) -> Void) throws(DLCError) -> Double {
+    try run()
     let (start, before) = (ContinuousClock.now, processorTime())
     sleep(1)
     let used = processorTime() - before
     let passed = milliseconds(ContinuousClock.now - start) / 1e3
-    _ = try subject.executable.run(subject.arrays, threads: threads)
+    try run()
     return used / passed
   }
 
   /// The milliseconds of each run, sorted.
-  private func times(_ executable: Executable, _ inputs: [String: Tensor]) throws(DLCError)
-    -> [Double]
-  {
+  private func times(_ run: () throws(DLCError) -> Void) throws(DLCError) -> [Double] {
     let clock = ContinuousClock()
-    var results: [Tensor] = []
-    for port in executable.outputs {
-      results.append(
-        try Tensor(
-          reserving: port.type.dataType, port.type.sizes, for: "the result '\(port.name)'"))
-    }
-    for _ in 0..<warmup {
-      try executable.run(inputs, into: &results, threads: function.workers.threads)
-    }
+    for _ in 0..<warmup { try run() }
     var times: [Double] = []
     let begin = clock.now
     while runs.map({ times.count < $0 })
       ?? (times.count < 20 || milliseconds(clock.now - begin) < 500)
     {
       let before = clock.now
-      try executable.run(inputs, into: &results, threads: function.workers.threads)
+      try run()
       times.append(milliseconds(clock.now - before))
       if runs == nil, times.count >= 5, milliseconds(clock.now - begin) > 10_000 { break }
     }
     return times.sorted()
   }
 
-  private func report(
-    _ subject: MeasuredFunction.Subject, _ times: [Double], idle: Double?
-  ) throws {
+  private func report(_ figures: Figures, _ times: [Double], idle: Double?) throws {
     let median = times[times.count / 2]
     let p95 = times[min(times.count - 1, times.count * 95 / 100)]
     var usage = rusage()
     getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    let program = subject.executable.program
     if json {
+      let parts = figures.parts == 1 ? [] : [("parts", JSON.integer(figures.parts))]
       let share = idle.map { [("idle_cpu", JSON.rounded($0, digits: 6))] } ?? []
       let result = JSON.object(
         [
           ("median_ms", .rounded(median, digits: 6)), ("min_ms", .rounded(times[0], digits: 6)),
           ("p95_ms", .rounded(p95, digits: 6)), ("runs", .integer(times.count)),
-          ("compile_ms", .rounded(subject.compileTime, digits: 3)),
-          ("load_ms", .rounded(subject.loadTime, digits: 3)),
+          ("compile_ms", .rounded(figures.compileTime, digits: 3)),
+          ("load_ms", .rounded(figures.loadTime, digits: 3)),
           ("peak_rss_bytes", .integer(usage.ru_maxrss * 1024)),
-          ("arena_bytes", .integer(program.arenaBytes)), ("flops", .integer(program.flops)),
-          ("bytes_moved", .integer(program.bytesMoved)),
-        ] + share)
+          ("arena_bytes", .integer(figures.arenaBytes)), ("flops", .integer(figures.flops)),
+          ("bytes_moved", .integer(figures.bytesMoved)),
+        ] + parts + share)
       try Console.result("\(result)")
       return
     }
+    let parts =
+      figures.parts == 1
+      ? [] : [["parts", "\(counted(figures.parts, "program")), where shapes depend on the data"]]
+    let share = idle.map { [["idle", "\(fixed(100 * $0, 2)) % of a core between two runs"]] } ?? []
     try Console.result(
       table(
         [
@@ -110,16 +139,20 @@ struct Bench: ParsableCommand {
           ],
           [
             "speed",
-            "\(fixed(Double(program.flops) / median / 1e6, 2)) GFLOP/s, \(fixed(Double(program.bytesMoved) / median / 1e6, 2)) GB/s",
+            "\(fixed(Double(figures.flops) / median / 1e6, 2)) GFLOP/s, \(fixed(Double(figures.bytesMoved) / median / 1e6, 2)) GB/s",
           ],
           [
             "compile",
-            "\(fixed(subject.compileTime, 1)) ms, load \(fixed(subject.loadTime, 2)) ms",
+            "\(fixed(figures.compileTime, 1)) ms, load \(fixed(figures.loadTime, 2)) ms",
           ],
-          [
-            "memory", "arena \(size(program.arenaBytes)), peak RSS \(size(usage.ru_maxrss * 1024))",
-          ],
-        ] + (idle.map { [["idle", "\(fixed(100 * $0, 2)) % of a core between two runs"]] } ?? [])))
+        ]
+          + parts
+          + [
+            [
+              "memory",
+              "arena \(size(figures.arenaBytes)), peak RSS \(size(usage.ru_maxrss * 1024))",
+            ]
+          ] + share))
   }
 
 }

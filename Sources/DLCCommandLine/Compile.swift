@@ -57,7 +57,7 @@ struct Compile: ParsableCommand {
 
   func run() throws {
     let start = ContinuousClock.now
-    var (module, sizes, isPart) = try loaded()
+    var (module, sizes, cut) = try loaded()
     if let params { try module.setValues(from: params).forEach(Console.note) }
     var options = CompilerOptions()
     options.target = target
@@ -89,7 +89,7 @@ struct Compile: ParsableCommand {
       output ?? (stem(model.model) + ".dlc")
     try OutputFile.requireDistinct(
       [("-o", path)], inputs: [("the model", model.model), ("--params", params)])
-    if isPart {
+    if cut != nil {
       let model = try MappedFile(model.model)
       // Its data may lie in other files, which must then be where the program goes.
       _ = try ONNXModel(model.bytes, path: path)
@@ -98,22 +98,22 @@ struct Compile: ParsableCommand {
       try build.write(to: path, module: module)
     }
     if path == "-" { return }
-    try summarize(build, path, milliseconds(ContinuousClock.now - start))
+    try summarize(build, path, cut, milliseconds(ContinuousClock.now - start))
   }
 
   /// The graph and the sizes that it is compiled for: those of an ONNX model are bound when it is imported.
-  private func loaded() throws -> (Module, sizes: [String: Int], isPart: Bool) {
+  private func loaded() throws -> (Module, sizes: [String: Int], cut: String?) {
     let sizes = try model.sizes
     let loaded = try LoadedModel(model.model)
     guard case .onnx(let onnx) = loaded else {
-      return (try loaded.module.withoutCurrent, sizes, false)
+      return (try loaded.module.withoutCurrent, sizes, nil)
     }
     let bindings = ONNXModel.Bindings(sizes: sizes, values: try imports.tensors(for: onnx))
-    let (module, isPart) = try onnx.compilable(bindings)
-    guard !isPart || params == nil else {
+    let (module, cut) = try onnx.compilable(bindings)
+    guard cut == nil || params == nil else {
       throw DLCError(.usage, "--params is not for a model that runs in parts")
     }
-    return (module, [:], isPart)
+    return (module, [:], cut)
   }
 
   private static func book(_ path: String) throws(DLCError) -> ScheduleBook {
@@ -131,54 +131,61 @@ struct Compile: ParsableCommand {
     return book
   }
 
-  private func summarize(_ build: Build, _ path: String, _ total: Double) throws {
+  private func summarize(_ build: Build, _ path: String, _ cut: String?, _ total: Double) throws {
     let program = build.program
     let fused = build.plan.fusedNodes
     let rewrites = build.passReports.reduce(0) { $0 + $1.fired.values.reduce(0, +) }
     if json {
       let stages = build.stages.map { ($0.name, JSON.rounded($0.milliseconds, digits: 3)) }
-      let result = JSON.object([
-        ("program", .text(path)), ("function", .text(program.function)),
-        ("nodes_before", .integer(build.boundGraph.nodes.count)),
-        ("nodes_after", .integer(build.graph.nodes.count)),
-        ("kernels", .integer(build.kernels.count)), ("steps", .integer(program.steps.count)),
-        ("fused_nodes", .integer(fused)), ("arena_bytes", .integer(program.arenaBytes)),
-        ("arena_lower_bound", .integer(program.arenaLowerBound)),
-        ("code_bytes", .integer(build.code.count)), ("compile_ms", .rounded(total, digits: 3)),
-        ("stages_ms", .object(stages)), ("passes", .list(build.passReports.map(Self.json))),
-      ])
+      let part = cut.map { [("cut", JSON.text($0))] } ?? []
+      let result = JSON.object(
+        [
+          ("program", .text(path)), ("function", .text(program.function)),
+          ("nodes_before", .integer(build.boundGraph.nodes.count)),
+          ("nodes_after", .integer(build.graph.nodes.count)),
+          ("kernels", .integer(build.kernels.count)), ("steps", .integer(program.steps.count)),
+          ("fused_nodes", .integer(fused)), ("arena_bytes", .integer(program.arenaBytes)),
+          ("arena_lower_bound", .integer(program.arenaLowerBound)),
+          ("code_bytes", .integer(build.code.count)), ("compile_ms", .rounded(total, digits: 3)),
+          ("stages_ms", .object(stages)), ("passes", .list(build.passReports.map(Self.json))),
+        ] + part)
       try Console.result("\(result)")
       return
     }
     try Console.result(
-      "\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))")
+      "\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))"
+        + (cut == nil ? "" : " · the first part of the model")
+    )
     try Console.result(
-      table([
+      table(
         [
-          "  nodes",
-          "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after \(counted(rewrites, "rewrite"))",
-        ],
-        [
-          "  kernels",
-          "\(build.kernels.count) in \(counted(program.steps.count, "step")), \(program.preparation.count) more run once; \(counted(fused, "node")) fused",
-        ],
-        [
-          "  arena",
-          program.arenaText,
-        ],
-        ["  constants", "\(size(build.constants.count)), prepared \(size(program.preparedBytes))"],
-        ["  code", size(build.code.count)],
-        [
-          "  work",
-          "\(fixed(Double(program.flops) / 1e6, 2)) MFLOP, \(size(program.bytesMoved)) moved",
-        ],
-        [
-          "  time",
-          "\(fixed(total, 1)) ms: "
-            + build.stages.map { "\($0.name) \(fixed($0.milliseconds, 1))" }.joined(separator: ", "),
-        ],
-        ["  written", path],
-      ]))
+          [
+            "  nodes",
+            "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after \(counted(rewrites, "rewrite"))",
+          ],
+          [
+            "  kernels",
+            "\(build.kernels.count) in \(counted(program.steps.count, "step")), \(program.preparation.count) more run once; \(counted(fused, "node")) fused",
+          ],
+          ["  arena", program.arenaText],
+          [
+            "  constants",
+            "\(size(build.constants.count)), prepared \(size(program.preparedBytes))",
+          ],
+          ["  code", size(build.code.count)],
+          [
+            "  work",
+            "\(fixed(Double(program.flops) / 1e6, 2)) MFLOP, \(size(program.bytesMoved)) moved",
+          ],
+          [
+            "  time",
+            "\(fixed(total, 1)) ms: "
+              + build.stages.map { "\($0.name) \(fixed($0.milliseconds, 1))" }.joined(
+                separator: ", "),
+          ],
+          ["  written", path],
+        ]
+          + (cut.map { [["  cut", "where \($0); dlc run compiles what follows"]] } ?? [])))
   }
 
   private static func json(_ report: PassManager.Report) -> JSON {

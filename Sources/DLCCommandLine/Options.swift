@@ -180,6 +180,56 @@ enum LoadedModel {
   }
 }
 
+extension LoadedModel {
+  /// Whether it is a model of ONNX, which sizes and values are bound in when it is imported.
+  var isONNX: Bool {
+    switch self {
+    case .onnx, .part: true
+    case .module, .program: false
+    }
+  }
+
+  /// What is known of an ONNX model before it runs: of a program in parts for the sizes that it was compiled for, unless
+  /// others are given. Nil for other models.
+  func outline(sizes: [String: Int], _ imports: ImportOptions) throws -> ONNXModel.Outline? {
+    var bindings = ONNXModel.Bindings(sizes: sizes)
+    switch self {
+    case .onnx(let model):
+      bindings.values = try imports.tensors(for: model)
+      return try model.outline(bindings)
+    case .part(let model, let contents):
+      bindings.values = try imports.tensors(for: model)
+      if sizes.isEmpty {
+        for (name, type) in contents.inputs { bindings.shapes[name] = type.sizes }
+      }
+      return try model.outline(bindings)
+    case .module, .program: return nil
+    }
+  }
+
+  /// The graph, or of an ONNX model that runs in parts the first one, as far as it is known without a run.
+  /// - Returns: the graph, and of a part what to say of it.
+  func known(sizes: [String: Int], _ imports: ImportOptions) throws -> (Module, cut: String?) {
+    guard let outline = try outline(sizes: sizes, imports) else {
+      guard imports.values.isEmpty else {
+        throw DLCError(.usage, "--value is for ONNX models")
+      }
+      return (try module, nil)
+    }
+    guard let module = outline.module else {
+      throw DLCError(
+        .unsupported, "nothing of the model comes before the cut: \(outline.cut ?? "")",
+        remedy: "values that are known can be given with --value")
+    }
+    return (
+      module,
+      outline.cut.map {
+        "the first part of the model, which is cut where \($0); \(counted(outline.laterCount, "node comes", "nodes come")) later"
+      }
+    )
+  }
+}
+
 extension Module {
   /// Stores the tensors of a safetensors file as values of the states.
   /// - Returns: what was converted.

@@ -17,7 +17,11 @@ struct Page {
   private let facts: [(name: String, value: String)]
   private let data: JSON
 
-  init(_ function: Function?, _ program: Program, _ measurement: Measurement? = nil) {
+  /// - Parameter part: what of the model it is; nil for all.
+  init(
+    _ function: Function?, _ program: Program, _ measurement: Measurement? = nil,
+    of part: String? = nil
+  ) {
     title = "\(program.name) · \(program.function)"
     let profile = StepProfile(
       program, measurement?.times ?? program.steps.map { _ in 0 }, keepsAll: true
@@ -41,6 +45,7 @@ struct Page {
           "\(fixed(measurement.run * 1e3, 3)) ms with \(counted(measurement.peak.threads, "thread"))"
         ))
     }
+    if let part { facts.append(("Shown", part)) }
     self.facts = facts
     data = .object([
       ("graph", PageGraph(function?.graph ?? Graph()).json),

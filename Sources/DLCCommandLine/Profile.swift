@@ -1,6 +1,7 @@
 import ArgumentParser
 import DLCCompiler
 import DLCFormats
+import DLCONNX
 import DLCProgram
 import DLCRuntime
 import DLCTensor
@@ -35,15 +36,19 @@ struct Profile: ParsableCommand {
       [("--trace", trace), ("--html", html)],
       inputs: [("the model", function.model.model), ("--inputs", function.inputs)])
     for path in [trace, html].compactMap(\.self) { try OutputFile.requirePlace(path) }
-    let subject = try function.prepared()
+    switch try function.prepared() {
+    case .whole(let subject): try report(subject)
+    case .parts(let subject): try report(subject)
+    }
+  }
+
+  private func report(_ subject: MeasuredFunction.Subject) throws {
     let (executable, threads) = (subject.executable, function.workers.threads)
     let peak = try MachinePeak.known(threads: threads)
-    let run = try wholeRun(subject)
-    var samples: [[Double]] = []
-    for _ in 0..<runs { samples.append(try executable.profile(subject.arrays, threads: threads)) }
-    let times = executable.program.steps.indices.map { step in
-      samples.map { $0[step] }.sorted()[runs / 2]
+    let run = try wholeRun { () throws(DLCError) in
+      _ = try executable.run(subject.arrays, threads: threads)
     }
+    let times = try times(executable, subject.arrays)
     if let trace {
       try write(trace: trace, try executable.trace(subject.arrays, threads: threads), executable)
       Console.note(
@@ -61,23 +66,81 @@ struct Profile: ParsableCommand {
       try Console.result("\(profile.json(peak, run: run))")
     } else {
       try Console.result(profile.table(nodes ? "of" : "kernel", peak, top: top))
-      try Console.result(
-        "a run takes \(fixed(run * 1e3, 3)) ms; its steps, one by one, \(fixed(profile.seconds * 1e3, 3)) ms (\(fixed(100 * profile.seconds / run, 0)) %)"
+      try summarize(run: run, steps: profile.seconds, of: "its steps", peak)
+    }
+  }
+
+  /// The programs of a model that runs in parts, one after the other.
+  private func report(_ subject: MeasuredParts) throws {
+    if let option = trace != nil ? "--trace" : html != nil ? "--html" : nil {
+      throw DLCError(
+        .usage, "\(option) is of one program, and the model runs in parts",
+        at: function.model.model,
+        remedy:
+          "leave it out, or give what is known with --value; dlc show --format html makes a page of the first part"
       )
+    }
+    let peak = try MachinePeak.known(threads: subject.threads)
+    let run = try wholeRun { () throws(DLCError) in try subject.run() }
+    var steps = 0.0
+    var lists: [JSON] = []
+    for (number, part) in subject.parts.enumerated() {
+      let (executable, count) = (part.executable, part.count)
+      let times = try times(executable, part.inputs)
+      let profile = StepProfile(executable.program, times) { nodes ? $0.title : $0.label }
+      steps += profile.seconds * Double(count)
+      if json {
+        let run = try wholeRun { () throws(DLCError) in
+          _ = try executable.run(part.inputs, threads: subject.threads)
+        }
+        lists.append(
+          .object([("runs", .integer(count)), ("profile", profile.json(peak, run: run))]))
+      } else {
+        try Console.result(
+          "part \(number + 1) of \(subject.parts.count)"
+            + (count == 1 ? "" : ", run \(counted(count, "time"))"))
+        try Console.result(profile.table(nodes ? "of" : "kernel", peak, top: top))
+      }
+    }
+    if json {
       try Console.result(
-        "peak: \(fixed(peak.flops / 1e9, 1)) GFLOP/s, \(fixed(peak.bytes / 1e9, 1)) GB/s with \(counted(peak.threads, "thread"))"
-      )
+        "\(JSON.object([("run_ms", .rounded(run * 1e3, digits: 6)), ("parts", .list(lists))]))")
+    } else {
+      try summarize(run: run, steps: steps, of: "the steps of its parts", peak)
+    }
+  }
+
+  /// What a run takes beside its steps, both in seconds, and what shares are of.
+  private func summarize(run: Double, steps: Double, of title: String, _ peak: MachinePeak) throws {
+    try Console.result(
+      "a run takes \(fixed(run * 1e3, 3)) ms; \(title), one by one, \(fixed(steps * 1e3, 3)) ms (\(fixed(100 * steps / run, 0)) %)"
+    )
+    try Console.result(
+      "peak: \(fixed(peak.flops / 1e9, 1)) GFLOP/s, \(fixed(peak.bytes / 1e9, 1)) GB/s with \(counted(peak.threads, "thread"))"
+    )
+  }
+
+  /// The median of the seconds of each step.
+  private func times(_ executable: Executable, _ arrays: [String: Tensor]) throws(DLCError)
+    -> [Double]
+  {
+    var samples: [[Double]] = []
+    for _ in 0..<runs {
+      samples.append(try executable.profile(arrays, threads: function.workers.threads))
+    }
+    return executable.program.steps.indices.map { step in
+      samples.map { $0[step] }.sorted()[runs / 2]
     }
   }
 
   /// Seconds that a run takes whose steps are not timed: the median.
-  private func wholeRun(_ subject: MeasuredFunction.Subject) throws(DLCError) -> Double {
+  private func wholeRun(_ run: () throws(DLCError) -> Void) throws(DLCError) -> Double {
     let clock = ContinuousClock()
     var times: [Double] = []
     // The first run touches the memory.
     for _ in 0...runs {
       let start = clock.now
-      _ = try subject.executable.run(subject.arrays, threads: function.workers.threads)
+      try run()
       times.append(milliseconds(clock.now - start) / 1e3)
     }
     return times.dropFirst().sorted()[runs / 2]

@@ -11,6 +11,7 @@ struct Show: ParsableCommand {
   enum Format: String, ExpressibleByArgument, CaseIterable { case table, text, dot, svg, html }
 
   @OptionGroup var model: ModelOptions
+  @OptionGroup var imports: ImportOptions
   @Option(
     help:
       "A table of what is in it, its text, or a drawing of the function (dot, svg); html: a page with the graph, the kernels and the memory plan."
@@ -21,19 +22,22 @@ struct Show: ParsableCommand {
 
   func run() throws {
     let loaded = try LoadedModel(model.model)
-    let module = try loaded.module
+    let (module, cut) = try loaded.known(sizes: try model.sizes, imports)
     var result: String
+    if let cut, format != .table || json { Console.note(cut) }
     if json {
       result = signatures(module)
     } else {
       switch format {
       case .table:
-        result = try overview(module)
+        result = try overview(module, sizes: try unboundSizes(loaded, module))
+        if let cut { result = cut + "\n\n" + result }
+        if case .part(_, let contents) = loaded { result = compiled(contents.program) + result }
         if case .program(let contents) = loaded { result = compiled(contents.program) + result }
       case .text: result = module.text
       case .dot: result = try GraphDrawing(module.selectFunction(model.function)).dot
       case .svg: result = try GraphDrawing(module.selectFunction(model.function)).svg
-      case .html: result = try page(loaded, module).html
+      case .html: result = try page(loaded, module, cut).html
       }
     }
     if let output {
@@ -43,8 +47,15 @@ struct Show: ParsableCommand {
     }
   }
 
+  /// The sizes that are given; of an ONNX model those that its import did not bind.
+  private func unboundSizes(_ loaded: LoadedModel, _ module: Module) throws -> [String: Int] {
+    let sizes = try model.sizes
+    guard loaded.isONNX else { return sizes }
+    return sizes.filter { size in module.dimensions.contains { $0.name == size.key } }
+  }
+
   /// A program as it was compiled; of a model what the compiler would make of it here.
-  private func page(_ loaded: LoadedModel, _ module: Module) throws -> Page {
+  private func page(_ loaded: LoadedModel, _ module: Module, _ cut: String?) throws -> Page {
     switch loaded {
     case .program(let contents), .part(_, let contents):
       let name = contents.program.function
@@ -53,13 +64,13 @@ struct Show: ParsableCommand {
           .usage, "a compiled program is shown as it is: function '\(name)', in its sizes",
           at: model.model, remedy: "leave out --function and --dim, or give the model's .pb")
       }
-      return Page(module.function(name), contents.program)
+      return Page(module.function(name), contents.program, of: cut)
     case .module, .onnx:
       let function = try module.selectFunction(model.function)
-      let sizes = try module.bind(explicit: try model.sizes)
+      let sizes = try module.bind(explicit: try unboundSizes(loaded, module))
       return Page(
         function,
-        try Compiler().outline(module, function: function.name, dimensions: sizes))
+        try Compiler().outline(module, function: function.name, dimensions: sizes), of: cut)
     }
   }
 
@@ -95,9 +106,9 @@ struct Show: ParsableCommand {
     ]).description
   }
 
-  private func overview(_ module: Module) throws -> String {
+  private func overview(_ module: Module, sizes explicit: [String: Int]) throws -> String {
     var text = "module \(module.name)\n"
-    let sizes = try module.bind(explicit: try model.sizes)
+    let sizes = try module.bind(explicit: explicit)
     if !module.dimensions.isEmpty {
       text +=
         "dimensions  "

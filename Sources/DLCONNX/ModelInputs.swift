@@ -34,11 +34,13 @@ extension ONNXModel {
   }
 
   /// The arrays of a run, when they fit the declared inputs.
-  /// - Parameter said: sizes of dimensions by their names, which the arrays must agree with.
+  /// - Parameters:
+  ///   - said: sizes of dimensions by their names, which the arrays must agree with.
+  ///   - isPartial: whether arrays may be missing.
   /// - Throws: `.binding` where one is missing, or of another type, rank or size, and for a dimension that no input has.
-  func checked(_ arrays: [String: Tensor], _ said: [String: Int]) throws(DLCError)
-    -> [String: Tensor]
-  {
+  package func checked(
+    _ arrays: [String: Tensor], _ said: [String: Int], isPartial: Bool = false
+  ) throws(DLCError) -> [String: Tensor] {
     try requireDimensions(said.keys)
     var given: [String: Tensor] = [:]
     var sizes: [String: (size: Int, origin: String)] = [:]
@@ -53,7 +55,7 @@ extension ONNXModel {
           "input '\(info.name)' holds \(info.elementType.text), which is not supported")
       }
       guard let value = arrays[info.name] else {
-        if graph.initializers[info.name] != nil { continue }
+        if isPartial || graph.initializers[info.name] != nil { continue }
         throw DLCError(
           .binding, "input '\(info.name)' is missing",
           remedy: InputArrays.described(inputTypes.map { ($0.name, $0.type) }))

@@ -16,6 +16,8 @@ public final class ONNXSession {
   /// The program of the first part, compiled ahead.
   private let ahead: ProgramFile.Contents?
   private var stages = StageCache()
+  /// The programs of a run that is recorded.
+  fileprivate var record: [Part]?
   /// How many parts were compiled so far; those that a cache on disk had count too.
   public private(set) var compilationCount = 0
 
@@ -68,6 +70,34 @@ public final class ONNXSession {
       return try run(inputs, sizes: [:], threads: threads, seed: seed)
     } catch {
       throw error.called(file, line)
+    }
+  }
+
+  /// A program that a run goes through.
+  package struct Part {
+    package let executable: Executable
+    /// The arrays of its first run.
+    package let inputs: [String: Tensor]
+    /// How often it runs.
+    package fileprivate(set) var count = 1
+  }
+
+  /// The programs that a run goes through, in order.
+  /// - Throws: as `run`.
+  package func parts(
+    _ inputs: [String: Tensor], sizes: [String: Int], threads: Int?, seed: UInt64
+  ) throws(DLCError) -> [Part] {
+    record = []
+    defer { record = nil }
+    _ = try run(inputs, sizes: sizes, threads: threads, seed: seed)
+    return record ?? []
+  }
+
+  fileprivate func note(_ executable: Executable, _ inputs: [String: Tensor]) {
+    if let index = record?.firstIndex(where: { $0.executable === executable }) {
+      record?[index].count += 1
+    } else {
+      record?.append(Part(executable: executable, inputs: inputs))
     }
   }
 
@@ -233,6 +263,7 @@ private struct SessionRun {
     if let name = compiled.stage.seedInput {
       arrays[name] = Tensor(.int64, [], truncating: [Int64(bitPattern: seed)])
     }
+    if let executable = compiled.executable { session.note(executable, arrays) }
     let results = try compiled.run(arrays, threads: threads)
     for (name, value) in results { env[name] = value }
     if let ranges = env.removeValue(forKey: Stage.checksName)?.integers {

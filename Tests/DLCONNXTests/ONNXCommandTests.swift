@@ -30,6 +30,10 @@ import Testing
     }
 
     func dlc(_ arguments: String...) throws -> (status: Int32, out: String, error: String) {
+      try dlc(arguments)
+    }
+
+    func dlc(_ arguments: [String]) throws -> (status: Int32, out: String, error: String) {
       try DLCCommand.launch(
         DLCCommand.url, arguments, environment: ["XDG_CACHE_HOME": path])
     }
@@ -79,5 +83,84 @@ import Testing
     #expect(
       missing.error.contains(
         "the inputs are 'x' float32[n, 2], 'k' int64[n]; the file has 'X', 'k'"))
+  }
+
+  // MARK: Models that are cut
+
+  /// Products of the rows that a mask leaves.
+  private let cut = model(
+    [("x", .float32, [.name("n"), .size(2)]), ("mask", .bool, [.name("n")])], ["y"],
+    [
+      node("Compress", ["x", "mask"], ["some"], ["axis": .integer(0)]),
+      node("Add", ["some", "some"], ["y"]),
+    ])
+
+  private static let place = "cut where the shape of 'some', of node 'some' (Compress), depends"
+
+  @Test func partsAreCheckedShownAndCompiled() throws {
+    let folder = try Folder()
+    let file = try folder.write(cut)
+    let checked = try folder.dlc("check", file, "--dim", "n=3")
+    #expect(checked.status == 0 && checked.out.contains("sound\nit runs in parts, \(Self.place)"))
+    #expect(checked.out.contains("1 node comes later"))
+    let shown = try folder.dlc("show", file, "--dim", "n=3")
+    #expect(shown.status == 0, "\(shown.error)")
+    #expect(shown.out.contains("the first part of the model, which is \(Self.place)"))
+    #expect(shown.out.contains("output  some#count"))
+    let program = "\(folder.path)/m.dlc"
+    let compiled = try folder.dlc("compile", file, "--dim", "n=3", "-o", program)
+    #expect(compiled.status == 0, "\(compiled.error)")
+    #expect(compiled.out.contains("the first part of the model\n"))
+    #expect(compiled.out.contains("where the shape of 'some', of node 'some' (Compress), depends"))
+    #expect(try folder.dlc("check", program).out.contains(Self.place))
+    #expect(try folder.dlc("show", program).out.hasPrefix("program of function forward"))
+  }
+
+  /// What is not imported is found after the cut as well.
+  @Test func operatorsAfterTheCutAreChecked() throws {
+    let folder = try Folder()
+    var broken = cut
+    broken.graph.nodes.append(node("StringNormalizer", ["y"], ["z"]).at(21))
+    broken.graph.outputs[0].name = "z"
+    let checked = try folder.dlc("check", try folder.write(broken), "--dim", "n=3")
+    #expect(checked.status == 2)
+    #expect(checked.error.contains("unsupported operator 'StringNormalizer' (opset 21)"))
+  }
+
+  @Test func partsAreMeasured() throws {
+    let folder = try Folder()
+    let file = try folder.write(cut)
+    let inputs = try folder.write([
+      ("x", floats([3, 2], [1, 2, 3, 4, 5, 6])), ("mask", integers([3], [1, 0, 1], .bool)),
+    ])
+    let bare = try folder.dlc("bench", file, "--dim", "n=3")
+    #expect(bare.status == 1 && bare.error.contains("--inputs gives arrays to run it on"))
+    for model in [file, "\(folder.path)/m.dlc"] {
+      if model != file { _ = try folder.dlc("compile", file, "--dim", "n=3", "-o", model) }
+      let measured = try folder.dlc("bench", model, "--inputs", inputs, "--runs", "2", "--json")
+      #expect(measured.status == 0 && measured.out.contains("\"parts\":2"), "\(measured.error)")
+      let profiled = try folder.dlc("profile", model, "--inputs", inputs, "--runs", "1")
+      #expect(profiled.status == 0, "\(profiled.error)")
+      #expect(profiled.out.contains("part 1 of 2\n") && profiled.out.contains("part 2 of 2\n"))
+    }
+  }
+
+  /// An input that shapes depend on is given by an array, or by --value where there is none.
+  @Test func valuesThatShapesDependOnAreGiven() throws {
+    let folder = try Folder()
+    let summed = model(
+      [("x", .float32, [.name("n"), .size(2)]), ("axes", .int64, [.size(1)])], ["y"],
+      [node("ReduceSum", ["x", "axes"], ["y"])])
+    let file = try folder.write(summed)
+    let refused = try folder.dlc("bench", file, "--runs", "1")
+    #expect(refused.status == 1 && refused.error.contains("the values of 'axes' with --value"))
+    for command in ["bench", "profile", "show", "check"] {
+      var arguments = [command, file, "--value", "axes=1", "--dim", "n=4"]
+      if ["bench", "profile"].contains(command) { arguments += ["--runs", "1"] }
+      let made = try folder.dlc(arguments)
+      #expect(made.status == 0, "\(command): \(made.error)")
+    }
+    let wrong = try folder.dlc("bench", file, "--value", "axis=1")
+    #expect(wrong.status == 1 && wrong.error.contains("the model has no input 'axis'"))
   }
 }

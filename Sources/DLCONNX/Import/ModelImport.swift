@@ -56,14 +56,58 @@ extension ONNXModel {
   }
 
   /// The graph to compile ahead of a run: the whole model, or where shapes depend on data the first part of it.
+  /// - Returns: the graph, and where the model is cut, for which reason; nil for a whole one.
   /// - Throws: as `module`; `.dimension` when the sizes of a part are not all bound.
   package func compilable(_ bindings: Bindings = Bindings()) throws(DLCError)
-    -> (module: Module, isPart: Bool)
+    -> (module: Module, cut: String?)
   {
     do throws(DLCError) {
       let (stage, list) = try stage(bindings)
-      if let module = stage.whole { return (module, false) }
-      return (try firstPart(list, bindings), true)
+      if let module = stage.whole { return (module, nil) }
+      return (try firstPart(list, bindings), stage.reason)
+    } catch {
+      throw error.location.contains(path) ? error : error.within(path)
+    }
+  }
+
+  /// What is known of a model before it runs.
+  package struct Outline {
+    /// The graph, or what of it comes before the cut; nil when that is nothing.
+    package var module: Module?
+    /// Where the model is cut, for which reason; nil for one that is a single graph.
+    package var cut: String?
+    /// How many nodes come after the cut.
+    package var laterCount = 0
+    /// One node of each operator after the cut that is not imported.
+    package var unsupported: [Violation] = []
+
+    package init(
+      module: Module? = nil, cut: String? = nil, laterCount: Int = 0, unsupported: [Violation] = []
+    ) {
+      self.module = module
+      self.cut = cut
+      self.laterCount = laterCount
+      self.unsupported = unsupported
+    }
+  }
+
+  /// The graph as far as it is known without a run; sizes that nothing binds stay named.
+  /// - Throws: as `module`, but not for a model that is cut.
+  package func outline(_ bindings: Bindings = Bindings()) throws(DLCError) -> Outline {
+    do throws(DLCError) {
+      let stage = try stage(bindings).stage
+      if let module = stage.whole { return Outline(module: module) }
+      var unknown: [ONNXNode] = []
+      collectUnsupported(in: stage.later.nodes, &unknown)
+      return Outline(
+        module: stage.module, cut: stage.reason, laterCount: stage.later.nodes.count,
+        unsupported: unknown.map {
+          Violation(
+            label: "operator",
+            message:
+              "unsupported operator '\($0.operatorName)' (opset \($0.opsets[$0.domain] ?? 0))",
+            place: "node '\($0.name)'")
+        })
     } catch {
       throw error.location.contains(path) ? error : error.within(path)
     }
@@ -74,7 +118,9 @@ extension ONNXModel {
     guard let module = stage.whole else {
       throw DLCError(
         .unsupported, "the model is no single graph: \(stage.reason)",
-        remedy: "dlc run takes it in parts; values that are known can be given with --value")
+        remedy:
+          "dlc run takes it in parts; values that are known can be given to dlc import with --value"
+      )
     }
     return module
   }
