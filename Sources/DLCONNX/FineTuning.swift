@@ -22,7 +22,7 @@ package struct FineTuning {
 
   package init(_ loss: Loss) { self.loss = loss }
 
-  /// The model with a function `loss` besides `forward`; its parameters are the floating-point initialisers of rank 1 or more
+  /// The model with a function `loss` besides `forward`, which gives the `accuracy` of classes too; its parameters are the floating-point initialisers of rank 1 or more
   /// that the output depends on.
   /// - Parameter target: type and shape of the target's rows.
   /// - Throws: `.unsupported` when the model is no single graph.
@@ -74,7 +74,7 @@ package struct FineTuning {
           : g.state(state.name, state.type.dataType, state.type.shape, state.initializer)
       }
       guard let value = g.inline(forward, arguments).results[name] else { return }
-      g.output("loss", self.value(g, value))
+      add(g, value)
     }
     return module
   }
@@ -83,14 +83,18 @@ package struct FineTuning {
     (try? pattern.wholeMatch(in: state.name)) != nil
   }
 
-  private func value(_ g: FunctionBuilder, _ output: Value) -> Value {
+  /// The loss of an output, and what else says how good it is.
+  private func add(_ g: FunctionBuilder, _ output: Value) {
     switch loss {
     case .crossEntropy:
       let classes = output.shape.dropFirst().reduce(Size(1)) { $0 * $1 }
-      return g.softmaxCrossEntropy(
-        g.reshape(output, [output.shape[0], classes]), g.input(target, .int64, [output.shape[0]]))
+      let logits = g.reshape(output, [output.shape[0], classes])
+      let labels = g.input(target, .int64, [output.shape[0]])
+      g.output("loss", g.softmaxCrossEntropy(logits, labels))
+      g.output("accuracy", g.accuracy(logits, labels))
     case .meanSquaredError:
-      return g.meanSquaredError(output, g.input(target, output.dataType, output.shape))
+      g.output(
+        "loss", g.meanSquaredError(output, g.input(target, output.dataType, output.shape)))
     }
   }
 }
