@@ -47,9 +47,16 @@ extension NodeExporter {
 
   /// Amounts around a value, those inside of it by an axis more.
   func pad(_ o: Pad) throws(DLCError) -> String {
+    // ONNX Runtime pads no elements of 16 bits.
+    guard type.byteCount == 2 else { return try pad(o, x, operands[1]) }
+    let wide = GraphExporter.wide(type)
+    let made = try pad(o, exporter.widened(x, type), exporter.widened(operands[1], type))
+    return exporter.cast(made, wide, type)
+  }
+
+  private func pad(_ o: Pad, _ x: String, _ fill: String) throws(DLCError) -> String {
     var value = x
     var shape = types[0].shape
-    let fill = operands[1]
     for (axis, gap) in o.interior.enumerated() where gap > 0 {
       let size = shape[axis]
       var wide = shape

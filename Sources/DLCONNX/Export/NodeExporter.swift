@@ -134,7 +134,7 @@ struct NodeExporter {
     default: break
     }
     if type == .uint64, [.divide, .remainder, .maximum, .minimum, .power].contains(f) {
-      throw refuse("'\(f.rawValue)' of uint64")
+      return try unsigned(f, a, b)
     }
     let (p, q) = (exporter.widened(a, type), exporter.widened(b, type))
     let made: String
