@@ -74,4 +74,91 @@ import Testing
       [node("Gather", ["x", "i"], ["y"])])
     #expect(try run(indexed, ["x": Self.x, "i": integers([0], [])])["y"]!.shape == [0, 2])
   }
+
+  // MARK: Graphs in graphs
+
+  /// Takes row `i` of x, or two of its columns.
+  private static let taken = node("Gather", ["x", "i"], ["row"])
+  private static let column = node("Gather", ["x", "j"], ["columns"], ["axis": .integer(1)])
+
+  private static func branches(_ then: String = "row") -> ONNXNode {
+    node(
+      "If", ["p"], [then],
+      [
+        "then_branch": .graph(graph([], ["row"], [taken])),
+        "else_branch": .graph(
+          graph(
+            [], ["sum"],
+            [
+              column, node("ReduceSum", ["columns", "zero"], ["part"]),
+              node("Expand", ["part", "square"], ["sum"]),
+            ])),
+      ])
+  }
+
+  private func nested(_ name: String) -> [ONNXNode] {
+    switch name {
+    case "If": return [Self.branches("y")]
+    case "Scan":
+      let body = graph(
+        [("s", .float32, [.size(2)]), ("i", .int64, [.size(1)])], ["t", "out"],
+        [
+          Self.taken, node("ReduceSum", ["row", "zero"], ["flat"], ["keepdims": .integer(0)]),
+          node("Add", ["s", "flat"], ["t"]), node("Identity", ["t"], ["out"]),
+        ])
+      return [
+        node("Reshape", ["i", "tall"], ["steps"]),
+        node(
+          "Scan", ["start", "steps"], ["y", "all"],
+          ["body": .graph(body), "num_scan_inputs": .integer(1)]),
+      ]
+    default:
+      // The row is that of the iteration, from `i` on.
+      let ends = name == "Loop with a condition"
+      let body = graph(
+        [("n", .int64, []), ("c", .bool, []), ("s", .float32, [.size(2)])], ["more", "t"],
+        [
+          ends
+            ? node("Less", ["n", "last"], ["more"]) : node("Identity", ["c"], ["more"]),
+          Self.branches(), node("ReduceSum", ["row", "zero"], ["flat"], ["keepdims": .integer(0)]),
+          node("Add", ["s", "flat"], ["t"]),
+        ])
+      return [node("Loop", ["trips", "", "start"], ["y"], ["body": .graph(body)])]
+    }
+  }
+
+  /// What lies outside is found wherever it is, and indices that are not used are not looked at.
+  @Test(arguments: ["If", "Scan", "Loop", "Loop with a condition"], [true, false])
+  func outsideIsAnErrorInGraphsOfGraphs(_ name: String, _ isReference: Bool) throws {
+    let whole = model(
+      [
+        ("x", .float32, [.size(3), .size(2)]), ("i", .int64, [.size(2)]),
+        ("j", .int64, [.size(1)]), ("p", .bool, []),
+      ], ["y"],
+      initializers: [
+        "zero": integers([1], [0]), "tall": integers([2], [2, 1]), "trips": integers([], [2]),
+        "square": integers([2], [2, 2]), "last": integers([], [5]), "start": floats([2], [0, 0]),
+      ], nested(name))
+    let session = try ONNXSession(whole, cache: nil, isReference: isReference)
+    func message(_ i: [Int64], _ j: [Int64], _ p: Bool) throws -> String {
+      do throws(DLCError) {
+        _ = try session.run([
+          "x": Self.x, "i": integers([2], i), "j": integers([1], j),
+          "p": integers([], [p ? 1 : 0], .bool),
+        ])
+        return ""
+      } catch { return "\(error.message) \(error.location)" }
+    }
+    #expect(try message([2, -3], [1], true) == "")
+    let low = try message([-4, 1], [1], true)
+    #expect(
+      low.contains("index -4 is out of range for an axis of 3") && low.contains("'row' (Gather)"))
+    #expect(try message([0, 3], [1], true).contains("index 3 is out of range for an axis of 3"))
+    guard name != "Scan" else { return }
+    // The other side has indices of its own.
+    #expect(try message([9, 9], [0], false) == "")
+    let other = try message([0, 1], [2], false)
+    #expect(other.contains("index 2 is out of range for an axis of 2"))
+    #expect(other.contains("'columns' (Gather)"))
+  }
 }

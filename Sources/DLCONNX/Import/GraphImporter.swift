@@ -21,23 +21,6 @@ final class ImportScope {
   func sequence(_ name: String) -> [Value]? { sequences[name] ?? parent?.sequence(name) }
 }
 
-/// Indices of a node that only a run knows: where they must lie.
-package struct IndexCheck {
-  var title: String
-  /// The size of the axis: indices are from `-size` to `size - 1`.
-  var size: Int
-
-  func text(_ index: Int64) -> String { "index \(index) is out of range for an axis of \(size)" }
-
-  /// - Throws: `.execution` when the least or the largest index lies outside; there are none when the least is larger.
-  func require(_ least: Int64, _ largest: Int64) throws(DLCError) {
-    guard least <= largest else { return }
-    for index in [least, largest] where index < -Int64(size) || index >= Int64(size) {
-      throw DLCError(.execution, text(index), at: title)
-    }
-  }
-}
-
 /// Builds the graph of a function of dlc from nodes of an ONNX model.
 final class GraphImporter {
   let model: ONNXModel
@@ -45,8 +28,8 @@ final class GraphImporter {
   let knowledge = Knowledge()
   /// Stored tensors that became states of the module, by name.
   private(set) var states: [String: Tensor] = [:]
-  /// The least and the largest index of nodes whose indices a run checks; none are kept where nobody reads them.
-  private(set) var indexChecks: [(check: IndexCheck, range: Value)] = []
+  /// What a run checks of the graph that is being built; nothing is kept where nobody reads it.
+  var indexChecks: [(check: IndexCheck, found: Value)] = []
   let keepsChecks: Bool
   /// The key and the counter of random numbers, when an operator may ask for them.
   private var random: (key: Value, count: Int)?
@@ -55,19 +38,6 @@ final class GraphImporter {
     self.model = model
     self.g = g
     self.keepsChecks = keepsChecks
-  }
-
-  /// Has the run check indices of a node. Those of a graph in a graph are not seen from outside: they are moved inside.
-  func checkIndices(_ indices: Value, _ size: Int, of c: NodeContext) {
-    guard keepsChecks, c.scope.parent == nil, indices.dataType.isInteger else { return }
-    let wide = g.convert(indices, .int64)
-    let axes = Array(0..<wide.rank)
-    let range = [g.reduce(.minimum, wide, axes: axes), g.reduce(.maximum, wide, axes: axes)]
-    indexChecks.append(
-      (
-        IndexCheck(title: c.node.title, size: size),
-        g.concatenate(range.map { g.reshape($0, [1]) }, axis: 0)
-      ))
   }
 
   // MARK: Names
@@ -129,6 +99,7 @@ final class GraphImporter {
 
   /// Adds a node to the graph and its results to the scope.
   func add(_ node: ONNXNode, _ scope: ImportScope) throws(ImportStop) -> NodeContext {
+    let checks = indexChecks.count
     do throws(ImportStop) {
       guard let mapping = OperatorTable.mapping(node) else {
         var list = [node]
@@ -169,6 +140,8 @@ final class GraphImporter {
       }
       return context
     } catch {
+      // What was tried and given up is not checked.
+      indexChecks.removeSubrange(checks...)
       guard case .failed(let mistake) = error else { throw error }
       let title = "'\(node.name)'"
       throw .failed(

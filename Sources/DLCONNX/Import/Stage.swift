@@ -15,7 +15,7 @@ package struct Stage {
   var later = NodeList(nodes: [], initializers: [:])
   /// Names whose values the rest must know to be built.
   package var needed: Set<String> = []
-  /// What must hold of the result `checksName`: for each, a least and a largest index.
+  /// What must hold of the result `checksName`: of two integers each.
   var checks: [IndexCheck] = []
   static let checksName = "#indices"
   /// The first reason for which something remains.
@@ -252,7 +252,7 @@ private struct StageAttempt {
     if !importer.indexChecks.isEmpty {
       stage.checks = importer.indexChecks.map(\.check)
       importer.g.output(
-        Stage.checksName, importer.g.concatenate(importer.indexChecks.map(\.range), axis: 0))
+        Stage.checksName, importer.g.concatenate(importer.indexChecks.map(\.found), axis: 0))
       count += 1
     }
     return count

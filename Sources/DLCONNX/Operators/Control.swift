@@ -79,26 +79,34 @@ enum ControlOperators {
     let condition = try c.operand(0)
     let undecided = ImportStop.needs(condition, operand: c.node.inputs[0], of: c.node.title)
     let predicate = c.g.reshape(condition, [])
+    let isChecked = c.importer.checks(try c.graph("then_branch"), try c.graph("else_branch"))
     var stop: ImportStop?
     var types: [[TensorType]] = []
+    var checks: [IndexCheck] = []
     let before = c.g.failureCount
     func side(_ name: String) -> [Value] {
       do throws(ImportStop) {
-        let values = try c.importer.results(of: try c.graph(name), [], in: c.scope)
-        types.append(values.map(\.type))
-        return values
+        let made = try c.importer.separately { () throws(ImportStop) in
+          try c.importer.results(of: try c.graph(name), [], in: c.scope)
+        }
+        types.append(made.result.map(\.type))
+        let first = checks.reduce(0) { $0 + $1.ranges.count }
+        checks += made.checks.map(\.check)
+        return made.result
+          + (isChecked ? [c.importer.verdict(made.checks, first: first)] : [])
       } catch {
         stop = error
         return []
       }
     }
-    let results = c.g.cond(
+    var results = c.g.cond(
       predicate, then: { _ in side("then_branch") },
       otherwise: { g in
         if stop != nil { return [] }
         let values = side("else_branch")
         return types.count == 2 && types[0] == types[1]
-          ? values : types.first.map { stub(g, $0) } ?? []
+          ? values
+          : types.first.map { stub(g, $0) + (isChecked ? [c.importer.innocent] : []) } ?? []
       })
     if let stop {
       if case .failed(let error) = stop, error.code == .unsupported { throw stop }
@@ -107,6 +115,7 @@ enum ControlOperators {
       throw undecided
     }
     guard types.count == 2, types[0] == types[1] else { throw undecided }
+    if isChecked, let verdict = results.popLast() { c.importer.check(verdict, of: checks) }
     return results
   }
 
@@ -182,23 +191,29 @@ enum ControlOperators {
   {
     var stop: ImportStop?
     var isSame = true
+    var body = CheckedBody(c, parts.body)
     if count > 0 {
+      let states = 1 + parts.carried.count
       let made = c.g.scan(
-        carried: [c.g.constant(Tensor(splat: 0, .int64, []))] + parts.carried, length: Size(count)
+        carried: [c.g.constant(Tensor(splat: 0, .int64, []))] + parts.carried + body.start,
+        length: Size(count)
       ) { g, carried, _ in
         do throws(ImportStop) {
-          let results = try c.importer.results(
-            of: parts.body, [carried[0], always(g)] + carried.dropFirst(), in: c.scope)
-          let next = Array(results[1..<1 + parts.carried.count])
+          let (results, verdict) = try body.results(
+            [carried[0], always(g)] + carried[1..<states], carried[states...])
+          let next = Array(results[1..<states])
           isSame = zip(next, parts.carried).allSatisfy { $0.type == $1.type }
           guard isSame else { return (carried, []) }
-          return ([carried[0] + 1.0] + next, Array(results[(parts.carried.count + 1)...]))
+          return ([carried[0] + 1.0] + next + verdict, Array(results[states...]))
         } catch {
           stop = error
           return (carried, [])
         }
       }
-      if stop == nil && isSame { return made.carried.dropFirst() + made.outputs }
+      if stop == nil && isSame {
+        body.finish(made.carried[states...])
+        return made.carried[1..<states] + made.outputs
+      }
       if case .failed(let error)? = stop, error.code == .unsupported { throw stop! }
     }
     return try unrolled(c, parts, count)
@@ -267,10 +282,11 @@ enum ControlOperators {
       always(c.g),
       then: { g in
         do throws(ImportStop) {
-          types = try c.importer.results(
-            of: parts.body, [stub(g, [TensorType(.int64)])[0], always(g)] + parts.carried,
-            in: c.scope
-          ).map(\.type)
+          types = try c.importer.separately { () throws(ImportStop) in
+            try c.importer.results(
+              of: parts.body, [stub(g, [TensorType(.int64)])[0], always(g)] + parts.carried,
+              in: c.scope)
+          }.result.map(\.type)
         } catch { stop = error }
         return []
       }, otherwise: { _ in [] })
@@ -302,29 +318,33 @@ enum ControlOperators {
     }
     let zero = g.constant(Tensor(splat: 0, .int64, []))
     let buffers = stub(g, stacked.map { TensorType($0.dataType, [Size(most)] + $0.shape) })
+    var body = CheckedBody(c, parts.body)
     let start = [zero, parts.condition ?? always(g)] + parts.carried + buffers
     var stop: ImportStop?
-    let results = g.whileLoop(start) { _, values in
+    let results = g.whileLoop(start + body.start) { _, values in
       guard let trips = parts.trips else { return values[1] }
       return g.binary(.and, values[1], values[0] < trips)
     } body: { g, values in
       do throws(ImportStop) {
         let count = parts.carried.count
-        let results = try c.importer.results(
-          of: parts.body, [values[0], values[1]] + values[2..<2 + count], in: c.scope)
-        let written = zip(values[(2 + count)...], results[(count + 1)...]).map { buffer, value in
+        let (results, verdict) = try body.results(
+          [values[0], values[1]] + values[2..<2 + count], values[start.count...])
+        let buffers = values[(2 + count)..<start.count]
+        let written = zip(buffers, results[(count + 1)...]).map { buffer, value in
           g.dynamicUpdate(
             buffer, c.unsqueezed(value, [0]), at: [values[0]] + value.shape.map { _ in zero })
         }
         return [values[0] + 1.0, g.reshape(results[0], [])] + results[1..<1 + count] + written
+          + verdict
       } catch {
         stop = error
         return values
       }
     }
     if let stop { throw stop }
+    body.finish(results[start.count...])
     for index in stacked.indices { c.bounds[parts.carried.count + index] = (0, results[0]) }
-    return Array(results[2...])
+    return Array(results[2..<start.count])
   }
 
   // MARK: Scan
@@ -358,22 +378,26 @@ enum ControlOperators {
       inputs.append(directions[index] == 1 ? g.reverse(moved, axes: [0]) : moved)
     }
     var stop: ImportStop?
-    let made = g.scan(carried: Array(operands[..<states]), inputs: inputs) { _, carried, slices in
+    var checked = CheckedBody(c, body)
+    let made = g.scan(carried: operands[..<states] + checked.start, inputs: inputs) {
+      _, carried, slices in
       do throws(ImportStop) {
-        let results = try c.importer.results(of: body, carried + slices, in: c.scope)
-        return (Array(results[..<states]), Array(results[states...]))
+        let (results, verdict) = try checked.results(
+          carried[..<states] + slices, carried[states...])
+        return (results[..<states] + verdict, Array(results[states...]))
       } catch {
         stop = error
         return (carried, [])
       }
     }
     if let stop { throw stop }
+    checked.finish(made.carried[states...])
     let outAxes = try c.integers("scan_output_axes") ?? made.outputs.map { _ in 0 }
     let outDirections = try c.integers("scan_output_directions") ?? made.outputs.map { _ in 0 }
     guard outAxes.count == made.outputs.count, outDirections.count == made.outputs.count else {
       throw c.fail("scan outputs, their axes and directions are of different numbers")
     }
-    var results: [Value?] = made.carried
+    var results: [Value?] = Array(made.carried[..<states])
     for (index, value) in made.outputs.enumerated() {
       let ordered = outDirections[index] == 1 ? g.reverse(value, axes: [0]) : value
       let axis = try c.axis(outAxes[index], rank: value.rank)
@@ -403,5 +427,38 @@ enum ControlOperators {
     return rows[0].indices.map { index in
       g.concatenate(rows.map { c.unsqueezed($0[index], [0]) }, axis: 0)
     }
+  }
+}
+
+/// The body of a loop, which carries what was found of its indices where the run checks them.
+private struct CheckedBody {
+  let c: NodeContext
+  let body: ONNXGraph
+  let isChecked: Bool
+  private var checks: [IndexCheck] = []
+
+  init(_ c: NodeContext, _ body: ONNXGraph) {
+    (self.c, self.body) = (c, body)
+    isChecked = c.importer.checks(body)
+  }
+
+  /// What is carried besides, before the first iteration.
+  var start: [Value] { isChecked ? [c.importer.innocent] : [] }
+
+  /// The body's results, and what is carried besides after the iteration.
+  mutating func results(_ arguments: [Value], _ carried: ArraySlice<Value>) throws(ImportStop)
+    -> (results: [Value], verdict: [Value])
+  {
+    let made = try c.importer.separately { () throws(ImportStop) in
+      try c.importer.results(of: body, arguments, in: c.scope)
+    }
+    guard isChecked else { return (made.result, []) }
+    checks = made.checks.map(\.check)
+    return (made.result, [c.importer.verdict(made.checks, before: carried.first)])
+  }
+
+  /// Has the run check what was found in all iterations.
+  func finish(_ carried: ArraySlice<Value>) {
+    if let verdict = carried.first { c.importer.check(verdict, of: checks) }
   }
 }

@@ -68,7 +68,7 @@ enum IndexingOperators {
       return
     }
     if let bad = known.integers.first(where: { $0 < -Int64(size) || $0 >= Int64(size) }) {
-      throw c.fail(IndexCheck(title: "", size: size).text(bad))
+      throw c.fail(IndexCheck.text(bad, size))
     }
   }
 
