@@ -107,6 +107,9 @@ import Testing
     #expect(shown.status == 0, "\(shown.error)")
     #expect(shown.out.contains("the first part of the model, which is \(Self.place)"))
     #expect(shown.out.contains("output  some#count"))
+    let drawn = try folder.dlc("show", file, "--dim", "n=3", "--format", "html")
+    #expect(drawn.status == 0 && drawn.error.contains(Self.place), "\(drawn.error)")
+    #expect(drawn.out.contains("<dt>Shown</dt><dd>the first part of the model, which is cut"))
     let program = "\(folder.path)/m.dlc"
     let compiled = try folder.dlc("compile", file, "--dim", "n=3", "-o", program)
     #expect(compiled.status == 0, "\(compiled.error)")
@@ -139,9 +142,20 @@ import Testing
       if model != file { _ = try folder.dlc("compile", file, "--dim", "n=3", "-o", model) }
       let measured = try folder.dlc("bench", model, "--inputs", inputs, "--runs", "2", "--json")
       #expect(measured.status == 0 && measured.out.contains("\"parts\":2"), "\(measured.error)")
+      #expect(!measured.out.contains("idle_cpu"))
       let profiled = try folder.dlc("profile", model, "--inputs", inputs, "--runs", "1")
       #expect(profiled.status == 0, "\(profiled.error)")
       #expect(profiled.out.contains("part 1 of 2\n") && profiled.out.contains("part 2 of 2\n"))
+      #expect(profiled.out.contains("; the steps of its parts, one by one, "))
+    }
+    let idle = try folder.dlc(
+      "bench", file, "--inputs", inputs, "--runs", "1", "--idle", "--json")
+    #expect(idle.status == 0 && idle.out.contains("\"parts\":2,\"idle_cpu\":"), "\(idle.error)")
+    for option in ["--html", "--trace"] {
+      let refused = try folder.dlc(
+        "profile", file, "--inputs", inputs, option, "\(folder.path)/out")
+      #expect(refused.status == 64)
+      #expect(refused.error.contains("\(option) is of one program, and the model runs in parts"))
     }
   }
 
