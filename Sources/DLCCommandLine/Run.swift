@@ -14,7 +14,7 @@ struct Run: ParsableCommand {
     abstract: "Runs a function on arrays.",
     discussion: """
       Arrays are converted to the inputs' types where they hold the numbers, floating-point ones rounded to \
-      nearest. With --params every parameter needs a value, but for --init; without it parameters that the \
+      nearest; for an ONNX model integers stay integers, and floating-point numbers such numbers. With --params every parameter needs a value, but for --init; without it parameters that the \
       model stores no values for are initialised, and it says so.
       """)
 
@@ -96,19 +96,20 @@ struct Run: ParsableCommand {
     ] where isGiven {
       throw DLCError(.usage, "\(name) is not for an ONNX model", remedy: "import it first")
     }
-    var arrays: [String: Tensor] = [:]
+    var given = InputArrays()
     if let path = inputs {
-      let given = try InputArrays(
+      // Integers for floating-point inputs are more often a mistake than meant.
+      given = try InputArrays(
         path, for: onnx.inputTypes.map { ($0.name, $0.type) },
-        optional: Set(onnx.inputTypes.filter(\.isOptional).map(\.name)))
-      given.notes.forEach(Console.note)
-      arrays = given.values
+        optional: Set(onnx.inputTypes.filter(\.isOptional).map(\.name)), keepsKind: true)
     }
     let sizes = try model.sizes
     let session = try ONNXSession(onnx, isReference: reference, ahead: ahead)
-    return try DLCError.naming(inputs) { () throws(DLCError) in
-      try session.run(arrays, sizes: sizes, threads: workers.threads, seed: seed ?? 0)
+    let results = try DLCError.naming(inputs) { () throws(DLCError) in
+      try session.run(given.values, sizes: sizes, threads: workers.threads, seed: seed ?? 0)
     }
+    given.notes.forEach(Console.note)
+    return results
   }
 
   private func read(for inputs: [(name: String, type: TensorType)], _ recipe: Recipe?)

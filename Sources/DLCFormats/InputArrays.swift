@@ -21,12 +21,13 @@ package struct InputArrays {
   /// - Parameters:
   ///   - optional: inputs that may be absent.
   ///   - silent: arrays that may be there without an input, of which nothing is said.
+  ///   - keepsKind: whether integers stay integers and floating-point numbers such numbers.
   ///   - keepsNarrow: whether arrays of types whose numbers an input's type has all stay as they are in the
   ///     file, which may be mapped.
   /// - Throws: `.binding` when an input has no array or an element does not fit its type.
   package init(
     _ path: String, for inputs: [(name: String, type: TensorType)], optional: Set<String> = [],
-    silent: Set<String> = [], keepsNarrow: Bool = false
+    silent: Set<String> = [], keepsKind: Bool = false, keepsNarrow: Bool = false
   ) throws(DLCError) {
     let (arrays, skipped) = try Npz.contents(path)
     let skips = skipped.map { "'\($0.name)' (\($0.reason))" }.joined(separator: ", ")
@@ -36,6 +37,11 @@ package struct InputArrays {
       if keepsNarrow, value.dataType.widens(to: type.dataType) {
         values[name] = value
         continue
+      }
+      guard !keepsKind || value.dataType.isFloat == type.dataType.isFloat else {
+        throw DLCError(
+          .binding, "input '\(name)' is \(value.dataType), \(type.dataType) is wanted", at: path,
+          remedy: Self.described(inputs))
       }
       do throws(DLCError) { values[name] = try value.fitted(to: type.dataType, name: name) } catch {
         throw error.within(path)

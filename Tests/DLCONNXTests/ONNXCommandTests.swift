@@ -57,10 +57,24 @@ import Testing
     let results = try Npz.read("\(folder.path)/out.npz")
     #expect(results.first { $0.name == "y" }?.value.doubles == [1, 2, 4, 6])
     #expect(results.first { $0.name == "j" }?.value.integers == [14, -18])
-    let broken = try folder.write([("x", x), ("k", floats([2], [1, 1.5]))])
-    let refused = try folder.dlc("run", file, "--inputs", broken)
-    #expect(refused.status == 1)
-    #expect(refused.error.contains("element [1] of 'k' is 1.5, which is not a whole number"))
+    // A wrong kind, and what is too large; one line says it, whatever else there is to say.
+    for (name, array, message) in [
+      ("x", integers([2, 2], [1, 2, 3, 4]), "input 'x' is int64, float32 is wanted"),
+      ("k", floats([2], [1, 2]), "input 'k' is float32, int64 is wanted"),
+      (
+        "x", Tensor(.float64, [2, 2], rounding: [1, 2, 3, 1e300]), "element [1, 1] of 'x' is 1e+300"
+      ),
+      (
+        "k", integers([3], [1, 2, 3], .int32), "dimension 'n' is 2 by array 'x' but 3 by array 'k'"
+      ),
+    ] {
+      var arrays = ["x": x, "k": k, "more": k]
+      arrays[name] = array
+      let broken = try folder.write(arrays.map { ($0.key, $0.value) })
+      let refused = try folder.dlc("run", file, "--inputs", broken)
+      #expect(refused.status == 1 && refused.error.contains(message), "\(refused.error)")
+      #expect(refused.error.split(separator: "\n").count == 1, "\(refused.error)")
+    }
   }
 
   @Test func namesThatDoNotFitAreListed() throws {
