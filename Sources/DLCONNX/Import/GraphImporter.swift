@@ -72,7 +72,9 @@ final class GraphImporter {
           .unsupported, "tensor '\(name)' holds \(tensor.elementType.text), which is not supported")
       )
     }
-    guard Self.isState(value) else { return g.constant(value) }
+    guard Self.isState(value) else {
+      return try sound { () throws(ImportStop) in g.constant(value) }
+    }
     var unique = name
     var number = 1
     while let other = states[unique], !other.sharesMemory(value) {
@@ -82,9 +84,24 @@ final class GraphImporter {
     states[unique] = value
     knowledge.stored[unique] = value
     let shape = value.shape.map { Size($0) }
-    return Self.isParameter(value)
-      ? g.parameter(unique, shape, .zeros, value.dataType)
-      : g.state(unique, value.dataType, shape, .zeros)
+    return try sound { () throws(ImportStop) in
+      Self.isParameter(value)
+        ? g.parameter(unique, shape, .zeros, value.dataType)
+        : g.state(unique, value.dataType, shape, .zeros)
+    }
+  }
+
+  /// What `body` builds. A mistake that the builder keeps in it is thrown, before anything reads what it left; it comes
+  /// before what `body` then finds wrong itself.
+  func sound<R>(_ body: () throws(ImportStop) -> R) throws(ImportStop) -> R {
+    let before = g.failureCount
+    let result: R
+    do throws(ImportStop) { result = try body() } catch {
+      try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
+      throw error
+    }
+    try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
+    return result
   }
 
   private static func isParameter(_ value: Tensor) -> Bool {
@@ -117,20 +134,13 @@ final class GraphImporter {
           name.isEmpty || scope.sequence(name) != nil ? nil : try value(name, scope))
       }
       let context = NodeContext(node, self, scope, operands)
-      let before = g.failureCount
-      let results: [Value?]
-      do throws(ImportStop) {
-        results = try g.scope(path: Self.scopePath(node.name)) { () throws(ImportStop) in
+      let results = try sound { () throws(ImportStop) in
+        try g.scope(path: Self.scopePath(node.name)) { () throws(ImportStop) in
           try g.located(at: "\(node.type) '\(node.name)'") { () throws(ImportStop) in
             rounded(try mapping.build(context))
           }
         }
-      } catch {
-        // What the builder refused comes before what is then wrong with its result.
-        try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
-        throw error
       }
-      try attempt { () throws(DLCError) in try g.requireSuccess(since: before) }
       for (position, name) in node.outputs.enumerated()
       where !name.isEmpty && scope.sequences[name] == nil {
         guard position < results.count, let result = results[position] else {

@@ -48,9 +48,17 @@ final class Knowledge {
   /// Larger values are not looked at.
   static let maximumCount = 4096
 
+  /// It keeps the builder: that of a graph that is given up must not be taken for the next one at its address.
   private struct Key: Hashable {
-    var builder: ObjectIdentifier
+    var builder: FunctionBuilder
     var id: ValueID
+
+    static func == (a: Key, b: Key) -> Bool { a.builder === b.builder && a.id == b.id }
+
+    func hash(into hasher: inout Hasher) {
+      hasher.combine(ObjectIdentifier(builder))
+      hasher.combine(id)
+    }
   }
 
   private var memo: [Key: Known?] = [:]
@@ -68,7 +76,7 @@ final class Knowledge {
     guard TensorType(value.dataType, sizes: shape).isCountable(Self.maximumCount) else {
       return nil
     }
-    let key = Key(builder: ObjectIdentifier(value.builder), id: value.id)
+    let key = Key(builder: value.builder, id: value.id)
     if let result = memo[key] { return result }
     let result = evaluate(value)?.simplified
     memo[key] = .some(result)

@@ -132,9 +132,15 @@ private struct StageAttempt {
     for (name, type) in types
     where list.reads.contains(name) || wanted.contains(name) || builder.keepsInputs {
       if statics.contains(name), let tensor = builder.candidates[name] {
-        scope.values[name] = importer.g.constant(tensor)
+        scope.values[name] = try importer.sound { () throws(ImportStop) in
+          importer.g.constant(tensor)
+        }
       } else {
-        scope.values[name] = importer.g.input(name, type.dataType, type.shape)
+        scope.values[name] = try importer.sound { () throws(ImportStop) in
+          importer.g.located(at: "input '\(name)'") {
+            importer.g.input(name, type.dataType, type.shape)
+          }
+        }
         stage.inputs.append(name)
       }
     }

@@ -192,6 +192,7 @@ enum ControlOperators {
     var stop: ImportStop?
     var isSame = true
     var body = CheckedBody(c, parts.body)
+    let before = c.g.failureCount
     if count > 0 {
       let states = 1 + parts.carried.count
       let made = c.g.scan(
@@ -215,6 +216,8 @@ enum ControlOperators {
         return made.carried[1..<states] + made.outputs
       }
       if case .failed(let error)? = stop, error.code == .unsupported { throw stop! }
+      // What is wrong with the body for values that it carries need not be wrong for those of one iteration.
+      c.g.forgetFailures(since: before)
     }
     return try unrolled(c, parts, count)
   }
