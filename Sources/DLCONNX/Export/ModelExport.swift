@@ -43,7 +43,7 @@ package struct ModelExport {
     return Files(model: model, tensors: (external.name, parts))
   }
 
-  /// The graph with half floats carried in float32, as they are computed.
+  /// The graph with half floats carried in float32, as they are computed, and without what nothing uses.
   private func graph(_ function: Function, _ module: Module) throws(DLCError) -> Graph {
     var sizes = sizes
     // Weights that are stored have the sizes that they have.
@@ -60,9 +60,11 @@ package struct ModelExport {
     let bound = try function.graph.mappingDimensions { (size) throws(DLCError) in
       size.replacing(sizes.mapValues { Size($0) })
     }
-    var manager = PassManager([WidenHalfFloats()])
     let hasHalves = bound.types.contains { $0.dataType != $0.dataType.computeType }
-    return hasHalves ? try manager.run(bound) : bound
+    // A node without results that are used may have none at all, which no node of ONNX has.
+    var manager = PassManager(
+      (hasHalves ? [WidenHalfFloats()] : []) + [EliminateDeadCode()])
+    return try manager.run(bound)
   }
 
   private func export(_ graph: Graph, _ module: Module, _ function: Function) throws(DLCError)

@@ -148,7 +148,11 @@ enum ControlOperators {
       body: body, trips: c.optional(0).map { g.reshape(g.convert($0, .int64), []) },
       condition: c.optional(1).map { g.reshape($0, []) }, carried: carried,
       scanCount: body.outputs.count - carried.count - 1)
-    let isCounted = isAlwaysTrue(body)
+    // What the body would do is not asked where it never runs.
+    if case .array(let known)? = c.known(0), known.integers.first ?? 0 <= 0 {
+      return try counted(c, parts, 0)
+    }
+    let isCounted = try isAlwaysTrue(c, body)
     if let condition = parts.condition, isCounted {
       guard case .array(let known)? = c.known(condition) else {
         throw .needs(try c.operand(1), operand: c.node.inputs[1], of: c.node.title)
@@ -157,9 +161,26 @@ enum ControlOperators {
     }
     if isCounted {
       guard c.has(0) else { throw c.fail("the loop has no limit and no condition that ends it") }
+      if c.known(0) == nil, parts.scanCount == 0,
+        let results = try uncounted(c, parts)
+      {
+        return results
+      }
       return try counted(c, parts, try trips(c))
     }
     return try conditional(c, parts)
+  }
+
+  /// A loop whose limit is not known, where it needs none; nil when its body must be built for each iteration.
+  private static func uncounted(_ c: NodeContext, _ parts: LoopParts) throws(ImportStop)
+    -> [Value?]?
+  {
+    let before = c.g.failureCount
+    do throws(ImportStop) { return try conditional(c, parts) } catch {
+      if case .failed(let mistake) = error, mistake.code == .unsupported { throw error }
+      c.g.forgetFailures(since: before)
+      return nil
+    }
   }
 
   /// The most iterations; exporters write the largest number there is for "no limit".
@@ -168,12 +189,17 @@ enum ControlOperators {
   }
 
   /// Whether the body's condition is the one that it gets, or true.
-  private static func isAlwaysTrue(_ body: ONNXGraph) -> Bool {
+  private static func isAlwaysTrue(_ c: NodeContext, _ body: ONNXGraph) throws(ImportStop) -> Bool {
     var name = body.outputs[0].name
     for _ in 0..<8 {
       if name == body.inputs[1].name { return true }
       if let tensor = body.initializers[name]?.value { return tensor.integers.first == 1 }
-      guard let node = body.nodes.first(where: { $0.outputs.contains(name) }) else { return false }
+      guard let node = body.nodes.first(where: { $0.outputs.contains(name) }) else {
+        guard !body.definedNames.contains(name),
+          case .array(let known)? = c.known(try c.importer.value(name, c.scope))
+        else { return false }
+        return known.count == 1 && known.integers[0] != 0
+      }
       switch node.type {
       case "Identity": name = node.inputs.first ?? ""
       case "Cast": name = node.inputs.first ?? ""
@@ -267,33 +293,40 @@ enum ControlOperators {
     throws(ImportStop)
     -> Value
   {
-    let types = try resultTypes(c, parts)
-    guard parts.carried.count + 1 + index < types.count else {
-      throw .hosted("the body of \(c.node.title) is no graph of fixed shapes")
+    let hosted = ImportStop.hosted("the body of \(c.node.title) is no graph of fixed shapes")
+    let types: [TensorType]
+    do throws(ImportStop) { types = try resultTypes(c, parts, isFirst: true) } catch {
+      throw hosted
     }
+    guard parts.carried.count + 1 + index < types.count else { throw hosted }
     let type = types[parts.carried.count + 1 + index]
     return stub(c.g, [TensorType(type.dataType, [0] + type.shape)])[0]
   }
 
-  /// The types of a body's results, found by building it where nothing reads it.
-  private static func resultTypes(_ c: NodeContext, _ parts: LoopParts) throws(ImportStop)
-    -> [TensorType]
+  /// The types of a body's results, found by building it in a graph that is given up, for an iteration of any number.
+  /// - Parameter isFirst: whether it gets what is carried into the loop, else any values of those types.
+  private static func resultTypes(_ c: NodeContext, _ parts: LoopParts, isFirst: Bool)
+    throws(ImportStop) -> [TensorType]
   {
     var stop: ImportStop?
     var types: [TensorType] = []
-    _ = c.g.cond(
-      always(c.g),
-      then: { g in
-        do throws(ImportStop) {
-          types = try c.importer.separately { () throws(ImportStop) in
-            try c.importer.results(
-              of: parts.body, [stub(g, [TensorType(.int64)])[0], always(g)] + parts.carried,
-              in: c.scope)
-          }.result.map(\.type)
-        } catch { stop = error }
-        return []
-      }, otherwise: { _ in [] })
-    if let stop { throw stop }
+    let before = c.g.failureCount
+    _ = c.g.current.region(
+      [TensorType(.int64), TensorType(.bool)] + parts.carried.map(\.type)
+    ) { g, values in
+      do throws(ImportStop) {
+        // What it checks of indices is asked for where the body runs.
+        types = try c.importer.separately { () throws(ImportStop) in
+          try c.importer.results(
+            of: parts.body, isFirst ? values[..<2] + parts.carried : values, in: c.scope)
+        }.result.map(\.type)
+      } catch { stop = error }
+      return []
+    }
+    if let stop {
+      c.g.forgetFailures(since: before)
+      throw stop
+    }
     return types
   }
 
@@ -304,7 +337,7 @@ enum ControlOperators {
     let hosted = ImportStop.hosted("the body of \(c.node.title) is no graph of fixed shapes")
     let g = c.g
     let types: [TensorType]
-    do throws(ImportStop) { types = try resultTypes(c, parts) } catch {
+    do throws(ImportStop) { types = try resultTypes(c, parts, isFirst: false) } catch {
       if case .failed = error { throw error }
       throw hosted
     }
