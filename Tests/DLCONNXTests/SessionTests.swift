@@ -164,6 +164,32 @@ import Testing
     #expect(results["last"]!.doubles == [4])
     #expect(results["rows"]!.doubles == [2, 3, 4])
   }
+
+  /// No boxes at all, or no classes that they could be of.
+  @Test(arguments: [(1, 0), (0, 3), (0, 0)]) func noBoxesAreKept(_ classes: Int, _ boxes: Int)
+    throws
+  {
+    let detection = model(
+      [
+        ("boxes", .float32, [.size(1), .name("n"), .size(4)]),
+        ("scores", .float32, [.size(1), .name("c"), .name("n")]),
+      ], ["places"], initializers: ["most": integers([1], [5])],
+      [node("NonMaxSuppression", ["boxes", "scores", "most"], ["places"])])
+    let results = try run(
+      detection,
+      [
+        "boxes": floats([1, boxes, 4], .init(repeating: 1, count: 4 * boxes)),
+        "scores": floats([1, classes, boxes], .init(repeating: 1, count: classes * boxes)),
+      ])
+    #expect(results["places"]!.shape == [0, 3])
+  }
+
+  @Test(arguments: [(nil, [0, 2], [0]), (0, [0, 2], [0, 2]), (1, [2, 0], [2, 0])])
+  func nothingHasNoUniqueElements(_ axis: Int?, _ shape: [Int], _ result: [Int]) throws {
+    let attributes = axis.map { ["axis": ONNXAttribute.integer($0)] } ?? [:]
+    let found = try OneNode.run("Unique", [floats(shape, [])], attributes, opset: 21, outputs: 4)
+    #expect(found.map(\.shape) == [result, [0], [0], [0]])
+  }
 }
 
 extension ONNXModel {

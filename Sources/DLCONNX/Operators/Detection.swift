@@ -19,6 +19,7 @@ enum DetectionOperators {
       throw c.fail("\(boxes.type) and \(scores.type) are no boxes with scores")
     }
     let shape = scores.shape
+    if shape.contains(0) { return [g.constant(0, .int64, [0, 3])] }
     func scalar(_ index: Int, _ otherwise: Double, _ type: DataType) -> Value {
       c.optional(index).map { g.convert(g.reshape($0, []), type) } ?? c.scalar(otherwise, type)
     }

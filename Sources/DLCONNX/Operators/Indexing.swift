@@ -354,7 +354,10 @@ enum IndexingOperators {
     }
     let (count, width) = (try c.number(rows.shape[0]), try c.number(rows.shape[1]))
     guard width <= 1024 else { throw c.unsupported("slices of \(width) elements") }
-    guard count > 0 else { throw c.unsupported("an empty input") }
+    if count == 0 {
+      let none = g.constant(0, .int64, [0])
+      return [axis == nil ? g.reshape(x, [0]) : x, none, none, none]
+    }
     let n = Size(count)
     let number = g.iota(.int64, [n], axis: 0)
     let columns = (0..<width).map {
