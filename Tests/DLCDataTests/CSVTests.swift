@@ -76,7 +76,7 @@ import Testing
       ("a,b\n1,2\n3,\n", "a number is missing [\(folder.path)/a.csv, line 3, column 'b']"),
       ("a,b\n1,nan\n", "line 2, column 'b'"), ("a,b\n1,inf\n", "line 2, column 'b'"),
       ("a,b\n1,0x10\n", "line 2, column 'b'"), ("a,b\n1,1e99\n", "line 2, column 'b'"),
-      ("a,b\n1,2\n\n3\n", "the line has 1 fields, the header 2 [\(folder.path)/a.csv, line 4]"),
+      ("a,b\n1,2\n\n3\n", "the line has 1 field, the header 2 [\(folder.path)/a.csv, line 4]"),
       ("a,b\n\"1\n", "a quote is not closed [\(folder.path)/a.csv, line 2, column 1]"),
       ("a,b\n\"1\" x,2\n", "something follows a closed quote"),
       ("1,2\n3,4\n", "--no-header"), ("a,a\n1,2\n", "two columns are called 'a'"),
