@@ -53,4 +53,51 @@ struct OpenSizeTests {
     try expect(
       "MaxPool", [:], ["x"], ["kernel_shape": .integers([3])], [5: [3, 4, 5], 3: [3]])
   }
+
+  /// Exporters name an axis of each input, also where two must be of one size.
+  private static let products: [ONNXNode] = [
+    node("MatMul", ["a", "b"], ["y"]),
+    node("Gemm", ["a", "b"], ["y"]),
+    node("Einsum", ["a", "b"], ["y"], ["equation": text("ij,jk->ik")]),
+  ]
+
+  @Test(arguments: products.indices) func namesOfOneSizeAreChecked(_ index: Int) throws {
+    let model = model(
+      [("a", .float32, [.size(1), .name("m")]), ("b", .float32, [.name("long"), .size(1)])], ["y"],
+      [Self.products[index]])
+    let module = try model.module()
+    func run(_ m: Int, _ n: Int) throws -> [Double] {
+      try Interpreter().run(
+        module, function: module.functions[0],
+        inputs: ["a": counting(1, m), "b": counting(n, 1)], states: [:],
+        dimensions: ["m": m, "long": n]
+      ).outputs[0].value.doubles
+    }
+    #expect(try run(3, 3) == [14])
+    #expect(try run(2, 2) == [5])
+    #expect(throws: DLCError.self) { try run(2, 3) }
+  }
+
+  @Test func keysAndValuesMayNameTheirLengths() throws {
+    func shape(_ length: String) -> [ONNXValueInfo.Dimension] {
+      [.size(1), .size(1), .name(length), .size(2)]
+    }
+    let model = model(
+      opset: 23,
+      [("q", .float32, shape("n")), ("k", .float32, shape("r")), ("v", .float32, shape("s"))],
+      ["y"], [node("Attention", ["q", "k", "v"], ["y"])])
+    let module = try model.module()
+    func run(_ keys: Int, _ values: Int) throws -> [Double] {
+      try Interpreter().run(
+        module, function: module.functions[0],
+        inputs: [
+          "q": counting(1, 1, 1, 2),
+          "k": OneNode.floats([1, 1, keys, 2], .init(repeating: 1, count: 2 * keys)),
+          "v": counting(1, 1, values, 2),
+        ], states: [:], dimensions: ["n": 1, "r": keys, "s": values]
+      ).outputs[0].value.doubles
+    }
+    #expect(near(try run(3, 3), [3, 4]))
+    #expect(throws: DLCError.self) { try run(3, 2) }
+  }
 }

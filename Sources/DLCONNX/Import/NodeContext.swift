@@ -309,6 +309,28 @@ final class NodeContext {
     return result
   }
 
+  /// The size that stands for two that must be the same: a number, else the shorter expression; nil for two numbers
+  /// that are not. Whether two that are said in different ways are the same is seen when they are bound (see `said`).
+  func same(_ a: Size, _ b: Size) -> Size? {
+    if a == b || b.constant == nil && a.constant != nil { return a }
+    if b.constant != nil { return a.constant == nil ? b : nil }
+    return "\(b)".count < "\(a)".count ? b : a
+  }
+
+  /// Values with the axes of a group, one of each value, said in one way; nil when they are of different numbers.
+  func agreed(_ values: [Value], along axes: [Int]) -> [Value]? {
+    var size = values[0].shape[axes[0]]
+    for (value, axis) in zip(values, axes) {
+      guard let common = same(size, value.shape[axis]) else { return nil }
+      size = common
+    }
+    return zip(values, axes).map { value, axis in
+      var shape = value.shape
+      shape[axis] = size
+      return said(value, shape)
+    }
+  }
+
   /// The shape that NumPy's rule gives. Of two named sizes the shorter expression stands for both.
   func commonShape(_ shapes: [[Size]]) throws(ImportStop) -> [Size] {
     let rank = shapes.map(\.count).max() ?? 0

@@ -87,11 +87,19 @@ struct Einsum {
     for factor in factors {
       for (label, size) in zip(factor.labels, factor.value.shape) {
         let known = sizes[label] ?? 1
-        guard known == 1 || size == 1 || known == size else {
+        if known == 1 || size == 1 {
+          sizes[label] = known == 1 ? size : known
+          continue
+        }
+        guard let common = c.same(known, size) else {
           throw c.fail("one axis of the equation is of sizes \(known) and \(size)")
         }
-        sizes[label] = known == 1 ? size : known
+        sizes[label] = common
       }
+    }
+    for index in factors.indices {
+      factors[index].value = c.said(
+        factors[index].value, factors[index].labels.map { sizes[$0]! })
     }
   }
 

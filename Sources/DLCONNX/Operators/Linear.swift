@@ -53,9 +53,12 @@ enum LinearOperators {
       if left.rank == 1 { shape.remove(at: whole.rank - 2) }
       return c.g.reshape(whole, shape)
     }
+    guard let pair = c.agreed([left, right], along: [left.rank - 1, right.rank - 2]) else {
+      throw c.fail(mistake)
+    }
+    let (left, right) = (pair[0], pair[1])
     let (m, n) = (left.shape[left.rank - 2], right.shape[right.rank - 1])
     let k = left.shape[left.rank - 1]
-    guard k == right.shape[right.rank - 2] else { throw c.fail(mistake) }
     let sizes = try c.commonShape(
       [left.shape.dropLast(2), right.shape.dropLast(2)].map(Array.init))
     func holders(_ x: Value) -> [Int] {
@@ -92,10 +95,10 @@ enum LinearOperators {
       throw c.fail("\(a.type) and \(b.type) cannot be multiplied as matrices")
     }
     let (inA, inB) = (try c.flag("transA") ? 0 : 1, try c.flag("transB") ? 1 : 0)
-    guard a.shape[inA] == b.shape[inB] else {
+    guard let pair = c.agreed([a, b], along: [inA, inB]) else {
       throw c.fail("\(a.type) and \(b.type) cannot be multiplied as matrices")
     }
-    let whole = c.g.dotGeneral(a, b, lhsContracting: [inA], rhsContracting: [inB])
+    let whole = c.g.dotGeneral(pair[0], pair[1], lhsContracting: [inA], rhsContracting: [inB])
     let y = scaled(c, whole, try c.real("alpha", 1))
     let beta = try c.real("beta", 1)
     guard let bias = c.optional(2), beta != 0 else { return y }

@@ -31,13 +31,16 @@ struct ScaledAttention {
   init(
     _ c: NodeContext, _ q: Value, _ k: Value, _ v: Value, scale: Double?
   ) throws(ImportStop) {
-    (self.c, self.q, self.k, self.v, self.scale) = (c, q, k, v, scale)
-    guard q.rank == 4, k.rank == 4, v.rank == 4, k.shape[0] == q.shape[0],
-      v.shape[0] == q.shape[0], k.shape[1] == v.shape[1], k.shape[2] == v.shape[2],
-      q.shape[3] == k.shape[3]
+    guard q.rank == 4, k.rank == 4, v.rank == 4,
+      let images = c.agreed([q, k, v], along: [0, 0, 0]),
+      let heads = c.agreed([images[1], images[2]], along: [1, 1]),
+      let keys = c.agreed(heads, along: [2, 2]),
+      let features = c.agreed([images[0], keys[0]], along: [3, 3])
     else {
       throw c.fail("queries \(q.type), keys \(k.type) and values \(v.type) do not belong together")
     }
+    let (q, k, v) = (features[0], features[1], keys[1])
+    (self.c, self.q, self.k, self.v, self.scale) = (c, q, k, v, scale)
     if let heads = q.shape[1].constant, let keyHeads = k.shape[1].constant {
       guard keyHeads > 0, heads % keyHeads == 0 else {
         throw c.fail("\(heads) heads do not share \(keyHeads) heads of keys evenly")
