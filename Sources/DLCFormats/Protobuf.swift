@@ -99,8 +99,8 @@ package final class ProtobufMessage<M>: @unchecked Sendable {
     _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
     as: M.Type, kind: String = "a dlc file", depth: Int = 400, path: String
   ) throws(DLCError) {
-    guard ProtobufWire.isNested(bytes, descriptor, atMost: depth) else {
-      throw DLCError(.format, "the file is damaged, nested too deep, or is not \(kind)", at: path)
+    if let flaw = ProtobufWire.flaw(bytes, descriptor, atMost: depth) {
+      throw DLCError(.format, flaw.message(kind), at: path)
     }
     // A field takes at least two bytes on the wire; structures are larger, but real files hold text.
     budget = UnsafeMutablePointer<Int>.allocate(capacity: 1)
@@ -251,23 +251,45 @@ package enum ProtobufWire {
     return encoded(number << 3 | 2) + encoded(UInt64(value.count)) + value
   }
 
-  /// Whether the bytes are a message in which no more than so many are inside of one another.
-  package static func isNested(
+  /// Why bytes are not decoded.
+  package enum Flaw {
+    /// They are no message, or too many are inside of one another.
+    case damage
+    /// A text has a zero byte, where the decoded one would end.
+    case text(field: String)
+
+    /// - Parameter kind: what the file should be.
+    func message(_ kind: String) -> String {
+      switch self {
+      case .damage: "the file is damaged, nested too deep, or is not \(kind)"
+      case .text(let field): "the file is damaged: field '\(field)' has a text with a zero byte"
+      }
+    }
+  }
+
+  /// What is wrong with a message in which no more than so many may be inside of one another.
+  package static func flaw(
     _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
     atMost depth: Int
-  ) -> Bool {
+  ) -> Flaw? {
     var position = 0
     while position < bytes.count {
-      guard let (number, value) = next(bytes, &position) else { return false }
+      guard let (number, value) = next(bytes, &position) else { return .damage }
       guard let value, let number = UInt32(exactly: number),
-        let field = protobuf_c_message_descriptor_get_field(descriptor, number),
-        field.pointee.type == PROTOBUF_C_TYPE_MESSAGE
+        let field = protobuf_c_message_descriptor_get_field(descriptor, number)
       else { continue }
-      let inner = field.pointee.descriptor!.assumingMemoryBound(
-        to: ProtobufCMessageDescriptor.self)
-      guard depth > 0, isNested(value, inner, atMost: depth - 1) else { return false }
+      switch field.pointee.type {
+      case PROTOBUF_C_TYPE_STRING where value.contains(0):
+        return .text(field: text(field.pointee.name))
+      case PROTOBUF_C_TYPE_MESSAGE:
+        guard depth > 0 else { return .damage }
+        let inner = field.pointee.descriptor!.assumingMemoryBound(
+          to: ProtobufCMessageDescriptor.self)
+        if let flaw = flaw(value, inner, atMost: depth - 1) { return flaw }
+      default: break
+      }
     }
-    return true
+    return nil
   }
 }
 

@@ -64,4 +64,43 @@ import Testing
     #expect(ElementType.float4e2m1.number(0x7) == 6)
     #expect(ElementType.float4e2m1.number(0x9) == -0.5)
   }
+
+  /// A text is all of its bytes: one that would be cut at a zero byte names something else.
+  @Test func textsHaveNoZeroBytes() throws {
+    let x = ONNXValueInfo(name: "x", elementType: .float32, shape: [.size(2)])
+    var y = x
+    y.name = "y_z"
+    let graph = ONNXGraph(
+      name: "g", nodes: [node("Neg", ["x"], ["y_z"])], inputs: [x], outputs: [y], initializers: [:])
+    var bytes = ModelWriter(external: nil).encode(graph, opset: 21, producer: "")
+    _ = try bytes.withUnsafeBytes { try ONNXModel($0, path: "m.onnx") }
+    for place in bytes.indices where bytes[place] == UInt8(ascii: "_") { bytes[place] = 0 }
+    let error = #expect(throws: DLCError.self) {
+      try bytes.withUnsafeBytes { try ONNXModel($0, path: "m.onnx") }
+    }
+    #expect(error?.message.contains("has a text with a zero byte") == true)
+  }
+
+  @Test func inputsBeyondThoseOfTheOperatorAreAnError() {
+    for (type, most) in [("Relu", 1), ("Add", 2), ("If", 1), ("Identity", 1), ("Softmax", 1)] {
+      let names = [String](repeating: "x", count: most + 1)
+      let wide = model([("x", .float32, [.size(2)])], ["y"], [node(type, names, ["y"])])
+      let error = #expect(throws: DLCError.self) { try run(wide, ["x": floats([2], [1, 2])]) }
+      #expect(error?.message == "'\(type)' takes \(most) inputs, not \(most + 1)")
+      #expect(error?.location.contains("node 'y' (\(type))") == true)
+    }
+    // Those that are left out do not count.
+    let open = model([("x", .float32, [.size(2)])], ["y"], [node("Relu", ["x", ""], ["y"])])
+    #expect(throws: Never.self) { try run(open, ["x": floats([2], [1, 2])]) }
+  }
+
+  @Test(arguments: [[0, -1], [0, 0], [0, 2], [0]]) func ordersHaveEachAxisOnce(_ order: [Int]) {
+    let turned = model(
+      [("x", .float32, [.size(2), .size(3)])], ["y"],
+      [node("Transpose", ["x"], ["y"], ["perm": .integers(order)])])
+    let error = #expect(throws: DLCError.self) {
+      try run(turned, ["x": floats([2, 3], [1, 2, 3, 4, 5, 6])])
+    }
+    #expect(error?.message == "perm \(order) does not fit rank 2")
+  }
 }

@@ -128,6 +128,14 @@ final class GraphImporter {
               "unsupported operator '\($0.operatorName)' (opset \($0.opsets[$0.domain] ?? 0)) at node '\($0.name)'"
             }.joined(separator: ", ")))
       }
+      if let most = mapping.inputs, let last = node.inputs.lastIndex(where: { !$0.isEmpty }),
+        last >= most
+      {
+        throw .failed(
+          DLCError(
+            .graph,
+            "'\(node.operatorName)' takes \(most) inputs, not \(last + 1)", at: node.title))
+      }
       var operands: [Value?] = []
       for name in node.inputs {
         operands.append(

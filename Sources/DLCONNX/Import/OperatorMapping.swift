@@ -9,18 +9,21 @@ package struct OperatorMapping: Sendable {
   package var domain: String
   /// The first version that it holds for; it ends where the next entry of that name begins.
   package var since: Int
+  /// How many operands there may be; nil for any number.
+  package var inputs: Int?
   /// Operands that must be known when the graph is built.
   package var statics: [String]
   /// Adds it to the graph; gives a value per output, nil for one that is never asked for.
   let build: @Sendable (NodeContext) throws(ImportStop) -> [Value?]
 
   init(
-    _ name: String, domain: String = "", since: Int = 1, statics: [String] = [],
+    _ name: String, domain: String = "", since: Int = 1, inputs: Int?, statics: [String] = [],
     _ build: @escaping @Sendable (NodeContext) throws(ImportStop) -> [Value?]
   ) {
     self.name = name
     self.domain = domain
     self.since = since
+    self.inputs = inputs
     self.statics = statics
     self.build = build
   }

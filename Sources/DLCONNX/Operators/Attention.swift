@@ -4,8 +4,8 @@ import DLCTensor
 /// The standard's attention operators.
 enum AttentionOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("Attention", since: 23, attention),
-    OperatorMapping("RotaryEmbedding", since: 23) { c throws(ImportStop) in
+    OperatorMapping("Attention", since: 23, inputs: 7, attention),
+    OperatorMapping("RotaryEmbedding", since: 23, inputs: 4) { c throws(ImportStop) in
       let x = try c.operand(0)
       return [
         try rotated(
@@ -14,16 +14,16 @@ enum AttentionOperators {
           interleaved: try c.flag("interleaved"))
       ]
     },
-    OperatorMapping("LinearAttention", since: 27) { c throws(ImportStop) in
+    OperatorMapping("LinearAttention", since: 27, inputs: 6) { c throws(ImportStop) in
       try LinearAttention(c).results()
     },
-    OperatorMapping("SwiGLU", since: 28) { c throws(ImportStop) in
+    OperatorMapping("SwiGLU", since: 28, inputs: 2) { c throws(ImportStop) in
       let (gate, x) = (try c.operand(0), try c.operand(1))
       guard gate.type == x.type else { throw c.fail("the operands are \(gate.type) and \(x.type)") }
       let alpha = try c.real("alpha", 1)
       return [gate * c.g.logistic(alpha == 1 ? gate : gate * alpha) * x]
     },
-    OperatorMapping("FlexAttention", domain: "ai.onnx.preview", flexible),
+    OperatorMapping("FlexAttention", domain: "ai.onnx.preview", inputs: 3, flexible),
   ]
 
   // MARK: Attention

@@ -4,12 +4,12 @@ import DLCTensor
 /// Normalisations by statistics of channels and of groups of them.
 enum ChannelNormalizationOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("BatchNormalization", batch),
-    OperatorMapping("InstanceNormalization", instance),
-    OperatorMapping("GroupNormalization", since: 18, group),
-    OperatorMapping("MeanVarianceNormalization", since: 9, meanVariance),
-    OperatorMapping("LpNormalization", norm),
-    OperatorMapping("LRN", localResponse),
+    OperatorMapping("BatchNormalization", inputs: 5, batch),
+    OperatorMapping("InstanceNormalization", inputs: 3, instance),
+    OperatorMapping("GroupNormalization", since: 18, inputs: 3, group),
+    OperatorMapping("MeanVarianceNormalization", since: 9, inputs: 1, meanVariance),
+    OperatorMapping("LpNormalization", inputs: 1, norm),
+    OperatorMapping("LRN", inputs: 1, localResponse),
   ]
 
   /// The mean and the biased variance over axes, which are kept.

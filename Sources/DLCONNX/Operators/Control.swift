@@ -4,10 +4,10 @@ import DLCTensor
 /// Branches and loops: `cond`, `while` and `scan` where shapes allow it, unrolled or cut out where not.
 enum ControlOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("If", branch),
-    OperatorMapping("Loop", statics: ["M", "cond"], loop),
-    OperatorMapping("Scan", since: 8, scanOfBatch),
-    OperatorMapping("Scan", since: 9, scan),
+    OperatorMapping("If", inputs: 1, branch),
+    OperatorMapping("Loop", inputs: nil, statics: ["M", "cond"], loop),
+    OperatorMapping("Scan", since: 8, inputs: nil, scanOfBatch),
+    OperatorMapping("Scan", since: 9, inputs: nil, scan),
   ]
 
   /// So many iterations are written out when a body is no graph of its own.
@@ -19,7 +19,10 @@ enum ControlOperators {
   static func decidedBranch(_ node: ONNXNode, _ importer: GraphImporter, _ scope: ImportScope)
     throws(ImportStop) -> [ONNXNode]?
   {
-    guard node.type == "If", node.domain.isEmpty, let name = node.inputs.first, !name.isEmpty else {
+    guard node.type == "If", node.domain.isEmpty, node.inputs.count == 1,
+      let name = node.inputs.first,
+      !name.isEmpty
+    else {
       return nil
     }
     let condition = try importer.value(name, scope)

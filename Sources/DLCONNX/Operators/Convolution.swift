@@ -4,12 +4,12 @@ import DLCTensor
 /// Convolutions of floats and of quantised integers.
 enum ConvolutionOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("Conv", convolution),
-    OperatorMapping("ConvTranspose", transposed),
-    OperatorMapping("ConvInteger", since: 10, integers),
-    OperatorMapping("QLinearConv", since: 10, quantized),
-    OperatorMapping("CausalConvWithState", since: 27, causal),
-    OperatorMapping("FusedConv", domain: "com.microsoft", fused),
+    OperatorMapping("Conv", inputs: 3, convolution),
+    OperatorMapping("ConvTranspose", inputs: 3, transposed),
+    OperatorMapping("ConvInteger", since: 10, inputs: 4, integers),
+    OperatorMapping("QLinearConv", since: 10, inputs: 9, quantized),
+    OperatorMapping("CausalConvWithState", since: 27, inputs: 4, causal),
+    OperatorMapping("FusedConv", domain: "com.microsoft", inputs: 4, fused),
   ]
 
   // MARK: Forward

@@ -3,7 +3,9 @@ import DLCTensor
 
 /// Boxes that overlap better ones are dropped, one after the other in the order of their scores.
 enum DetectionOperators {
-  static let all: [OperatorMapping] = [OperatorMapping("NonMaxSuppression", since: 10, suppress)]
+  static let all: [OperatorMapping] = [
+    OperatorMapping("NonMaxSuppression", since: 10, inputs: 5, suppress)
+  ]
 
   /// Corners and areas of boxes, each [batches, classes, boxes].
   private struct Boxes {

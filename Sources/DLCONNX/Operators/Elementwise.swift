@@ -12,7 +12,7 @@ enum ElementwiseOperators {
   // MARK: One operand
 
   private static func unary(_ name: String, _ f: @escaping Unary) -> OperatorMapping {
-    OperatorMapping(name) { c throws(ImportStop) in [f(c.g, try c.operand(0))] }
+    OperatorMapping(name, inputs: 1) { c throws(ImportStop) in [f(c.g, try c.operand(0))] }
   }
 
   private static func scalar(_ x: Value, _ number: Double, _ g: FunctionBuilder) -> Value {
@@ -97,7 +97,7 @@ enum ElementwiseOperators {
   private static func binary(
     _ name: String, domain: String = "", since: Int = 1, _ f: @escaping Binary
   ) -> OperatorMapping {
-    OperatorMapping(name, domain: domain, since: since) { c throws(ImportStop) in
+    OperatorMapping(name, domain: domain, since: since, inputs: 2) { c throws(ImportStop) in
       let (a, b) = try operands(c)
       guard a.dataType == b.dataType else {
         throw c.fail("the operands are \(a.type) and \(b.type)")
@@ -111,7 +111,7 @@ enum ElementwiseOperators {
     binary("Sub") { $1 - $2 },
     binary("Mul") { $1 * $2 },
     binary("Div") { $1 / $2 },
-    OperatorMapping("Pow") { c throws(ImportStop) in
+    OperatorMapping("Pow", inputs: 2) { c throws(ImportStop) in
       let (x, y) = try operands(c)
       let g = c.g
       if x.dataType == y.dataType { return [g.power(x, y)] }
@@ -129,7 +129,7 @@ enum ElementwiseOperators {
       }
       return [g.convert(g.power(g.convert(x, type), g.convert(y, type)), x.dataType)]
     },
-    OperatorMapping("Mod", since: 10) { c throws(ImportStop) in
+    OperatorMapping("Mod", since: 10, inputs: 2) { c throws(ImportStop) in
       let (a, b) = try operands(c)
       let g = c.g
       let rest = g.binary(.remainder, a, b)
@@ -142,7 +142,7 @@ enum ElementwiseOperators {
     variadic("Sum") { g, a, b in a + b },
     variadic("Max") { g, a, b in g.maximum(a, b) },
     variadic("Min") { g, a, b in g.minimum(a, b) },
-    OperatorMapping("Mean") { c throws(ImportStop) in
+    OperatorMapping("Mean", inputs: nil) { c throws(ImportStop) in
       let list = try c.broadcast(c.all)
       let total = list.dropFirst().reduce(list[0]) { $0 + $1 }
       return [total / scalar(total, Double(list.count), c.g)]
@@ -150,7 +150,7 @@ enum ElementwiseOperators {
   ]
 
   private static func variadic(_ name: String, _ f: @escaping Binary) -> OperatorMapping {
-    OperatorMapping(name) { c throws(ImportStop) in
+    OperatorMapping(name, inputs: nil) { c throws(ImportStop) in
       let list = try c.broadcast(c.all)
       guard let first = list.first else { throw c.fail("it has no inputs") }
       return [list.dropFirst().reduce(first) { f(c.g, $0, $1) }]
@@ -172,7 +172,7 @@ enum ElementwiseOperators {
     binary("BitwiseAnd") { $0.binary(.and, $1, $2) },
     binary("BitwiseOr") { $0.binary(.or, $1, $2) },
     binary("BitwiseXor") { $0.binary(.xor, $1, $2) },
-    OperatorMapping("BitShift") { c throws(ImportStop) in
+    OperatorMapping("BitShift", inputs: 2) { c throws(ImportStop) in
       let (a, b) = try operands(c)
       let direction = try c.text("direction", "")
       guard direction == "LEFT" || direction == "RIGHT" else {
@@ -193,7 +193,9 @@ enum ElementwiseOperators {
     _ name: String, domain: String = "",
     _ f: @escaping @Sendable (NodeContext, Value) throws(ImportStop) -> Value
   ) -> OperatorMapping {
-    OperatorMapping(name, domain: domain) { c throws(ImportStop) in [try f(c, try c.operand(0))] }
+    OperatorMapping(name, domain: domain, inputs: 1) { c throws(ImportStop) in
+      [try f(c, try c.operand(0))]
+    }
   }
 
   private static let activations: [OperatorMapping] = [
@@ -243,7 +245,7 @@ enum ElementwiseOperators {
       case let other: throw c.fail("attribute 'approximate' is '\(other)', not none or tanh")
       }
     },
-    OperatorMapping("PRelu") { c throws(ImportStop) in
+    OperatorMapping("PRelu", inputs: 2) { c throws(ImportStop) in
       let (x, slope) = (try c.operand(0), try c.operand(1))
       var spread = slope
       if c.version < 7, slope.rank == 1, x.rank > 1, slope.shape[0] != 1 {
@@ -258,23 +260,23 @@ enum ElementwiseOperators {
   // MARK: Others
 
   private static let various: [OperatorMapping] = [
-    OperatorMapping("Where") { c throws(ImportStop) in
+    OperatorMapping("Where", inputs: 3) { c throws(ImportStop) in
       let list = try c.broadcast([try c.operand(0), try c.operand(1), try c.operand(2)])
       return [c.g.select(list[0], list[1], list[2])]
     },
-    OperatorMapping("Clip") { c throws(ImportStop) in
+    OperatorMapping("Clip", inputs: 1) { c throws(ImportStop) in
       var x = try c.operand(0)
       if let low = try c.real("min") { x = c.g.maximum(x, scalar(x, low, c.g)) }
       if let high = try c.real("max") { x = c.g.minimum(x, scalar(x, high, c.g)) }
       return [x]
     },
-    OperatorMapping("Clip", since: 11) { c throws(ImportStop) in
+    OperatorMapping("Clip", since: 11, inputs: 3) { c throws(ImportStop) in
       var x = try c.operand(0)
       if let low = c.optional(1) { x = c.g.maximum(x, c.g.reshape(low, [])) }
       if let high = c.optional(2) { x = c.g.minimum(x, c.g.reshape(high, [])) }
       return [x]
     },
-    OperatorMapping("IsInf") { c throws(ImportStop) in
+    OperatorMapping("IsInf", inputs: 1) { c throws(ImportStop) in
       let x = try c.operand(0)
       let (low, high) = (try c.flag("detect_negative", true), try c.flag("detect_positive", true))
       let (isLow, isHigh) = (x .== scalar(x, -.infinity, c.g), x .== scalar(x, .infinity, c.g))
@@ -282,7 +284,7 @@ enum ElementwiseOperators {
       if low || high { return [low ? isLow : isHigh] }
       return [c.g.constant(0, .bool, x.shape)]
     },
-    OperatorMapping("BitCast", since: 26) { c throws(ImportStop) in
+    OperatorMapping("BitCast", since: 26, inputs: 1) { c throws(ImportStop) in
       let x = try c.operand(0)
       guard let type = try c.elementType("to") else { throw c.fail("attribute 'to' is missing") }
       // Bytes of bool are 0 and 1.

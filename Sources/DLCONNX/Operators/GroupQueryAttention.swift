@@ -5,7 +5,8 @@ import DLCTensor
 struct GroupQueryAttention {
   static let all = [
     OperatorMapping(
-      "GroupQueryAttention", domain: MicrosoftOperators.domain, statics: ["total_sequence_length"]
+      "GroupQueryAttention", domain: MicrosoftOperators.domain, inputs: 17,
+      statics: ["total_sequence_length"]
     ) { c throws(ImportStop) in try GroupQueryAttention(c).results() }
   ]
 

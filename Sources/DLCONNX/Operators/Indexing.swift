@@ -4,33 +4,33 @@ import DLCTensor
 /// Gather and scatter, searches, sorting, and results whose size depends on the data.
 enum IndexingOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("Gather", gather),
-    OperatorMapping("GatherElements", since: 11, gatherElements),
-    OperatorMapping("GatherND", since: 11, gatherND),
-    OperatorMapping("Scatter", since: 9, scatterElements),
-    OperatorMapping("ScatterElements", since: 11, scatterElements),
-    OperatorMapping("ScatterND", since: 11, scatterND),
-    OperatorMapping("TensorScatter", since: 24, tensorScatter),
-    OperatorMapping("OneHot", since: 9, statics: ["depth"], oneHot),
-    OperatorMapping("TopK") { c throws(ImportStop) in
+    OperatorMapping("Gather", inputs: 2, gather),
+    OperatorMapping("GatherElements", since: 11, inputs: 2, gatherElements),
+    OperatorMapping("GatherND", since: 11, inputs: 2, gatherND),
+    OperatorMapping("Scatter", since: 9, inputs: 3, scatterElements),
+    OperatorMapping("ScatterElements", since: 11, inputs: 3, scatterElements),
+    OperatorMapping("ScatterND", since: 11, inputs: 3, scatterND),
+    OperatorMapping("TensorScatter", since: 24, inputs: 3, tensorScatter),
+    OperatorMapping("OneHot", since: 9, inputs: 3, statics: ["depth"], oneHot),
+    OperatorMapping("TopK", inputs: 1) { c throws(ImportStop) in
       guard let k = try c.integer("k") else { throw c.fail("attribute 'k' is missing") }
       return try topK(c, Size(k))
     },
-    OperatorMapping("TopK", since: 10, statics: ["K"]) { c throws(ImportStop) in
+    OperatorMapping("TopK", since: 10, inputs: 2, statics: ["K"]) { c throws(ImportStop) in
       guard let k = try c.sizes(1).first else { throw c.fail("K is empty") }
       return try topK(c, k)
     },
-    OperatorMapping("ArgMax") { c throws(ImportStop) in try extreme(c, largest: true) },
-    OperatorMapping("ArgMin") { c throws(ImportStop) in try extreme(c, largest: false) },
-    OperatorMapping("CumSum", since: 11, statics: ["axis"]) { c throws(ImportStop) in
+    OperatorMapping("ArgMax", inputs: 1) { c throws(ImportStop) in try extreme(c, largest: true) },
+    OperatorMapping("ArgMin", inputs: 1) { c throws(ImportStop) in try extreme(c, largest: false) },
+    OperatorMapping("CumSum", since: 11, inputs: 2, statics: ["axis"]) { c throws(ImportStop) in
       try prefix(c, .sum)
     },
-    OperatorMapping("CumProd", since: 26, statics: ["axis"]) { c throws(ImportStop) in
+    OperatorMapping("CumProd", since: 26, inputs: 2, statics: ["axis"]) { c throws(ImportStop) in
       try prefix(c, .product)
     },
-    OperatorMapping("NonZero", since: 9, nonZero),
-    OperatorMapping("Compress", since: 9, compress),
-    OperatorMapping("Unique", since: 11, unique),
+    OperatorMapping("NonZero", since: 9, inputs: 1, nonZero),
+    OperatorMapping("Compress", since: 9, inputs: 2, compress),
+    OperatorMapping("Unique", since: 11, inputs: 1, unique),
   ]
 
   // MARK: Gather

@@ -4,27 +4,27 @@ import DLCTensor
 /// Products of matrices.
 enum LinearOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("MatMul") { c throws(ImportStop) in
+    OperatorMapping("MatMul", inputs: 2) { c throws(ImportStop) in
       [try product(c, try c.operand(0), try c.operand(1))]
     },
-    OperatorMapping("Gemm") { c throws(ImportStop) in [try gemm(c)] },
-    OperatorMapping("Det", since: 11) { c throws(ImportStop) in
+    OperatorMapping("Gemm", inputs: 3) { c throws(ImportStop) in [try gemm(c)] },
+    OperatorMapping("Det", since: 11, inputs: 1) { c throws(ImportStop) in
       [try determinant(c, try c.operand(0))]
     },
-    OperatorMapping("Einsum", since: 12) { c throws(ImportStop) in
+    OperatorMapping("Einsum", since: 12, inputs: nil) { c throws(ImportStop) in
       guard let equation = try c.text("equation") else {
         throw c.fail("attribute 'equation' is missing")
       }
       return [try Einsum(equation, c).result]
     },
-    OperatorMapping("FusedMatMul", domain: "com.microsoft") { c throws(ImportStop) in
+    OperatorMapping("FusedMatMul", domain: "com.microsoft", inputs: 2) { c throws(ImportStop) in
       let a = try arranged(
         c, try c.operand(0), batch: try c.flag("transBatchA"), matrix: try c.flag("transA"))
       let b = try arranged(
         c, try c.operand(1), batch: try c.flag("transBatchB"), matrix: try c.flag("transB"))
       return [scaled(c, try product(c, a, b), try c.real("alpha", 1))]
     },
-    OperatorMapping("FusedGemm", domain: "com.microsoft") { c throws(ImportStop) in
+    OperatorMapping("FusedGemm", domain: "com.microsoft", inputs: 3) { c throws(ImportStop) in
       let y = try gemm(c)
       guard let name = try c.text("activation") else { return [y] }
       return [try activated(c, y, name)]

@@ -4,10 +4,10 @@ import DLCTensor
 /// Losses of classes by their numbers.
 enum LossOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("NegativeLogLikelihoodLoss", since: 12) { c throws(ImportStop) in
+    OperatorMapping("NegativeLogLikelihoodLoss", since: 12, inputs: 3) { c throws(ImportStop) in
       [try likelihood(c, of: try c.operand(0))]
     },
-    OperatorMapping("SoftmaxCrossEntropyLoss", since: 12) { c throws(ImportStop) in
+    OperatorMapping("SoftmaxCrossEntropyLoss", since: 12, inputs: 3) { c throws(ImportStop) in
       let scores = try c.operand(0)
       guard scores.rank >= 2 else { throw c.fail("the scores are \(scores.type), not [n, c, ...]") }
       let log = c.g.logSoftmax(scores, axis: 1)

@@ -6,21 +6,21 @@ enum MicrosoftOperators {
   static let domain = "com.microsoft"
 
   static let all: [OperatorMapping] = [
-    OperatorMapping("Gelu", domain: domain) { c throws(ImportStop) in
+    OperatorMapping("Gelu", domain: domain, inputs: 1) { c throws(ImportStop) in
       [c.g.gelu(try c.operand(0))]
     },
-    OperatorMapping("BiasGelu", domain: domain) { c throws(ImportStop) in
+    OperatorMapping("BiasGelu", domain: domain, inputs: 2) { c throws(ImportStop) in
       [c.g.gelu(try shifted(c, try c.operand(0), c.optional(1)))]
     },
-    OperatorMapping("FastGelu", domain: domain) { c throws(ImportStop) in
+    OperatorMapping("FastGelu", domain: domain, inputs: 2) { c throws(ImportStop) in
       [c.g.geluTanh(try shifted(c, try c.operand(0), c.optional(1)))]
     },
-    OperatorMapping("QuickGelu", domain: domain) { c throws(ImportStop) in
+    OperatorMapping("QuickGelu", domain: domain, inputs: 1) { c throws(ImportStop) in
       let x = try c.operand(0)
       return [x * c.g.logistic(x * (try c.real("alpha", 1.702)))]
     },
-    OperatorMapping("RotaryEmbedding", domain: domain, rotaryEmbedding),
-    OperatorMapping("MatMulNBits", domain: domain, packedProduct),
+    OperatorMapping("RotaryEmbedding", domain: domain, inputs: 4, rotaryEmbedding),
+    OperatorMapping("MatMulNBits", domain: domain, inputs: 6, packedProduct),
   ]
 
   /// A value and a bias that is broadcast to it.

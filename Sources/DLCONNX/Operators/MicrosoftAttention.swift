@@ -4,7 +4,8 @@ import DLCTensor
 /// The attention operators of ONNX Runtime.
 enum MicrosoftAttentionOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("Attention", domain: MicrosoftOperators.domain) { c throws(ImportStop) in
+    OperatorMapping("Attention", domain: MicrosoftOperators.domain, inputs: 7) {
+      c throws(ImportStop) in
       let (x, weights) = (try c.operand(0), try c.operand(1))
       var projected = try LinearOperators.product(c, x, weights)
       if let bias = c.optional(2) { projected = projected + bias }
@@ -12,13 +13,14 @@ enum MicrosoftAttentionOperators {
       return try attention(
         c, projected, mask: c.optional(3), past: c.optional(4), bias: c.optional(5))
     },
-    OperatorMapping("QAttention", domain: MicrosoftOperators.domain) { c throws(ImportStop) in
+    OperatorMapping("QAttention", domain: MicrosoftOperators.domain, inputs: 9) {
+      c throws(ImportStop) in
       let projected = try QuantizedProduct(
         c, try c.operand(0), try c.operand(1), zeros: (c.optional(6), c.optional(7))
       ).scaled(try c.operand(3), try c.operand(4), bias: c.optional(2))
       return try attention(c, projected, mask: c.optional(5), past: c.optional(8), bias: nil)
     },
-    OperatorMapping("MultiHeadAttention", domain: MicrosoftOperators.domain, multiHead),
+    OperatorMapping("MultiHeadAttention", domain: MicrosoftOperators.domain, inputs: 10, multiHead),
   ]
 
   // MARK: Masks

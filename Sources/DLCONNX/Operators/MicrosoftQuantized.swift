@@ -9,18 +9,18 @@ enum MicrosoftQuantizedOperators {
   private static let domain = MicrosoftOperators.domain
 
   static let all: [OperatorMapping] = [
-    OperatorMapping("DynamicQuantizeMatMul", domain: domain) { c throws(ImportStop) in
+    OperatorMapping("DynamicQuantizeMatMul", domain: domain, inputs: 5) { c throws(ImportStop) in
       let (value, scale, zero) = QuantizationOperators.dynamicallyQuantized(c, try c.operand(0))
       let product = try QuantizedProduct(
         c, value, try c.operand(1), zeros: (zero, c.optional(3)))
       return [try product.scaled(scale, try c.operand(2), bias: c.optional(4))]
     },
-    OperatorMapping("MatMulIntegerToFloat", domain: domain) { c throws(ImportStop) in
+    OperatorMapping("MatMulIntegerToFloat", domain: domain, inputs: 7) { c throws(ImportStop) in
       let product = try QuantizedProduct(
         c, try c.operand(0), try c.operand(1), zeros: (c.optional(4), c.optional(5)))
       return [try product.scaled(try c.operand(2), try c.operand(3), bias: c.optional(6))]
     },
-    OperatorMapping("QGemm", domain: domain, gemm),
+    OperatorMapping("QGemm", domain: domain, inputs: 9, gemm),
     binary("QLinearAdd") { $0 + $1 },
     binary("QLinearMul") { $0 * $1 },
     unary("QLinearSigmoid") { c, x throws(ImportStop) in c.g.logistic(x) },
@@ -45,8 +45,8 @@ enum MicrosoftQuantizedOperators {
       return c.g.transpose(
         try PoolingOperators.averaged(c, first), [0] + axes[2...] + [1])
     },
-    OperatorMapping("QLinearWhere", domain: domain, choose),
-    OperatorMapping("QLinearConcat", domain: domain, concatenate),
+    OperatorMapping("QLinearWhere", domain: domain, inputs: 9, choose),
+    OperatorMapping("QLinearConcat", domain: domain, inputs: nil, concatenate),
   ]
 
   /// scale (x - zero).
@@ -76,7 +76,7 @@ enum MicrosoftQuantizedOperators {
 
   /// x, its scale and zero, and those of the result.
   private static func unary(_ name: String, _ f: @escaping Unary) -> OperatorMapping {
-    OperatorMapping(name, domain: domain) { c throws(ImportStop) in
+    OperatorMapping(name, domain: domain, inputs: 5) { c throws(ImportStop) in
       let x = try c.operand(0)
       let y = try f(c, try real(c, x, try c.operand(1), c.optional(2)))
       return [try levels(c, y, try c.operand(3), c.optional(4), x.dataType)]
@@ -84,7 +84,7 @@ enum MicrosoftQuantizedOperators {
   }
 
   private static func binary(_ name: String, _ f: @escaping Binary) -> OperatorMapping {
-    OperatorMapping(name, domain: domain) { c throws(ImportStop) in
+    OperatorMapping(name, domain: domain, inputs: 8) { c throws(ImportStop) in
       let (a, b) = (try c.operand(0), try c.operand(3))
       let list = try c.broadcast([
         try real(c, a, try c.operand(1), c.optional(2)),

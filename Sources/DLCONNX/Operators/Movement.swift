@@ -4,9 +4,9 @@ import DLCTensor
 /// Other arrangements of the same elements.
 enum MovementOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("Reshape", reshapeByAttribute),
-    OperatorMapping("Reshape", since: 5, statics: ["shape"], reshape),
-    OperatorMapping("Flatten") { c throws(ImportStop) in
+    OperatorMapping("Reshape", inputs: 1, reshapeByAttribute),
+    OperatorMapping("Reshape", since: 5, inputs: 2, statics: ["shape"], reshape),
+    OperatorMapping("Flatten", inputs: 1) { c throws(ImportStop) in
       let x = try c.operand(0)
       let axis = try c.integer("axis", 1)
       guard axis >= -x.rank, axis <= x.rank else {
@@ -14,23 +14,28 @@ enum MovementOperators {
       }
       return [c.flattened(x, at: axis < 0 ? axis + x.rank : axis)]
     },
-    OperatorMapping("Transpose") { c throws(ImportStop) in
+    OperatorMapping("Transpose", inputs: 1) { c throws(ImportStop) in
       let x = try c.operand(0)
       let order = try c.integers("perm") ?? Array((0..<x.rank).reversed())
-      guard order.count == x.rank else { throw c.fail("perm \(order) does not fit rank \(x.rank)") }
+      // Counting from the end is not for permutations.
+      guard order.sorted() == Array(0..<x.rank) else {
+        throw c.fail("perm \(order) does not fit rank \(x.rank)")
+      }
       return [c.g.transpose(x, try c.axes(order, rank: x.rank))]
     },
-    OperatorMapping("Squeeze") { c throws(ImportStop) in try squeeze(c, try c.integers("axes")) },
-    OperatorMapping("Squeeze", since: 13, statics: ["axes"]) { c throws(ImportStop) in
+    OperatorMapping("Squeeze", inputs: 1) { c throws(ImportStop) in
+      try squeeze(c, try c.integers("axes"))
+    },
+    OperatorMapping("Squeeze", since: 13, inputs: 2, statics: ["axes"]) { c throws(ImportStop) in
       try squeeze(c, try c.integers(orNil: 1))
     },
-    OperatorMapping("Unsqueeze") { c throws(ImportStop) in
+    OperatorMapping("Unsqueeze", inputs: 1) { c throws(ImportStop) in
       try unsqueeze(c, try c.integers("axes") ?? [])
     },
-    OperatorMapping("Unsqueeze", since: 13, statics: ["axes"]) { c throws(ImportStop) in
+    OperatorMapping("Unsqueeze", since: 13, inputs: 2, statics: ["axes"]) { c throws(ImportStop) in
       try unsqueeze(c, try c.integers(1))
     },
-    OperatorMapping("Concat") { c throws(ImportStop) in
+    OperatorMapping("Concat", inputs: nil) { c throws(ImportStop) in
       let parts = c.all
       guard let first = parts.first else { throw c.fail("it has no inputs") }
       // Version 1 lets the axis out, which is then the second.
@@ -52,42 +57,42 @@ enum MovementOperators {
           }, axis: axis)
       ]
     },
-    OperatorMapping("Split", split),
-    OperatorMapping("Split", since: 13, statics: ["split"], splitByOperand),
-    OperatorMapping("Slice") { c throws(ImportStop) in
+    OperatorMapping("Split", inputs: 2, split),
+    OperatorMapping("Split", since: 13, inputs: 2, statics: ["split"], splitByOperand),
+    OperatorMapping("Slice", inputs: 1) { c throws(ImportStop) in
       let starts = try c.wideIntegers("starts") ?? []
       let ends = try c.wideIntegers("ends") ?? []
       return try slice(
         c, starts.map { Size($0) }, ends.map { Size($0) },
         try c.integers("axes") ?? Array(starts.indices), starts.map { _ in 1 })
     },
-    OperatorMapping("Slice", since: 10, statics: ["starts", "ends", "axes", "steps"]) {
+    OperatorMapping("Slice", since: 10, inputs: 5, statics: ["starts", "ends", "axes", "steps"]) {
       c throws(ImportStop) in
       let starts = try c.sizes(1)
       return try slice(
         c, starts, try c.sizes(2), try c.integers(orNil: 3) ?? Array(starts.indices),
         c.has(4) ? try c.wideIntegers(4) : starts.map { _ in 1 })
     },
-    OperatorMapping("Expand", since: 8, statics: ["shape"]) { c throws(ImportStop) in
+    OperatorMapping("Expand", since: 8, inputs: 2, statics: ["shape"]) { c throws(ImportStop) in
       let x = try c.operand(0)
       return [c.g.broadcast(x, to: try c.commonShape([x.shape, try c.sizes(1)]))]
     },
-    OperatorMapping("Tile", statics: ["tiles", "axis"]) { c throws(ImportStop) in
+    OperatorMapping("Tile", inputs: 3, statics: ["tiles", "axis"]) { c throws(ImportStop) in
       let x = try c.operand(0)
       var repeats = [Size](repeating: 1, count: x.rank)
       repeats[try c.axis(try c.integer(2), rank: x.rank)] = try c.sizes(1)[0]
       return [try tile(c, x, repeats)]
     },
-    OperatorMapping("Tile", since: 6, statics: ["repeats"]) { c throws(ImportStop) in
+    OperatorMapping("Tile", since: 6, inputs: 2, statics: ["repeats"]) { c throws(ImportStop) in
       let (x, repeats) = (try c.operand(0), try c.sizes(1))
       guard repeats.count == x.rank else {
         throw c.fail("\(repeats.count) repeats for rank \(x.rank)")
       }
       return [try tile(c, x, repeats)]
     },
-    OperatorMapping("DepthToSpace", depthToSpace),
-    OperatorMapping("SpaceToDepth", spaceToDepth),
-    OperatorMapping("Trilu", since: 14, statics: ["k"]) { c throws(ImportStop) in
+    OperatorMapping("DepthToSpace", inputs: 1, depthToSpace),
+    OperatorMapping("SpaceToDepth", inputs: 1, spaceToDepth),
+    OperatorMapping("Trilu", since: 14, inputs: 2, statics: ["k"]) { c throws(ImportStop) in
       let x = try c.operand(0)
       guard x.rank >= 2 else { throw c.fail("the input is \(x.type), which has no matrices") }
       let k = c.has(1) ? Double(try c.integer(1)) : 0
@@ -95,11 +100,11 @@ enum MovementOperators {
       let zero = c.scalar(0, x.dataType)
       return [c.g.select(try c.flag("upper", true) ? place >= k : place <= k, x, zero)]
     },
-    OperatorMapping("Pad", pad(attribute: "paddings")),
-    OperatorMapping("Pad", since: 2, pad(attribute: "pads")),
-    OperatorMapping("Pad", since: 11, statics: ["pads", "axes"], padByOperand),
-    OperatorMapping("CenterCropPad", since: 18, statics: ["shape"], centerCropPad),
-    OperatorMapping("ReverseSequence", since: 10, reverseSequence),
+    OperatorMapping("Pad", inputs: 1, pad(attribute: "paddings")),
+    OperatorMapping("Pad", since: 2, inputs: 1, pad(attribute: "pads")),
+    OperatorMapping("Pad", since: 11, inputs: 4, statics: ["pads", "axes"], padByOperand),
+    OperatorMapping("CenterCropPad", since: 18, inputs: 2, statics: ["shape"], centerCropPad),
+    OperatorMapping("ReverseSequence", since: 10, inputs: 2, reverseSequence),
   ]
 
   // MARK: Shapes

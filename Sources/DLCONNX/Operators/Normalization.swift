@@ -5,19 +5,20 @@ import DLCTensor
 enum NormalizationOperators {
   static let all: [OperatorMapping] =
     [
-      OperatorMapping("LayerNormalization", layerNormalization),
-      OperatorMapping("RMSNormalization", since: 23, rootMeanSquare),
-      OperatorMapping("SimplifiedLayerNormalization", rootMeanSquare),
-      OperatorMapping("SimplifiedLayerNormalization", domain: microsoft, rootMeanSquare),
-      OperatorMapping("LayerNormalization", domain: microsoft, layerNormalization),
-      OperatorMapping("RMSNormalization", domain: microsoft, rootMeanSquare),
-      OperatorMapping("SkipLayerNormalization", domain: microsoft) { c throws(ImportStop) in
+      OperatorMapping("LayerNormalization", inputs: 3, layerNormalization),
+      OperatorMapping("RMSNormalization", since: 23, inputs: 2, rootMeanSquare),
+      OperatorMapping("SimplifiedLayerNormalization", inputs: 2, rootMeanSquare),
+      OperatorMapping("SimplifiedLayerNormalization", domain: microsoft, inputs: 2, rootMeanSquare),
+      OperatorMapping("LayerNormalization", domain: microsoft, inputs: 3, layerNormalization),
+      OperatorMapping("RMSNormalization", domain: microsoft, inputs: 2, rootMeanSquare),
+      OperatorMapping("SkipLayerNormalization", domain: microsoft, inputs: 5) {
+        c throws(ImportStop) in
         try skip(c, centred: true)
       },
-      OperatorMapping("SkipSimplifiedLayerNormalization", domain: microsoft) {
+      OperatorMapping("SkipSimplifiedLayerNormalization", domain: microsoft, inputs: 4) {
         c throws(ImportStop) in try skip(c, centred: false)
       },
-      OperatorMapping("EmbedLayerNormalization", domain: microsoft, embed),
+      OperatorMapping("EmbedLayerNormalization", domain: microsoft, inputs: 9, embed),
     ]
 
   private static let microsoft = "com.microsoft"

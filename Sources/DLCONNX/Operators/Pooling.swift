@@ -4,23 +4,24 @@ import DLCTensor
 /// Pools over windows and over all of the spatial axes, and their inverse.
 enum PoolingOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("AveragePool", average),
-    OperatorMapping("MaxPool", maximum),
-    OperatorMapping("LpPool", norm),
-    OperatorMapping("GlobalAveragePool") { c throws(ImportStop) in
+    OperatorMapping("AveragePool", inputs: 1, average),
+    OperatorMapping("MaxPool", inputs: 1, maximum),
+    OperatorMapping("LpPool", inputs: 1, norm),
+    OperatorMapping("GlobalAveragePool", inputs: 1) { c throws(ImportStop) in
       try global(c) { x, axes in c.g.mean(x, axes: axes, keepAxes: true) }
     },
-    OperatorMapping("GlobalMaxPool") { c throws(ImportStop) in
+    OperatorMapping("GlobalMaxPool", inputs: 1) { c throws(ImportStop) in
       try global(c) { x, axes in c.g.max(x, axes: axes, keepAxes: true) }
     },
-    OperatorMapping("GlobalLpPool") { c throws(ImportStop) in
+    OperatorMapping("GlobalLpPool", inputs: 1) { c throws(ImportStop) in
       let p = try power(c)
       return try global(c) { x, axes in
         rooted(c, c.g.sum(powered(c, x, p), axes: axes, keepAxes: true), p)
       }
     },
-    OperatorMapping("MaxUnpool", since: 9, statics: ["output_shape"], unpool),
-    OperatorMapping("Col2Im", since: 18, statics: ["image_shape", "block_shape"], image),
+    OperatorMapping("MaxUnpool", since: 9, inputs: 3, statics: ["output_shape"], unpool),
+    OperatorMapping(
+      "Col2Im", since: 18, inputs: 3, statics: ["image_shape", "block_shape"], image),
   ]
 
   // MARK: Windows

@@ -4,15 +4,15 @@ import DLCTensor
 /// Integers with a scale and a zero point. Sums of products are exact in int32; results are rounded half to even.
 enum QuantizationOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("QuantizeLinear", since: 10, quantize),
-    OperatorMapping("DequantizeLinear", since: 10, dequantize),
-    OperatorMapping("QuantizeLinear", domain: "com.microsoft", quantize),
-    OperatorMapping("DequantizeLinear", domain: "com.microsoft", dequantize),
-    OperatorMapping("DynamicQuantizeLinear", since: 11, dynamicQuantize),
-    OperatorMapping("MatMulInteger", since: 10) { c throws(ImportStop) in
+    OperatorMapping("QuantizeLinear", since: 10, inputs: 3, quantize),
+    OperatorMapping("DequantizeLinear", since: 10, inputs: 3, dequantize),
+    OperatorMapping("QuantizeLinear", domain: "com.microsoft", inputs: 3, quantize),
+    OperatorMapping("DequantizeLinear", domain: "com.microsoft", inputs: 3, dequantize),
+    OperatorMapping("DynamicQuantizeLinear", since: 11, inputs: 1, dynamicQuantize),
+    OperatorMapping("MatMulInteger", since: 10, inputs: 4) { c throws(ImportStop) in
       [try product(c, try c.operand(0), c.optional(2), try c.operand(1), c.optional(3))]
     },
-    OperatorMapping("QLinearMatMul", since: 10, linearProduct),
+    OperatorMapping("QLinearMatMul", since: 10, inputs: 8, linearProduct),
   ]
 
   /// Scales or zero points in the shape of what they belong to: one, one per entry of an axis, or one per block.

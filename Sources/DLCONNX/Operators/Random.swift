@@ -4,26 +4,26 @@ import DLCTensor
 /// Random numbers: Philox words under the run's seed, or under the operator's own.
 enum RandomOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("RandomUniform") { c throws(ImportStop) in
+    OperatorMapping("RandomUniform", inputs: 0) { c throws(ImportStop) in
       [try uniform(c, try shape(c), try c.elementType("dtype") ?? .float32)]
     },
-    OperatorMapping("RandomUniformLike") { c throws(ImportStop) in
+    OperatorMapping("RandomUniformLike", inputs: 1) { c throws(ImportStop) in
       let x = try c.operand(0)
       return [try uniform(c, x.shape, try c.elementType("dtype") ?? like(x))]
     },
-    OperatorMapping("RandomNormal") { c throws(ImportStop) in
+    OperatorMapping("RandomNormal", inputs: 0) { c throws(ImportStop) in
       [try normal(c, try shape(c), try c.elementType("dtype") ?? .float32)]
     },
-    OperatorMapping("RandomNormalLike") { c throws(ImportStop) in
+    OperatorMapping("RandomNormalLike", inputs: 1) { c throws(ImportStop) in
       let x = try c.operand(0)
       return [try normal(c, x.shape, try c.elementType("dtype") ?? like(x))]
     },
-    OperatorMapping("Bernoulli", since: 15) { c throws(ImportStop) in
+    OperatorMapping("Bernoulli", since: 15, inputs: 1) { c throws(ImportStop) in
       let p = try c.operand(0)
       let drawn = c.g.bernoulli(bits: try bits(c, p.shape), p)
       return [c.g.convert(drawn, try c.elementType("dtype") ?? p.dataType)]
     },
-    OperatorMapping("Multinomial", since: 7) { c throws(ImportStop) in
+    OperatorMapping("Multinomial", since: 7, inputs: 1) { c throws(ImportStop) in
       let logits = try c.operand(0)
       guard logits.rank == 2 else {
         throw c.fail("the input is \(logits.type), not [batch, classes]")
@@ -34,12 +34,12 @@ enum RandomOperators {
         bits: try bits(c, shape), c.g.broadcast(logits, to: shape, axes: [0, 2]))
       return [c.g.convert(drawn, try c.elementType("dtype") ?? .int32)]
     },
-    OperatorMapping("Dropout") { c throws(ImportStop) in
+    OperatorMapping("Dropout", inputs: 1) { c throws(ImportStop) in
       // Early versions train when they are not said to be tested; a graph that is run is.
       let x = try c.operand(0)
       return [x, c.g.constant(1, c.version < 10 ? x.dataType : .bool, x.shape)]
     },
-    OperatorMapping("Dropout", since: 12, statics: ["training_mode"], dropout),
+    OperatorMapping("Dropout", since: 12, inputs: 3, statics: ["training_mode"], dropout),
   ]
 
   private static func like(_ x: Value) -> DataType { x.dataType.isFloat ? x.dataType : .float32 }

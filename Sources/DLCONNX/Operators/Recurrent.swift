@@ -4,16 +4,16 @@ import DLCTensor
 /// LSTM, GRU and RNN: a `scan` per direction, with the products of the inputs taken before it.
 enum RecurrentOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("LSTM") { c throws(ImportStop) in
+    OperatorMapping("LSTM", inputs: 8) { c throws(ImportStop) in
       try Recurrence(c, gates: 4, states: 2).results()
     },
-    OperatorMapping("GRU") { c throws(ImportStop) in
+    OperatorMapping("GRU", inputs: 6) { c throws(ImportStop) in
       try Recurrence(c, gates: 3, states: 1).results()
     },
-    OperatorMapping("RNN") { c throws(ImportStop) in
+    OperatorMapping("RNN", inputs: 6) { c throws(ImportStop) in
       try Recurrence(c, gates: 1, states: 1).results()
     },
-    OperatorMapping("DynamicQuantizeLSTM", domain: MicrosoftOperators.domain) {
+    OperatorMapping("DynamicQuantizeLSTM", domain: MicrosoftOperators.domain, inputs: 12) {
       c throws(ImportStop) in
       try Recurrence(c, gates: 4, states: 2, isQuantized: true).results()
     },

@@ -40,12 +40,12 @@ enum ReductionOperators {
     -> [OperatorMapping]
   {
     [
-      OperatorMapping(name) { c throws(ImportStop) in
+      OperatorMapping(name, inputs: 1) { c throws(ImportStop) in
         let x = try c.operand(0)
         let axes = try c.axes(try c.integers("axes") ?? Array(0..<x.rank), rank: x.rank)
         return [try body(c, x, axes, try c.flag("keepdims", true))]
       },
-      OperatorMapping(name, since: since, statics: ["axes"]) { c throws(ImportStop) in
+      OperatorMapping(name, since: since, inputs: 2, statics: ["axes"]) { c throws(ImportStop) in
         let x = try c.operand(0)
         // An absent or empty list means all axes, unless it is said that it means none.
         var axes = try c.integers(orNil: 1) ?? []

@@ -4,25 +4,25 @@ import DLCTensor
 /// Images made larger or smaller. Axes are resized one after the other, by weights that are constants.
 enum ResizeOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("Upsample") { c throws(ImportStop) in
+    OperatorMapping("Upsample", inputs: 1) { c throws(ImportStop) in
       guard let width = try c.real("width_scale"), let height = try c.real("height_scale") else {
         throw c.fail("attributes 'width_scale' and 'height_scale' are missing")
       }
       return try scaled(c, [1, 1, height, width])
     },
-    OperatorMapping("Upsample", since: 7) { c throws(ImportStop) in
+    OperatorMapping("Upsample", since: 7, inputs: 1) { c throws(ImportStop) in
       guard let scales = try c.reals("scales") else {
         throw c.fail("attribute 'scales' is missing")
       }
       return try scaled(c, scales)
     },
-    OperatorMapping("Upsample", since: 9, statics: ["scales"]) { c throws(ImportStop) in
+    OperatorMapping("Upsample", since: 9, inputs: 2, statics: ["scales"]) { c throws(ImportStop) in
       try scaled(c, try c.reals(1))
     },
-    OperatorMapping("Resize", since: 10, statics: ["scales"]) { c throws(ImportStop) in
+    OperatorMapping("Resize", since: 10, inputs: 2, statics: ["scales"]) { c throws(ImportStop) in
       try scaled(c, try c.reals(1))
     },
-    OperatorMapping("Resize", since: 11, statics: ["roi", "scales", "sizes"], resize),
+    OperatorMapping("Resize", since: 11, inputs: 4, statics: ["roi", "scales", "sizes"], resize),
   ]
 
   /// What one axis becomes.

@@ -4,11 +4,11 @@ import DLCTensor
 /// Images read at points that are computed: index arithmetic and gathers.
 enum SamplingOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("GridSample", since: 16, gridSample),
-    OperatorMapping("AffineGrid", since: 20, statics: ["size"], affineGrid),
-    OperatorMapping("DeformConv", since: 19, deformed),
-    OperatorMapping("RoiAlign", since: 10, RegionOperators.align),
-    OperatorMapping("MaxRoiPool", RegionOperators.maximum),
+    OperatorMapping("GridSample", since: 16, inputs: 2, gridSample),
+    OperatorMapping("AffineGrid", since: 20, inputs: 2, statics: ["size"], affineGrid),
+    OperatorMapping("DeformConv", since: 19, inputs: 5, deformed),
+    OperatorMapping("RoiAlign", since: 10, inputs: 3, RegionOperators.align),
+    OperatorMapping("MaxRoiPool", inputs: 2, RegionOperators.maximum),
   ]
 
   /// Where along an axis elements are read, and how much each counts.

@@ -5,33 +5,36 @@ import DLCTensor
 /// operator looks, must be known then.
 enum SequenceOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("SequenceEmpty", since: 11) { c throws(ImportStop) in give(c, []) },
-    OperatorMapping("SequenceConstruct", since: 11) { c throws(ImportStop) in
+    OperatorMapping("SequenceEmpty", since: 11, inputs: 0) { c throws(ImportStop) in give(c, []) },
+    OperatorMapping("SequenceConstruct", since: 11, inputs: nil) { c throws(ImportStop) in
       var elements: [Value] = []
       for index in 0..<c.operandCount { elements.append(try c.operand(index)) }
       return give(c, elements)
     },
-    OperatorMapping("SplitToSequence", since: 11, statics: ["split"], split),
-    OperatorMapping("ConcatFromSequence", since: 11, concatenate),
-    OperatorMapping("SequenceAt", since: 11, statics: ["position"]) { c throws(ImportStop) in
+    OperatorMapping("SplitToSequence", since: 11, inputs: 2, statics: ["split"], split),
+    OperatorMapping("ConcatFromSequence", since: 11, inputs: 1, concatenate),
+    OperatorMapping("SequenceAt", since: 11, inputs: 2, statics: ["position"]) {
+      c throws(ImportStop) in
       let elements = try c.sequence(0)
       return [elements[try position(c, 1, elements.count)]]
     },
-    OperatorMapping("SequenceLength", since: 11) { c throws(ImportStop) in
+    OperatorMapping("SequenceLength", since: 11, inputs: 1) { c throws(ImportStop) in
       [c.constant([], [try c.sequence(0).count])]
     },
-    OperatorMapping("SequenceInsert", since: 11, statics: ["position"]) { c throws(ImportStop) in
+    OperatorMapping("SequenceInsert", since: 11, inputs: 3, statics: ["position"]) {
+      c throws(ImportStop) in
       var elements = try c.sequence(0)
       let place = c.has(2) ? try position(c, 2, elements.count, isEnd: true) : elements.count
       elements.insert(try c.operand(1), at: place)
       return give(c, elements)
     },
-    OperatorMapping("SequenceErase", since: 11, statics: ["position"]) { c throws(ImportStop) in
+    OperatorMapping("SequenceErase", since: 11, inputs: 2, statics: ["position"]) {
+      c throws(ImportStop) in
       var elements = try c.sequence(0)
       elements.remove(at: try position(c, 1, elements.count))
       return give(c, elements)
     },
-    OperatorMapping("SequenceMap", since: 17, map),
+    OperatorMapping("SequenceMap", since: 17, inputs: nil, map),
   ]
 
   /// Gives the first output a sequence.

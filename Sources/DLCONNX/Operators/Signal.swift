@@ -10,18 +10,20 @@ import DLCTensor
 /// Fourier transforms and what goes with them. Sums are taken in float64.
 enum SignalOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("DFT", since: 17, statics: ["dft_length"]) { c throws(ImportStop) in
+    OperatorMapping("DFT", since: 17, inputs: 2, statics: ["dft_length"]) { c throws(ImportStop) in
       try transform(c, axis: try c.integer("axis", 1))
     },
-    OperatorMapping("DFT", since: 20, statics: ["dft_length", "axis"]) { c throws(ImportStop) in
+    OperatorMapping("DFT", since: 20, inputs: 3, statics: ["dft_length", "axis"]) {
+      c throws(ImportStop) in
       try transform(c, axis: c.has(2) ? try c.integer(2) : -2)
     },
-    OperatorMapping("STFT", since: 17, statics: ["frame_step", "frame_length"], shortTime),
+    OperatorMapping(
+      "STFT", since: 17, inputs: 4, statics: ["frame_step", "frame_length"], shortTime),
     window("HannWindow", [0.5, 0.5]),
     window("HammingWindow", [25.0 / 46, 21.0 / 46]),
     window("BlackmanWindow", [0.42, 0.5, 0.08]),
     OperatorMapping(
-      "MelWeightMatrix", since: 17,
+      "MelWeightMatrix", since: 17, inputs: 5,
       statics: [
         "num_mel_bins", "dft_length", "sample_rate", "lower_edge_hertz", "upper_edge_hertz",
       ], melWeights),
@@ -210,7 +212,7 @@ enum SignalOperators {
 
   /// A sum of cosines: a0 - a1 cos(2 pi n / N) + a2 cos(4 pi n / N).
   private static func window(_ name: String, _ factors: [Double]) -> OperatorMapping {
-    OperatorMapping(name, since: 17, statics: ["size"]) { c throws(ImportStop) in
+    OperatorMapping(name, since: 17, inputs: 1, statics: ["size"]) { c throws(ImportStop) in
       let size = try c.integer(0)
       guard size >= 0, size <= 1 << 24 else { throw c.fail("a window of \(size)") }
       let type = try c.elementType("output_datatype") ?? .float32

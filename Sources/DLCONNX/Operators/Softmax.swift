@@ -12,7 +12,7 @@ enum SoftmaxOperators {
 
   private static func both(_ name: String, _ body: @escaping Body) -> [OperatorMapping] {
     [
-      OperatorMapping(name) { c throws(ImportStop) in
+      OperatorMapping(name, inputs: 1) { c throws(ImportStop) in
         let x = try c.operand(0)
         let axis = try c.integer("axis", 1)
         guard axis >= -x.rank, axis <= x.rank else {
@@ -23,7 +23,7 @@ enum SoftmaxOperators {
         let rows = c.flattened(x, at: first)
         return [c.g.reshape(try body(c, rows, 1), x.shape)]
       },
-      OperatorMapping(name, since: 13) { c throws(ImportStop) in
+      OperatorMapping(name, since: 13, inputs: 1) { c throws(ImportStop) in
         let x = try c.operand(0)
         return [try body(c, x, try c.axis(try c.integer("axis", -1), rank: x.rank))]
       },

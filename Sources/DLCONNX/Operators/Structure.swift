@@ -4,27 +4,27 @@ import DLCTensor
 /// Constants, shapes and conversions.
 enum StructureOperators {
   static let all: [OperatorMapping] = [
-    OperatorMapping("Constant", constant),
-    OperatorMapping("Identity") { c throws(ImportStop) in
+    OperatorMapping("Constant", inputs: 0, constant),
+    OperatorMapping("Identity", inputs: 1) { c throws(ImportStop) in
       c.isSequence(0) ? SequenceOperators.give(c, try c.sequence(0)) : [try c.operand(0)]
     },
-    OperatorMapping("Shape", shape),
-    OperatorMapping("Size") { c throws(ImportStop) in
+    OperatorMapping("Shape", inputs: 1, shape),
+    OperatorMapping("Size", inputs: 1) { c throws(ImportStop) in
       let count = try c.operand(0).shape.reduce(Size(1)) { $0 * $1 }
       return [c.g.dimension(count, .int64)]
     },
-    OperatorMapping("Cast", cast),
-    OperatorMapping("Cast", since: 6) { c throws(ImportStop) in
+    OperatorMapping("Cast", inputs: 1, cast),
+    OperatorMapping("Cast", since: 6, inputs: 1) { c throws(ImportStop) in
       guard let type = try c.elementType("to") else { throw c.fail("attribute 'to' is missing") }
       return [c.g.convert(try c.operand(0), type)]
     },
-    OperatorMapping("CastLike") { c throws(ImportStop) in
+    OperatorMapping("CastLike", inputs: 2) { c throws(ImportStop) in
       [c.g.convert(try c.operand(0), try c.operand(1).dataType)]
     },
-    OperatorMapping("ConstantOfShape", statics: ["input"], constantOfShape),
-    OperatorMapping("ConstantFill", statics: ["input"], constantFill),
-    OperatorMapping("EyeLike", eyeLike),
-    OperatorMapping("Range", statics: ["start", "limit", "delta"], range),
+    OperatorMapping("ConstantOfShape", inputs: 1, statics: ["input"], constantOfShape),
+    OperatorMapping("ConstantFill", inputs: 1, statics: ["input"], constantFill),
+    OperatorMapping("EyeLike", inputs: 1, eyeLike),
+    OperatorMapping("Range", inputs: 3, statics: ["start", "limit", "delta"], range),
   ]
 
   private static func constant(_ c: NodeContext) throws(ImportStop) -> [Value?] {

@@ -3,7 +3,9 @@ import DLCTensor
 
 /// Counts of n-grams of integers.
 enum TextOperators {
-  static let all: [OperatorMapping] = [OperatorMapping("TfIdfVectorizer", since: 9, vectorize)]
+  static let all: [OperatorMapping] = [
+    OperatorMapping("TfIdfVectorizer", since: 9, inputs: 1, vectorize)
+  ]
 
   private static func vectorize(_ c: NodeContext) throws(ImportStop) -> [Value?] {
     let input = try c.operand(0)

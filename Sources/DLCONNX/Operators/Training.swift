@@ -7,7 +7,7 @@ enum TrainingOperators {
   static let all: [OperatorMapping] = [
     step("Adam", roles: 4, adam), step("Adagrad", roles: 3, adagrad),
     step("Momentum", roles: 3, momentum),
-    OperatorMapping("Gradient", domain: "ai.onnx.preview.training", gradient),
+    OperatorMapping("Gradient", domain: "ai.onnx.preview.training", inputs: nil, gradient),
   ]
 
   /// The derivative of a value of the graph by others; of an array, that of the sum of its elements.
@@ -25,7 +25,7 @@ enum TrainingOperators {
 
   /// - Parameter roles: how many tensors each parameter comes with, itself included.
   private static func step(_ name: String, roles: Int, _ body: @escaping Step) -> OperatorMapping {
-    OperatorMapping(name, domain: "ai.onnx.preview.training") { c throws(ImportStop) in
+    OperatorMapping(name, domain: "ai.onnx.preview.training", inputs: nil) { c throws(ImportStop) in
       let operands = c.all
       guard operands.count > 2, (operands.count - 2) % roles == 0 else {
         throw c.fail("\(operands.count) inputs are no groups of \(roles)")

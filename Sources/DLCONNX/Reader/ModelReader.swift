@@ -6,9 +6,12 @@ extension ONNXModel {
   /// Whether a protobuf message is an ONNX model and not a graph of dlc: its field 7 is a graph, not the name of a file.
   package static func isModel(_ bytes: UnsafeRawBufferPointer) -> Bool {
     guard let graph = ProtobufWire.field(7, of: bytes) else { return false }
+    if graph.count > 255 { return true }
     // A name of a file is short, and no message.
-    return graph.count > 255
-      || ProtobufWire.isNested(graph, onnx_graph_descriptor(), atMost: 1000)
+    if case .damage? = ProtobufWire.flaw(graph, onnx_graph_descriptor(), atMost: 1000) {
+      return false
+    }
+    return true
   }
 
   /// Reads a model and checks everything that does not depend on shapes.

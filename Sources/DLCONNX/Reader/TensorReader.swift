@@ -158,7 +158,7 @@ struct TensorReader {
       throw DLCError(.format, "external data name no file")
     }
     let parts = location.split(separator: "/", omittingEmptySubsequences: false)
-    guard !location.hasPrefix("/"), !parts.contains(".."), !location.contains("\0") else {
+    guard !location.hasPrefix("/"), !parts.contains("..") else {
       throw DLCError(
         .format, "external data at '\(location)' are not beside the model",
         remedy: "put the file into the model's directory")
