@@ -80,4 +80,79 @@ import Testing
     let other = #expect(throws: DLCError.self) { try run(misused, ["x": x]) }
     #expect(other?.message == "input 0 is a sequence")
   }
+
+  /// A loop that appends rows of `x`, doubled, to a sequence, and goes on while its number is below a limit.
+  private func appending(_ nodes: [ONNXNode], count: String) -> ONNXModel {
+    let body = graph(
+      [("i", .int64, []), ("c", .bool, []), ("k", .int64, []), ("s", .float32, [])],
+      ["go", "next", "t"],
+      [
+        node("Gather", ["x", "k"], ["row"]), node("Add", ["row", "row"], ["twice"]),
+        node("SequenceInsert", ["s", "twice"], ["t"]), node("Add", ["k", "one"], ["next"]),
+      ] + nodes)
+    return model(
+      [("x", .float32, [.size(5), .size(2)]), ("limit", .int64, [])], ["y"],
+      initializers: [
+        "first": integers([], [1]), "one": integers([], [1]), "yes": integers([], [1], .bool),
+      ],
+      [
+        node("Slice", ["x", "begin", "end"], ["head"]),
+        node("SplitToSequence", ["head"], ["start"], ["keepdims": .integer(0)]),
+        node("Loop", [count, "yes", "first", "start"], ["last", "s"], ["body": .graph(body)]),
+        node(
+          "ConcatFromSequence", ["s"], ["y"], ["axis": .integer(0), "new_axis": .integer(1)]),
+      ]
+    ).with(["begin": integers([1], [0]), "end": integers([1], [1])])
+  }
+
+  /// How often the loop runs is a value of the run: of its limit, or of a condition in its body.
+  @Test(arguments: [false, true]) func loopsMayAppend(_ isConditional: Bool) throws {
+    let loop =
+      isConditional
+      ? appending([node("Less", ["next", "limit"], ["go"])], count: "")
+      : appending([node("Identity", ["yes"], ["go"])], count: "limit")
+    for limit in 2...3 {
+      let y = try run(loop, ["x": x, "limit": integers([], [Int64(limit)])])["y"]!
+      let count = isConditional ? limit - 1 : limit
+      #expect(y.shape == [1 + count, 2])
+      let rows = (0..<2 * count).map { place in Double(2 * (place + 3)) }
+      #expect(y.doubles == [1, 2] + rows)
+    }
+  }
+
+  @Test func loopsWhoseSequencesDependOnDataAreNamed() throws {
+    let loop = appending(
+      [
+        node("ReduceSum", ["twice"], ["sum"], ["keepdims": .integer(0)]),
+        node("Less", ["sum", "bound"], ["go"]),
+      ], count: ""
+    ).with(["bound": floats([], [20])])
+    let error = #expect(throws: DLCError.self) {
+      try run(loop, ["x": x, "limit": integers([], [0])])
+    }
+    #expect(error?.message == "'go' of node 'last' (Loop) depends on the data")
+  }
+
+  /// A branch that is known may give a sequence.
+  @Test func branchesMayGiveSequences() throws {
+    let body = graph(
+      [("i", .int64, []), ("c", .bool, []), ("s", .float32, [])], ["c", "t"],
+      [
+        node("Equal", ["i", "zero"], ["isFirst"]),
+        node(
+          "If", ["isFirst"], ["t"],
+          [
+            "then_branch": .graph(
+              graph([], ["a"], [node("SequenceInsert", ["s", "x"], ["a"])])),
+            "else_branch": .graph(graph([], ["b"], [node("Identity", ["s"], ["b"])])),
+          ]),
+      ])
+    let loop = parts(
+      [
+        node("SequenceEmpty", [], ["none"]),
+        node("Loop", ["three", "", "none"], ["s"], ["body": .graph(body)]),
+        node("ConcatFromSequence", ["s"], ["y"], ["axis": .integer(0)]),
+      ], ["zero": integers([], [0]), "three": integers([], [3])])
+    #expect(try run(loop, ["x": x])["y"]!.doubles == (1...10).map(Double.init))
+  }
 }

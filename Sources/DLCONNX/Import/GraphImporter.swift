@@ -2,6 +2,12 @@ import DLCGraph
 import DLCTensor
 import DLCTraining
 
+/// What a name stands for.
+enum ImportedValue {
+  case tensor(Value)
+  case sequence([Value])
+}
+
 /// The values that names stand for, in one graph of a model.
 final class ImportScope {
   let parent: ImportScope?
@@ -183,11 +189,29 @@ final class GraphImporter {
 
   // MARK: Graphs in graphs
 
-  /// The results of a graph that an operator holds, for values of its inputs.
-  /// - Throws: what stops its nodes; a graph in a graph cannot be cut.
+  /// The results of a graph that an operator holds, which are tensors, for values of its inputs.
+  /// - Throws: as `values`.
   func results(of graph: ONNXGraph, _ arguments: [Value], in outer: ImportScope) throws(ImportStop)
     -> [Value]
   {
+    var results: [Value] = []
+    let made = try values(of: graph, arguments.map { .tensor($0) }, in: outer)
+    for (output, value) in zip(graph.outputs, made) {
+      guard case .tensor(let tensor) = value else {
+        throw .failed(
+          DLCError(
+            .unsupported, "'\(output.name)' is a sequence, where only tensors are supported"))
+      }
+      results.append(tensor)
+    }
+    return results
+  }
+
+  /// The results of a graph that an operator holds, for values of its inputs.
+  /// - Throws: what stops its nodes; a graph in a graph cannot be cut.
+  func values(
+    of graph: ONNXGraph, _ arguments: [ImportedValue], in outer: ImportScope
+  ) throws(ImportStop) -> [ImportedValue] {
     let scope = ImportScope(graph.initializers, in: outer)
     guard arguments.count >= graph.inputs.count else {
       throw .failed(
@@ -195,7 +219,12 @@ final class GraphImporter {
           .graph, "graph '\(graph.name)' wants \(graph.inputs.count) inputs, not \(arguments.count)"
         ))
     }
-    for (input, value) in zip(graph.inputs, arguments) { scope.values[input.name] = value }
+    for (input, value) in zip(graph.inputs, arguments) {
+      switch value {
+      case .tensor(let tensor): scope.values[input.name] = tensor
+      case .sequence(let elements): scope.sequences[input.name] = elements
+      }
+    }
     let list = try attempt { () throws(DLCError) in
       try NodeList(graph, of: model, outside: graph.freeNames)
     }
@@ -205,8 +234,14 @@ final class GraphImporter {
         throw .hosted("'\(node.name)' gives a result whose size depends on the data")
       }
     }
-    var results: [Value] = []
-    for output in graph.outputs { results.append(try value(output.name, scope)) }
+    var results: [ImportedValue] = []
+    for output in graph.outputs {
+      if let elements = scope.sequence(output.name) {
+        results.append(.sequence(elements))
+      } else {
+        results.append(.tensor(try value(output.name, scope)))
+      }
+    }
     return results
   }
 

@@ -80,6 +80,11 @@ enum ControlOperators {
 
   private static func branch(_ c: NodeContext) throws(ImportStop) -> [Value?] {
     let condition = try c.operand(0)
+    if case .array(let known)? = c.known(condition), known.count == 1 {
+      let side = try c.graph(known.integers[0] != 0 ? "then_branch" : "else_branch")
+      return SequenceOperators.give(
+        c, outputs: try c.importer.values(of: side, [], in: c.scope))
+    }
     let undecided = ImportStop.needs(condition, operand: c.node.inputs[0], of: c.node.title)
     let predicate = c.g.reshape(condition, [])
     let isChecked = c.importer.checks(try c.graph("then_branch"), try c.graph("else_branch"))
@@ -139,6 +144,7 @@ enum ControlOperators {
   }
 
   private static func loop(_ c: NodeContext) throws(ImportStop) -> [Value?] {
+    if SequenceLoops.isOne(c) { return try SequenceLoops.loop(c) }
     let body = try c.graph("body")
     let carried = Array(c.node.inputs.indices.dropFirst(2).compactMap { c.optional($0) })
     guard body.inputs.count == carried.count + 2, body.outputs.count >= carried.count + 1 else {
@@ -251,7 +257,7 @@ enum ControlOperators {
     return try unrolled(c, parts, count)
   }
 
-  private static func always(_ g: FunctionBuilder) -> Value {
+  static func always(_ g: FunctionBuilder) -> Value {
     g.constant(Tensor(splat: 1, .bool, []))
   }
 

@@ -43,6 +43,18 @@ enum SequenceOperators {
     return []
   }
 
+  /// Gives the outputs tensors or sequences.
+  static func give(_ c: NodeContext, outputs values: [ImportedValue]) -> [Value?] {
+    values.enumerated().map { index, value in
+      switch value {
+      case .tensor(let tensor): return tensor
+      case .sequence(let elements):
+        if c.wants(index) { c.scope.sequences[c.node.outputs[index]] = elements }
+        return nil
+      }
+    }
+  }
+
   /// A place counted from the front; the last place is the default.
   /// - Parameter isEnd: whether the place behind the last element is one too.
   private static func position(_ c: NodeContext, _ index: Int, _ count: Int, isEnd: Bool = false)
