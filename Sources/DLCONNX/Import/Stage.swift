@@ -123,12 +123,10 @@ private struct StageAttempt {
     }
   }
 
-  private mutating func walk(_ importer: GraphImporter, _ scope: ImportScope) throws(ImportStop)
-    -> Set<String>?
+  /// Gives values to what is there: constants for what is bound by value, inputs for the rest.
+  private mutating func declareInputs(_ importer: GraphImporter, _ scope: ImportScope)
+    throws(ImportStop)
   {
-    if list.nodes.contains(where: { RandomOperators.isRandom($0) }) {
-      stage.seedInput = importer.declareSeed()
-    }
     for (name, type) in types
     where list.reads.contains(name) || wanted.contains(name) || builder.keepsInputs {
       if statics.contains(name), let tensor = builder.candidates[name] {
@@ -144,6 +142,15 @@ private struct StageAttempt {
         stage.inputs.append(name)
       }
     }
+  }
+
+  private mutating func walk(_ importer: GraphImporter, _ scope: ImportScope) throws(ImportStop)
+    -> Set<String>?
+  {
+    if list.nodes.contains(where: { RandomOperators.isRandom($0) }) {
+      stage.seedInput = importer.declareSeed()
+    }
+    try declareInputs(importer, scope)
     var work = Array(list.nodes.reversed())
     while let node = work.popLast() {
       if !scope.deferred.isDisjoint(with: node.reads) {
