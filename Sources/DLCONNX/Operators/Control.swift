@@ -226,8 +226,8 @@ enum ControlOperators {
   {
     var stop: ImportStop?
     var isSame = true
-    var body = CheckedBody(c, parts.body)
     let before = c.g.failureCount
+    var body = CheckedBody(c, parts.body)
     if count > 0 {
       let states = 1 + parts.carried.count
       let made = c.g.scan(
@@ -324,7 +324,6 @@ enum ControlOperators {
       [TensorType(.int64), TensorType(.bool)] + parts.carried.map(\.type)
     ) { g, values in
       do throws(ImportStop) {
-        // What it checks of indices is asked for where the body runs.
         types = try c.importer.separately { () throws(ImportStop) in
           try c.importer.results(
             of: parts.body, isFirst ? values[..<2] + parts.carried : values, in: c.scope)
@@ -472,38 +471,5 @@ enum ControlOperators {
     return rows[0].indices.map { index in
       g.concatenate(rows.map { c.unsqueezed($0[index], [0]) }, axis: 0)
     }
-  }
-}
-
-/// The body of a loop, which carries what was found of its indices where the run checks them.
-private struct CheckedBody {
-  let c: NodeContext
-  let body: ONNXGraph
-  let isChecked: Bool
-  private var checks: [IndexCheck] = []
-
-  init(_ c: NodeContext, _ body: ONNXGraph) {
-    (self.c, self.body) = (c, body)
-    isChecked = c.importer.checks(body)
-  }
-
-  /// What is carried besides, before the first iteration.
-  var start: [Value] { isChecked ? [c.importer.innocent] : [] }
-
-  /// The body's results, and what is carried besides after the iteration.
-  mutating func results(_ arguments: [Value], _ carried: ArraySlice<Value>) throws(ImportStop)
-    -> (results: [Value], verdict: [Value])
-  {
-    let made = try c.importer.separately { () throws(ImportStop) in
-      try c.importer.results(of: body, arguments, in: c.scope)
-    }
-    guard isChecked else { return (made.result, []) }
-    checks = made.checks.map(\.check)
-    return (made.result, [c.importer.verdict(made.checks, before: carried.first)])
-  }
-
-  /// Has the run check what was found in all iterations.
-  func finish(_ carried: ArraySlice<Value>) {
-    if let verdict = carried.first { c.importer.check(verdict, of: checks) }
   }
 }
