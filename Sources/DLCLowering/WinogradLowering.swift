@@ -276,5 +276,6 @@ struct WinogradLowering: KernelWriter {
     e.each(column, .vector(unroll: schedule.epilogueUnroll)) { e, _ in
       e.storeOutputs(at)
     }
+    e.storeFrame(beside: Array(at.dropLast()))
   }
 }

@@ -52,6 +52,53 @@ import Testing
     }
   }
 
+  /// By transforms, whose last lines go beyond the result; and around planes of three axes.
+  @Test func padsAreAroundOtherConvolutions() throws {
+    for height in [14, 15, 16] {
+      var module = Module("m")
+      try module.function("f") { g in
+        let x = g.input("x", .float32, [2, 32, Size(height), 18])
+        let y = g.convolution(
+          x, g.input("k", .float32, [48, 32, 3, 3]), padding: [(1, 1), (1, 1)])
+        g.output("y", g.pad(g.relu(y), 3, low: [0, 0, 2, 1], high: [0, 0, 1, 5]))
+        g.output("z", g.relu(y))
+      }
+      try module.function("framed") { g in
+        let x = g.input("x", .float32, [2, 32, Size(height), 18])
+        let y = g.convolution(
+          x, g.input("k", .float32, [48, 32, 3, 3]), padding: [(1, 1), (1, 1)])
+        g.output("y", g.pad(g.relu(y), 3, low: [0, 0, 2, 1], high: [0, 0, 1, 5]))
+      }
+      let inputs = module.functions[0].inputs
+      let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
+      let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
+      func result(_ name: String) throws -> Tensor {
+        try Objects.compiler().compile(module, function: name).run(given)[0].value
+      }
+      #expect(try result("framed") == result("f"))
+    }
+    var module = Module("m")
+    try module.function("f") { g in
+      let x = g.input("x", .float32, [2, 3, 5, 6, 7])
+      let y = g.convolution(x, g.input("k", .float32, [4, 3, 2, 2, 2]))
+      g.output("y", g.pad(y, 1, low: [0, 0, 0, 1, 2], high: [0, 0, 0, 0, 1]))
+      g.output(
+        "all",
+        g.pad(
+          g.convolution(x, g.input("j", .float32, [4, 3, 2, 2, 2])), 1, low: [0, 0, 1, 1, 2],
+          high: [0, 0, 0, 0, 1]))
+    }
+    let inputs = module.functions[0].inputs
+    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
+    let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
+    let want = try Interpreter().run(
+      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
+    ).outputs
+    for ((name, a), (_, b)) in zip(try Objects.compiler().compile(module).run(given), want) {
+      #expect(Differential.error(a, b, ulps: 64, scale: 1) <= 1, "\(name)")
+    }
+  }
+
   /// What is used elsewhere too, spread out, or looked at from another side is copied into its place.
   @Test func otherPadsAreNot() throws {
     try Self.check(framed: 0) { g, x, k in

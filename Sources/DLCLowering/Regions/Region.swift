@@ -34,6 +34,9 @@ package struct Region: Sendable {
     /// Where the padded value lies in the result.
     package var start: [Int]
 
+    /// Whether it goes around planes of the last two axes alone.
+    package var isPlanar: Bool
+
     /// nil for a node that is no pad with one box, or not by a number.
     init?(_ graph: Graph, _ id: NodeID) {
       let node = graph[id]
@@ -46,6 +49,8 @@ package struct Region: Sendable {
       inner = node.operands[pieces[0].operand]
       self.fill = node.operands[fill]
       start = pieces[0].start
+      let (inside, around) = (graph.sizes(inner), graph.sizes(node.results[0]))
+      isPlanar = around.count > 2 && inside.dropLast(2) == around.dropLast(2)
     }
   }
 

@@ -251,6 +251,41 @@ struct RegionEvaluator: KernelWriter {
     }
   }
 
+  /// Fills what a frame has beside a line that was stored, in the tile that stored it, so that no other worker touches
+  /// the same memory: what is before and behind it, and above the first and below the last line.
+  /// - Parameter at: the coordinate of the line, without its last axis.
+  mutating func storeFrame(beside at: [IndexExpression]) {
+    guard let frame = region.frame, frame.isPlanar else { return }
+    let output = region.outputs[0]
+    let (sizes, inner) = (graph.sizes(output.value), graph.sizes(frame.inner))
+    let (rows, columns) = (sizes.count - 2, sizes.count - 1)
+    let value = evaluate(frame.fill, [])
+    let memory = parameter(.destination(output), output.value)
+    let type = graph.type(output.value).dataType
+    func place(_ row: IndexExpression, _ column: Int) -> IndexExpression {
+      linearize(at.dropLast() + [row, IndexExpression(column)], sizes)
+    }
+    func fill(_ e: inout RegionEvaluator, _ count: Int, from start: IndexExpression) {
+      if count == 0 { return }
+      e.each(count, count < 4 ? .serial : .vector(unroll: 1)) { e, i in
+        e.store(memory, start + i, value, type)
+      }
+    }
+    let row = at[rows] + frame.start[rows]
+    let end = frame.start[columns] + inner[columns]
+    fill(&self, frame.start[columns], from: place(row, 0))
+    fill(&self, sizes[columns] - end, from: place(row, end))
+    let below = frame.start[rows] + inner[rows]
+    for (line, first, count) in [
+      (0, 0, frame.start[rows]), (inner[rows] - 1, below, sizes[rows] - below),
+    ] where count > 0 {
+      let isThere = apply(
+        .compare(.equal), .int64, position(at[rows]), position(IndexExpression(line)))
+      when(isThere) { e in fill(&e, count * sizes[columns], from: place(IndexExpression(first), 0))
+      }
+    }
+  }
+
   /// The kernel as it has been written, with what its parameters are bound to.
   func call(
     _ structure: String, _ type: DataType, _ target: Target, flops: Int,
