@@ -108,6 +108,35 @@ import Testing
     #expect(Differential.error(results[0].value, want, ulps: 64, scale: 1) <= 1)
   }
 
+  /// Files have sums of any depth, of a value with itself too, whose terms are more than there is time for.
+  @Test(.timeLimit(.minutes(1)), arguments: ["input", "state", "deep"])
+  func whatIsLookedThroughIsBounded(_ place: String) throws {
+    var module = Module("m")
+    try module.function("forward") { g in
+      let v = Self.inputs(gates: 4).map { g.input($0.0, .float32, $0.1.map { Size($0) }) }
+      func doubled(_ x: Value) -> Value { (0..<60).reduce(x) { sum, _ in sum + sum } }
+      var projected = g.linear(v[0], v[1], v[3])
+      if place == "input" { projected = doubled(projected) }
+      if place == "deep" {
+        projected = (0..<5000).reduce(projected) { sum, _ in sum + 0.0 }
+      }
+      let made = g.scan(carried: [v[5], v[6]], inputs: [projected]) { g, s, parts in
+        let sums = parts[0] + g.linear(s[0], v[2])
+        func gate(_ k: Int) -> Value {
+          g.slice(sums, axis: 1, from: Size(k * Self.size), to: Size((k + 1) * Self.size))
+        }
+        func cell() -> Value {
+          g.logistic(gate(1)) * s[1] + g.logistic(gate(0)) * g.tanh(gate(2))
+        }
+        let (c, seen) = place == "state" ? (doubled(cell()), doubled(cell())) : (cell(), cell())
+        return ([g.logistic(gate(3)) * g.tanh(seen), c], [])
+      }
+      g.output("h", made.carried[0])
+    }
+    let files = try ModelExport().encode(module, function: nil, file: "m.onnx")
+    #expect(!files.model.isEmpty)
+  }
+
   /// Steps that differ in one place from those of the operators.
   @Test(arguments: ["squash", "gate", "stack", "complement", "state"])
   func otherStepsStayScans(_ change: String) throws {

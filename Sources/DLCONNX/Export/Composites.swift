@@ -55,15 +55,16 @@ struct Composites {
 
   /// Whether what the members give is used by them and the last node alone.
   private func isClosed(_ members: Set<Int>, _ last: Int) -> Bool {
-    isClosed(members, among: members.union([last]))
+    closed(members, last).count == members.count
   }
 
-  private func isClosed(_ members: Set<Int>, among users: Set<Int>) -> Bool {
+  /// The members whose results are used by members and the last node alone.
+  private func closed(_ members: Set<Int>, _ last: Int) -> Set<Int> {
     var counts: [ValueID: Int] = [:]
-    for index in users {
+    for index in members.union([last]) {
       for operand in graph.nodes[index].operands { counts[operand, default: 0] += 1 }
     }
-    return members.allSatisfy { index in
+    return members.filter { index in
       graph.nodes[index].results.allSatisfy { uses[$0.index] == counts[$0, default: 0] }
     }
   }
@@ -72,7 +73,7 @@ struct Composites {
   private func unshared(_ layer: RecurrentLayer, _ last: Int) -> Set<Int> {
     var members = layer.members.subtracting(layer.operands.compactMap { producers[$0] })
     while true {
-      let kept = members.filter { isClosed([$0], among: members.union([last])) }
+      let kept = closed(members, last)
       if kept.count == members.count { return members }
       members = kept
     }

@@ -27,6 +27,9 @@ struct LinearTerms {
   let weight: (ValueID) -> ValueID?
   /// The nodes that were looked through.
   private(set) var members: Set<Int> = []
+  /// How many more nodes are looked through for one value: files may have sums of any depth, also of a value with itself.
+  private var budget = 0
+  private static let limit = 256
 
   init(_ graph: Graph, weight: @escaping (ValueID) -> ValueID?) {
     self.graph = graph
@@ -35,17 +38,25 @@ struct LinearTerms {
 
   /// The terms of some columns.
   mutating func terms(_ value: ValueID, _ columns: Range<Int>) -> [Term] {
-    guard let id = graph.definitions[value.index] else { return [.value(value, columns)] }
+    budget = Self.limit
+    return expanded(value, columns)
+  }
+
+  private mutating func expanded(_ value: ValueID, _ columns: Range<Int>) -> [Term] {
+    budget -= 1
+    guard budget > 0, let id = graph.definitions[value.index] else {
+      return [.value(value, columns)]
+    }
     let node = graph[id]
     let last = graph.type(value).rank - 1
     switch node.operation {
     case .binary(let o) where o.function == .add:
       members.insert(id.index)
-      return terms(node.operands[0], columns) + terms(node.operands[1], columns)
+      return expanded(node.operands[0], columns) + expanded(node.operands[1], columns)
     case .slice(let o):
       guard let first = start(o, graph.type(node.operands[0]), axis: last) else { break }
       members.insert(id.index)
-      return terms(
+      return expanded(
         node.operands[0], first + columns.lowerBound..<first + columns.upperBound)
     case .dotGeneral(let o):
       guard o.geometry.lhsBatch.isEmpty, o.geometry.lhsContracting == [last],
@@ -71,20 +82,21 @@ struct LinearTerms {
 
   /// The number that a value is everywhere; its nodes are members then.
   mutating func splat(_ value: ValueID) -> Double? {
-    guard let id = graph.definitions[value.index] else { return nil }
-    let node = graph[id]
-    var number: Double?
-    switch node.operation {
-    case .constant(let c) where c.value.dataType.isFloat:
-      let first = c.value.count > 0 && c.value.count <= 4096 ? c.value.doubles[0] : nil
-      if let first, c.value.count == 1 || c.value.doubles.allSatisfy({ $0 == first }) {
-        number = first
+    var (value, views) = (value, [Int]())
+    while let id = graph.definitions[value.index] {
+      let node = graph[id]
+      views.append(id.index)
+      switch node.operation {
+      case .broadcast, .reshape: value = node.operands[0]
+      case .constant(let c) where c.value.dataType.isFloat && 1...4096 ~= c.value.count:
+        let first = c.value.doubles[0]
+        guard c.value.count == 1 || c.value.doubles.allSatisfy({ $0 == first }) else { return nil }
+        members.formUnion(views)
+        return first
+      default: return nil
       }
-    case .broadcast, .reshape: number = splat(node.operands[0])
-    default: break
     }
-    if number != nil { members.insert(id.index) }
-    return number
+    return nil
   }
 
   private static func part(_ whole: Range<Int>, _ columns: Range<Int>) -> Range<Int> {
@@ -101,13 +113,14 @@ struct LinearTerms {
   }
 
   /// A value as weights whose outputs are along an axis.
-  private func block(_ value: ValueID, axis: Int, of rank: Int) -> WeightBlock? {
+  private mutating func block(_ value: ValueID, axis: Int, of rank: Int) -> WeightBlock? {
+    budget -= 1
     let type = graph.type(value)
     guard type.rank == rank, let size = type.shape[axis].constant else { return nil }
     if let name = weight(value) {
       return WeightBlock(value: name, outputs: 0..<size, count: size, isTransposed: axis == 1)
     }
-    guard let node = graph.definition(value), case .slice(let o) = node.operation,
+    guard budget > 0, let node = graph.definition(value), case .slice(let o) = node.operation,
       let first = start(o, graph.type(node.operands[0]), axis: axis),
       var whole = block(node.operands[0], axis: axis, of: rank)
     else { return nil }

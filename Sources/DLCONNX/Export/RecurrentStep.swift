@@ -176,27 +176,41 @@ struct RecurrentStep {
 
   /// The number that a value is everywhere, here or around the scan.
   private func number(_ value: ValueID) -> Double? {
-    if let source = captured[value] {
-      var around = LinearTerms(outer) { $0 }
-      return around.splat(source)
-    }
-    if let node = body.definition(value) {
-      switch node.operation {
-      case .broadcast, .reshape: return number(node.operands[0])
-      default: break
-      }
-    }
-    var inside = LinearTerms(body) { $0 }
-    return inside.splat(value)
+    let base = body.viewed(value)
+    let source = captured[base]
+    var terms = LinearTerms(source == nil ? body : outer) { $0 }
+    return terms.splat(source ?? base)
   }
 
-  /// Whether two values are computed alike from the same.
+  /// Whether two values are computed alike from the same, in few steps.
   func same(_ a: ValueID, _ b: ValueID) -> Bool {
+    var budget = 256
+    return same(a, b, &budget)
+  }
+
+  private func same(_ a: ValueID, _ b: ValueID, _ budget: inout Int) -> Bool {
     if a == b { return true }
-    guard let (p, q) = body.definition(a).flatMap({ p in body.definition(b).map { (p, $0) } }),
+    budget -= 1
+    guard budget > 0,
+      let (p, q) = body.definition(a).flatMap({ p in body.definition(b).map { (p, $0) } }),
       p.operation == q.operation, p.operands.count == q.operands.count,
       p.results.firstIndex(of: a) == q.results.firstIndex(of: b)
     else { return false }
-    return zip(p.operands, q.operands).allSatisfy { same($0, $1) }
+    for (x, y) in zip(p.operands, q.operands) where !same(x, y, &budget) { return false }
+    return true
+  }
+}
+
+extension Graph {
+  /// What a value shows through broadcasts and reshapes.
+  fileprivate func viewed(_ value: ValueID) -> ValueID {
+    var value = value
+    while let node = definition(value) {
+      switch node.operation {
+      case .broadcast, .reshape: value = node.operands[0]
+      default: return value
+      }
+    }
+    return value
   }
 }
