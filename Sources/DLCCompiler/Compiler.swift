@@ -47,18 +47,16 @@ public struct Compiler: Sendable {
     throws(DLCError) -> Build
   {
     var log = StageLog()
-    let function = try module.selectFunction(name)
-    let sizes = try module.bind(explicit: dimensions)
-    let front = try planned(module, function, sizes, &log)
+    let front = try planned(module, name, dimensions, &log)
     var assembled = front.plan.assembled
     try verify(assembled.kernels)
     try assembled.program.requireArena(
-      options.memoryLimit, at: "module \(module.name), function \(function.name)")
+      options.memoryLimit, at: "module \(module.name), function \(front.function.name)")
     let generator = CodeGenerator(front.target, store: options.objectStore)
     let code = try log.time("code") { () throws(DLCError) in
       try generator.generate(assembled.kernels, threads: options.threads)
     }
-    assembled.program.describe(module, function, front.target, code)
+    assembled.program.describe(module, front.function, front.target, code)
     assembled.program.schedules = front.plan.tree.schedules(front.target, alternatives: false)
     let states = assembled.program.states
     let executable = try log.time("load") { () throws(DLCError) in
@@ -77,18 +75,15 @@ public struct Compiler: Sendable {
     throws(DLCError) -> Program
   {
     var log = StageLog()
-    let function = try module.selectFunction(name)
-    let sizes = try module.bind(explicit: dimensions)
-    let front = try planned(module, function, sizes, &log)
+    let front = try planned(module, name, dimensions, &log)
     var program = front.plan.assembled.program
-    program.name = module.name
-    program.function = function.name
-    program.cpu = front.target.cpu
+    program.describe(module, front.function, front.target)
     return program
   }
 
   /// What comes before machine code.
   private struct Front {
+    var function: Function
     var target: Target
     var bound: Graph
     var graph: Graph
@@ -97,8 +92,10 @@ public struct Compiler: Sendable {
   }
 
   private func planned(
-    _ module: Module, _ function: Function, _ sizes: [String: Int], _ log: inout StageLog
+    _ module: Module, _ name: String?, _ dimensions: [String: Int], _ log: inout StageLog
   ) throws(DLCError) -> Front {
+    let function = try module.selectFunction(name)
+    let sizes = try module.bind(explicit: dimensions)
     try options.check()
     let target = try log.time("target") { () throws(DLCError) in try options.resolvedTarget() }
     let bound = try log.time("bind") { () throws(DLCError) in try function.graph.bound(to: sizes) }
@@ -116,7 +113,8 @@ public struct Compiler: Sendable {
       }
     }
     return Front(
-      target: target, bound: bound, graph: graph, plan: plan, reports: improving + legalizing)
+      function: function, target: target, bound: bound, graph: graph, plan: plan,
+      reports: improving + legalizing)
   }
 
   private func run(_ manager: PassManager, _ graph: Graph) throws(DLCError) -> (

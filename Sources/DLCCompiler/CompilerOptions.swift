@@ -166,16 +166,21 @@ extension Program {
   mutating func describe(
     _ module: Module, _ function: Function, _ target: Target, _ code: CodeImage
   ) {
-    name = module.name
-    self.function = function.name
-    triple = target.triple
-    cpu = target.cpu
-    features = target.neededFeatures
+    describe(module, function, target)
     symbols = code.symbols.map { CodeSymbol($0.key, $0.value) }
       .sorted { $0.range.lowerBound < $1.range.lowerBound }
     for index in kernels.indices {
       kernels[index].offset = code.symbols[kernels[index].name]!.lowerBound
     }
+  }
+
+  /// The same without machine code.
+  mutating func describe(_ module: Module, _ function: Function, _ target: Target) {
+    name = module.name
+    self.function = function.name
+    triple = target.triple
+    cpu = target.cpu
+    features = target.neededFeatures
   }
 }
 

@@ -44,53 +44,45 @@ package struct WinogradTransform: Hashable, Sendable, Codable {
 
   // MARK: Along one axis
 
-  /// The sum of values times coefficients; nil for none.
+  /// The sum of values times coefficients, one of which is not 0.
   private func combination<A: LinearArithmetic>(
     _ terms: [(value: A.Value, factor: Double)], _ a: inout A
-  ) -> A.Value? {
+  ) -> A.Value {
+    var terms = terms.filter { $0.factor != 0 }
     // What needs no multiplication first: the others are added to it.
-    let terms = terms.filter { $0.factor != 0 }
-    guard let first = terms.first(where: { $0.factor == 1 }) ?? terms.first else { return nil }
-    var sum = first.factor == 1 ? first.value : a.multiply(first.value, first.factor)
-    var isTaken = false
-    for term in terms {
-      if !isTaken && term.factor == first.factor {
-        isTaken = true
-      } else {
-        switch term.factor {
-        case 1: sum = a.add(sum, term.value)
-        case -1: sum = a.subtract(sum, term.value)
-        default: sum = a.multiplyAdd(term.value, term.factor, sum)
-        }
+    let first = terms.remove(at: terms.firstIndex { $0.factor == 1 } ?? 0)
+    let start = first.factor == 1 ? first.value : a.multiply(first.value, first.factor)
+    return terms.reduce(start) { sum, term in
+      switch term.factor {
+      case 1: a.add(sum, term.value)
+      case -1: a.subtract(sum, term.value)
+      default: a.multiplyAdd(term.value, term.factor, sum)
       }
     }
-    return sum
   }
 
   /// Values of a polynomial, or of a row of one of the matrices, at a point and at its opposite.
   private func pair<A: LinearArithmetic>(
     _ values: [A.Value], _ row: [Double], _ a: inout A
   ) -> [A.Value] {
-    let terms = Array(zip(values, row)).map { (value: $0.0, factor: $0.1) }
+    let terms = zip(values, row).map { (value: $0, factor: $1) }
     func half(_ parity: Int) -> [(value: A.Value, factor: Double)] {
       terms.indices.filter { $0 % 2 == parity }.map { terms[$0] }
     }
-    let (even, odd) = (combination(half(0), &a)!, combination(half(1), &a)!)
+    let (even, odd) = (combination(half(0), &a), combination(half(1), &a))
     return [a.add(even, odd), a.subtract(even, odd)]
   }
 
   /// `inputs` neighbours of the input.
   package func input<A: LinearArithmetic>(_ d: [A.Value], _ a: inout A) -> [A.Value] {
-    func plain(_ row: [Double], from first: Int) -> A.Value {
-      combination(
-        row.enumerated().map { (value: d[first + $0.offset], factor: $0.element) }, &a)!
+    func plain(_ roots: [Double]) -> A.Value {
+      combination(zip(d, Self.polynomial(roots)).map { (value: $0, factor: $1) }, &a)
     }
-    var result = [plain(Self.polynomial(Array(roots.dropFirst())), from: 0)]
+    var result = [plain(Array(roots.dropFirst()))]
     for point in pairs {
-      let row = Self.polynomial(roots.filter { $0 != point })
-      result += pair(Array(d[..<row.count]), row, &a)
+      result += pair(d, Self.polynomial(roots.filter { $0 != point }), &a)
     }
-    result.append(plain(Self.polynomial(roots), from: 0))
+    result.append(plain(roots))
     return result
   }
 
@@ -123,7 +115,7 @@ package struct WinogradTransform: Hashable, Sendable, Codable {
         let factor = (0..<power).reduce(1.0) { product, _ in product * point }
         terms.append((power % 2 == 0 ? sums[number] : differences[number], factor))
       }
-      return combination(terms, &a)!
+      return combination(terms, &a)
     }
   }
 

@@ -186,11 +186,8 @@ struct ConvolutionLowering: KernelWriter {
       var lowering = ConvolutionLowering(region, node, g, plan, schedule, graph, target)
       lowered = lowering.run()
     }
-    // Kernels that go line by line fill what is beside the lines.
-    let isFilled =
-      region.frame?.isPlanar == true && schedule.algorithm != .kernelGradient
-      && g.dimensions.output.last == g.dimensions.output.count - 1
-    if let frame = region.frame, !isFilled,
+    if let frame = region.frame,
+      schedule.algorithm == .kernelGradient || !frame.isFilledByLines(g.dimensions),
       let fill = FillLowering.lower(frame, of: region, graph, target)
     {
       lowered.calls.append(fill)
@@ -373,11 +370,11 @@ struct ConvolutionLowering: KernelWriter {
       delinearize(IndexExpression(line), plan.positions.dropLast()) + [IndexExpression(position)])
     e.resident[node.results[0]] = (memory, { _ in place })
     let unroll = schedule.epilogueUnroll
-    let isPlane = geometry.dimensions.output.last == output.sizes.count - 1
+    let isFilled = region.frame!.isFilledByLines(geometry.dimensions)
     each(channel, block: rowExtent) { w, _ in
       w.each(line, block: extent) { w, _ in
         w.e.each(position, .vector(unroll: unroll)) { e, _ in e.storeOutputs(at) }
-        if isPlane { w.e.storeFrame(beside: Array(at.dropLast())) }
+        if isFilled { w.e.storeFrame(beside: Array(at.dropLast())) }
       }
     }
   }

@@ -25,7 +25,8 @@ private struct ScalarArithmetic: LinearArithmetic {
 /// A convolution with 3x3 kernels by Winograd's transforms: kernels and tiles of the input are transformed, for
 /// each place of a transformed tile there is a product over channels, and what they give is transformed back.
 ///
-/// The kernels' transform is a call of its own, which runs once where they never change; so is that of the input.
+/// The transform of the kernels is a call of its own, which runs once where they never change; that of the input is
+/// one too, which runs every time.
 struct WinogradLowering: KernelWriter {
   private let region: Region
   private let node: Node
@@ -273,9 +274,9 @@ struct WinogradLowering: KernelWriter {
     _ column: LoopVariable
   ) {
     let at = [line.quotient(tiling.lines), channel, row, IndexExpression(column)]
-    e.each(column, .vector(unroll: schedule.epilogueUnroll)) { e, _ in
-      e.storeOutputs(at)
+    e.each(column, .vector(unroll: schedule.epilogueUnroll)) { e, _ in e.storeOutputs(at) }
+    if region.frame?.isFilledByLines(.channelsFirst(spatial: 2)) == true {
+      e.storeFrame(beside: Array(at.dropLast()))
     }
-    e.storeFrame(beside: Array(at.dropLast()))
   }
 }

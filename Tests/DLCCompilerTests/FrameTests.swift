@@ -9,6 +9,26 @@ import Testing
 
 /// Pads around what convolutions compute.
 @Suite struct FrameTests {
+  private static func arrays(_ module: Module) -> [String: Tensor] {
+    let inputs = module.functions[0].inputs
+    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
+    return Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
+  }
+
+  /// Compares the first function's results with the interpreter's.
+  @discardableResult
+  private static func compare(_ module: Module) throws -> Build {
+    let given = arrays(module)
+    let want = try Interpreter().run(
+      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
+    ).outputs
+    let built = try Objects.compiler().build(module, function: nil, dimensions: [:])
+    for ((name, a), (_, b)) in zip(try built.executable.run(given), want) {
+      #expect(Differential.error(a, b, ulps: 64, scale: 1) <= 1, "\(name)")
+    }
+    return built
+  }
+
   private static func check(
     framed: Int, _ build: @Sendable (FunctionBuilder, Value, Value) -> Void
   ) throws {
@@ -17,17 +37,7 @@ import Testing
       build(
         g, g.input("x", .float32, [2, 6, 9, 11]), g.input("k", .float32, [8, 6, 3, 3]))
     }
-    let inputs = module.functions[0].inputs
-    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
-    let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
-    let want = try Interpreter().run(
-      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
-    ).outputs
-    let built = try Objects.compiler().build(module, function: nil, dimensions: [:])
-    let got = try built.executable.run(given)
-    for ((name, a), (_, b)) in zip(got, want) {
-      #expect(Differential.error(a, b, ulps: 64, scale: 1) <= 1, "\(name)")
-    }
+    let built = try compare(module)
     var frames = 0
     built.plan.forEach { if $0.region.frame != nil { frames += 1 } }
     #expect(frames == framed)
@@ -69,9 +79,7 @@ import Testing
           x, g.input("k", .float32, [48, 32, 3, 3]), padding: [(1, 1), (1, 1)])
         g.output("y", g.pad(g.relu(y), 3, low: [0, 0, 2, 1], high: [0, 0, 1, 5]))
       }
-      let inputs = module.functions[0].inputs
-      let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
-      let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
+      let given = Self.arrays(module)
       func result(_ name: String) throws -> Tensor {
         try Objects.compiler().compile(module, function: name).run(given)[0].value
       }
@@ -88,15 +96,7 @@ import Testing
           g.convolution(x, g.input("j", .float32, [4, 3, 2, 2, 2])), 1, low: [0, 0, 1, 1, 2],
           high: [0, 0, 0, 0, 1]))
     }
-    let inputs = module.functions[0].inputs
-    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
-    let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
-    let want = try Interpreter().run(
-      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
-    ).outputs
-    for ((name, a), (_, b)) in zip(try Objects.compiler().compile(module).run(given), want) {
-      #expect(Differential.error(a, b, ulps: 64, scale: 1) <= 1, "\(name)")
-    }
+    try Self.compare(module)
   }
 
   /// What is used elsewhere too, spread out, or looked at from another side is copied into its place.

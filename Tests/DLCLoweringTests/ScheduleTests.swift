@@ -10,6 +10,14 @@ import Testing
 @Suite struct ScheduleTests {
   static let target = LoweringTests.target
 
+  /// Places in the images of a block are 32-bit numbers.
+  @Test func transformsAreForImagesThatCanBeCounted() {
+    let usual = WinogradTiling.best(depth: 64, channels: 64, height: 56, width: 56)
+    #expect(usual?.transform.outputs == 4 && usual?.lines == 14 && usual?.tiles == 14)
+    #expect(WinogradTiling.best(depth: 32, channels: 64, height: 4096, width: 4096) != nil)
+    #expect(WinogradTiling.best(depth: 64, channels: 64, height: 4096, width: 4096) == nil)
+  }
+
   static func plan(
     by book: ScheduleBook = ScheduleBook(), _ body: @escaping (FunctionBuilder) -> Void
   ) throws -> GraphPlan {

@@ -35,7 +35,13 @@ package struct Region: Sendable {
     package var start: [Int]
 
     /// Whether it goes around planes of the last two axes alone.
-    package var isPlanar: Bool
+    private var isPlanar: Bool
+
+    /// Whether kernels that store a convolution's result line by line fill what is beside each line; a step of its own
+    /// fills it else.
+    func isFilledByLines(_ dimensions: ConvolutionDimensions) -> Bool {
+      isPlanar && dimensions.output.last == dimensions.output.count - 1
+    }
 
     /// nil for a node that is no pad with one box, or not by a number.
     init?(_ graph: Graph, _ id: NodeID) {

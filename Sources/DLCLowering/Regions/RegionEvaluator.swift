@@ -255,7 +255,7 @@ struct RegionEvaluator: KernelWriter {
   /// the same memory: what is before and behind it, and above the first and below the last line.
   /// - Parameter at: the coordinate of the line, without its last axis.
   mutating func storeFrame(beside at: [IndexExpression]) {
-    guard let frame = region.frame, frame.isPlanar else { return }
+    guard let frame = region.frame else { return }
     let output = region.outputs[0]
     let (sizes, inner) = (graph.sizes(output.value), graph.sizes(frame.inner))
     let (rows, columns) = (sizes.count - 2, sizes.count - 1)

@@ -168,11 +168,22 @@ package struct WinogradTiling: Hashable, Sendable {
     tiles = (width + transform.outputs - 1) / transform.outputs
   }
 
+  /// Tiles of a block at most, but for lines that are longer.
+  fileprivate static let blockTiles = 256
+
+  /// Whether places in the images of a block, from its first image on, are 32-bit numbers, as the kernels have them.
+  private func isCountable(depth: Int) -> Bool {
+    let plane = (lines * transform.outputs + 2) * (tiles * transform.outputs + 2)
+    let images = max(1, Self.blockTiles / tiles) / lines + 2
+    return Double(images) * Double(depth) * Double(plane) < 0x1p31
+  }
+
   /// The tiling with the least work, if that is well below the work of the sums themselves.
-  static func best(depth: Int, channels: Int, height: Int, width: Int) -> WinogradTiling? {
+  package static func best(depth: Int, channels: Int, height: Int, width: Int) -> WinogradTiling? {
     guard depth >= 16, channels >= 16, height >= 4, width >= 4 else { return nil }
+    // Multiply-adds. Reading an element of a kernel takes as long as 16 of them, gathering one of the input as 3.
     let direct = 9 * Double(height * width + 16) * Double(depth) * Double(channels + 3)
-    /// Multiply-adds, and what transforms and the greater kernels take in their stead.
+    /// As many, and what the transforms of a tile take: 28 for an element of the input, 10 for one of the result.
     func work(_ tiling: WinogradTiling) -> Double {
       let count = Double(tiling.lines * tiling.tiles)
       let products = (count + 16) * Double(depth) * Double(channels)
@@ -183,7 +194,7 @@ package struct WinogradTiling: Hashable, Sendable {
       WinogradTiling(WinogradTransform(outputs: $0), height: height, width: width)
     }
     let best = tilings.min { work($0) < work($1) }!
-    return work(best) < 0.8 * direct ? best : nil
+    return work(best) < 0.8 * direct && best.isCountable(depth: depth) ? best : nil
   }
 }
 
@@ -196,8 +207,8 @@ extension ConvolutionSchedule {
     let lines = problem.batch * tiling.lines
     var seen: Set<ConvolutionSchedule> = []
     var result: [Candidate<ConvolutionSchedule>] = []
-    for wanted in [1, 2, 3, 4, 6, 8] {
-      let count = evenBlock(lines, limit: max(1, wanted * 32 / tiling.tiles), multiple: 1)
+    for wanted in [32, 64, 96, 128, 192, WinogradTiling.blockTiles] {
+      let count = evenBlock(lines, limit: max(1, wanted / tiling.tiles), multiple: 1)
       let tile =
         count * tiling.tiles <= lanes
         ? RegisterTile(rows: target.tile.rows, vectors: 1) : target.tile
@@ -253,7 +264,7 @@ extension ConvolutionSchedule {
       Double(rows * columns * transform.outputs * transform.outputs * (problem.epilogue + 2))
       / lanes
     let tiles = blocks * rowBlocks
-    let back = (tiles * (perTile + CostModel.tile) + CostModel.step)
+    let back = tiles * (perTile + CostModel.tile) + CostModel.step
     return forward + back * CostModel.waiting(tiles, cores: target.cores)
   }
 }

@@ -130,9 +130,7 @@ final class GraphImporter {
         throw .failed(
           DLCError(
             .unsupported,
-            list.map {
-              "unsupported operator '\($0.operatorName)' (opset \($0.opsets[$0.domain] ?? 0)) at node '\($0.name)'"
-            }.joined(separator: ", ")))
+            list.map { "\($0.unsupported) at node '\($0.name)'" }.joined(separator: ", ")))
       }
       if let most = mapping.inputs, let last = node.inputs.lastIndex(where: { !$0.isEmpty }),
         last >= most

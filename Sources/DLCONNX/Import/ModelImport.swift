@@ -102,11 +102,7 @@ extension ONNXModel {
       return Outline(
         module: stage.module, cut: stage.reason, laterCount: stage.later.nodes.count,
         unsupported: unknown.map {
-          Violation(
-            label: "operator",
-            message:
-              "unsupported operator '\($0.operatorName)' (opset \($0.opsets[$0.domain] ?? 0))",
-            place: "node '\($0.name)'")
+          Violation(label: "operator", message: $0.unsupported, place: "node '\($0.name)'")
         })
     } catch {
       throw error.location.contains(path) ? error : error.within(path)

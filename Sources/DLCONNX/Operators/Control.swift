@@ -143,15 +143,20 @@ enum ControlOperators {
     var scanCount: Int
   }
 
+  /// - Throws: for the body of a loop that has not the inputs and results for what it carries.
+  static func require(_ body: ONNXGraph, carries count: Int, _ c: NodeContext) throws(ImportStop) {
+    guard body.inputs.count == count + 2, body.outputs.count >= count + 1 else {
+      throw c.fail(
+        "the body has \(body.inputs.count) inputs and \(body.outputs.count) outputs for \(count) carried values"
+      )
+    }
+  }
+
   private static func loop(_ c: NodeContext) throws(ImportStop) -> [Value?] {
     if SequenceLoops.isOne(c) { return try SequenceLoops.loop(c) }
     let body = try c.graph("body")
     let carried = Array(c.node.inputs.indices.dropFirst(2).compactMap { c.optional($0) })
-    guard body.inputs.count == carried.count + 2, body.outputs.count >= carried.count + 1 else {
-      throw c.fail(
-        "the body has \(body.inputs.count) inputs and \(body.outputs.count) outputs for \(carried.count) carried values"
-      )
-    }
+    try require(body, carries: carried.count, c)
     let g = c.g
     let parts = LoopParts(
       body: body, trips: c.optional(0).map { g.reshape(g.convert($0, .int64), []) },

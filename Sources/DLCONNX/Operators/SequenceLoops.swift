@@ -19,11 +19,7 @@ enum SequenceLoops {
       carried.append(
         c.isSequence(index) ? .sequence(try c.sequence(index)) : .tensor(try c.operand(index)))
     }
-    guard body.inputs.count == carried.count + 2, body.outputs.count >= carried.count + 1 else {
-      throw c.fail(
-        "the body has \(body.inputs.count) inputs and \(body.outputs.count) outputs for \(carried.count) carried values"
-      )
-    }
+    try ControlOperators.require(body, carries: carried.count, c)
     let trips = try c.has(0) ? c.wideIntegers(0).first ?? 0 : Int.max
     var condition = c.optional(1) ?? ControlOperators.always(c.g)
     var stacks = [[Value]](repeating: [], count: body.outputs.count - carried.count - 1)

@@ -65,6 +65,10 @@ package struct ONNXNode: Sendable {
 
   /// The operator's name, with its domain when that is not the default one.
   package var operatorName: String { domain.isEmpty ? type : "\(domain):\(type)" }
+  /// What is said of one whose operator is not imported.
+  var unsupported: String {
+    "unsupported operator '\(operatorName)' (opset \(opsets[domain] ?? 0))"
+  }
   /// What errors call it.
   package var title: String { "node '\(name)' (\(type))" }
 }
