@@ -6,6 +6,7 @@
 @_exported public import DLCCompiler
 @_exported public import DLCFormats
 @_exported public import DLCGraph
+@_exported public import DLCONNX
 @_exported public import DLCReference
 @_exported public import DLCRuntime
 @_exported public import DLCTensor

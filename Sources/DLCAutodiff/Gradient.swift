@@ -38,7 +38,10 @@ package enum Gradient {
     }
     if let unknown = names?.first(where: { name in !targets.contains { $0.name == name } }) {
       throw DLCError(
-        .graph, "function '\(function)' has no floating-point input or parameter '\(unknown)'")
+        .graph, "function '\(function)' has no floating-point input or parameter '\(unknown)'",
+        remedy: Spelling.remedy(
+          for: unknown,
+          among: graph.arguments.filter { $0.type.dataType.isFloat }.map(\.name)))
     }
     let primal = g.value(result.value)
     // An array is differentiated along a cotangent that the new function takes.

@@ -98,7 +98,9 @@ struct Compile: ParsableCommand {
       try build.write(to: path, module: module)
     }
     if path == "-" { return }
-    try summarize(build, path, cut, milliseconds(ContinuousClock.now - start))
+    let used = try module.selectFunction(model.function).graph.dimensionNames
+    let chosen = module.dimensions.filter { used.contains($0.name) && sizes[$0.name] == nil }
+    try summarize(build, path, cut, chosen, milliseconds(ContinuousClock.now - start))
   }
 
   /// The graph and the sizes that it is compiled for: those of an ONNX model are bound when it is imported.
@@ -131,7 +133,11 @@ struct Compile: ParsableCommand {
     return book
   }
 
-  private func summarize(_ build: Build, _ path: String, _ cut: String?, _ total: Double) throws {
+  /// - Parameter chosen: dimensions whose sizes nobody said.
+  private func summarize(
+    _ build: Build, _ path: String, _ cut: String?, _ chosen: [(name: String, size: Int)],
+    _ total: Double
+  ) throws {
     let program = build.program
     let fused = build.plan.fusedNodes
     let rewrites = build.passReports.reduce(0) { $0 + $1.fired.values.reduce(0, +) }
@@ -156,9 +162,10 @@ struct Compile: ParsableCommand {
       "\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))"
         + (cut == nil ? "" : " · the first part of the model")
     )
+    let sizes = chosen.map { "\($0.name)=\($0.size)" }.joined(separator: " ")
     try Console.result(
       table(
-        [
+        (chosen.isEmpty ? [] : [["  sizes", "\(sizes) by default; --dim says others"]]) + [
           [
             "  nodes",
             "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after \(counted(rewrites, "rewrite"))",

@@ -29,7 +29,8 @@ struct DataFile {
       (name: Self.classesName, type: TensorType(.uint8, ["n", "n"])),
     ].filter { !names.contains($0.name) }
     let arrays = try InputArrays(
-      path, for: inputs + more, optional: Set(more.map(\.name)), silent: silent, keepsNarrow: true)
+      path, for: inputs + more, optional: Set(more.map(\.name)),
+      silent: silent.union(more.map(\.name)), keepsNarrow: true)
     var values = arrays.values
     var alphabet = ""
     classes =

@@ -9,7 +9,7 @@ struct Evaluate: ParsableCommand {
     abstract: "Measures a trained model on arrays.",
     discussion: """
       By the function that its recipe names, or --function, else by the recipe's phases as training validates \
-      them: what they give are means over all rows.
+      them, else by 'loss_evaluation' or 'loss'; an ONNX model by --loss. What they give are means over all rows.
       """)
 
   @OptionGroup var model: ModelOptions
@@ -18,6 +18,9 @@ struct Evaluate: ParsableCommand {
   @Option(help: "Weights (.safetensors), in the place of the model's own.") var params: String?
   @Option(help: "How many rows are measured in one run; the recipe's batch by default.")
   var batch: Int?
+  @OptionGroup(title: "An ONNX model") var loss: LossOptions
+  @Option(help: "The output that the loss of an ONNX model is of; the only one by default.")
+  var output: String?
   @OptionGroup var workers: WorkerOptions
   @Flag(help: "Print the result as JSON.") var json = false
 
@@ -28,15 +31,32 @@ struct Evaluate: ParsableCommand {
   }
 
   func run() throws {
-    var module = try LoadedModel(model.model).module
+    var (module, sizes) = try loaded()
     if let params { try module.setValues(from: params).forEach(Console.note) }
     let metrics = try module.measured(
-      by: model.function, on: data, batch: batch, sizes: try model.sizes, threads: workers.threads)
+      by: model.function, on: data, batch: batch, sizes: sizes, threads: workers.threads)
     if json {
       return try Console.result(
         "\(JSON.object(metrics.map { (name: $0.name, value: JSON.number($0.value)) }))")
     }
     for (name, value) in metrics { try Console.result("\(name) \(fixed(value, 6))") }
+  }
+
+  /// The module, and sizes of its dimensions: those of an ONNX model are bound when it is imported.
+  private func loaded() throws -> (Module, sizes: [String: Int]) {
+    let loaded = try LoadedModel(model.model)
+    guard case .onnx(let onnx) = loaded else {
+      try loss.requireNone()
+      guard output == nil else {
+        throw DLCError(
+          .usage, "--output is for ONNX models", remedy: "--function chooses what is measured")
+      }
+      return (try loaded.module, try model.sizes)
+    }
+    guard params == nil, model.function == nil else {
+      throw DLCError(.usage, "--params and --function are not for an ONNX model")
+    }
+    return (try loss.fineTuning(of: output).module(onnx, sizes: model.sizes, data), [:])
   }
 }
 

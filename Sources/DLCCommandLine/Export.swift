@@ -43,31 +43,10 @@ struct Export: ParsableCommand {
     let path = output ?? stem(model.model) + ".onnx"
     try OutputFile.requireDistinct(
       [("-o", path)], inputs: [("the model", model.model), ("--params", params)])
-    let name = String(path.split(separator: "/").last ?? "model")
-    let files = try export.encode(module, function: model.function, file: name)
-    if let tensors = files.tensors {
-      let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
-      try OutputFile.write(Self.bytes(tensors.parts), to: directory + tensors.name)
-    }
-    try OutputFile.write(files.model, to: path)
+    let files = try export.encode(
+      module, function: model.function, file: path)
+    try files.write(to: path)
     let function = try module.selectFunction(model.function)
     try Console.result("\(path): function \(function.name), opset \(opset)")
-  }
-
-  /// Tensors at their places in one file.
-  private static func bytes(_ parts: [(offset: Int, tensor: Tensor)]) -> [UInt8] {
-    let end = parts.map { $0.offset + $0.tensor.byteCount }.max() ?? 0
-    return [UInt8](unsafeUninitializedCapacity: end) { buffer, count in
-      buffer.initialize(repeating: 0)
-      for (offset, tensor) in parts {
-        tensor.withUnsafeBytes {
-          if !$0.isEmpty {
-            (UnsafeMutableRawPointer(buffer.baseAddress!) + offset).copyMemory(
-              from: $0.baseAddress!, byteCount: $0.count)
-          }
-        }
-      }
-      count = end
-    }
   }
 }

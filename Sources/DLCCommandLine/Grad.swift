@@ -3,6 +3,7 @@ import DLCAutodiff
 import DLCCompiler
 import DLCFormats
 import DLCGraph
+import DLCONNX
 import DLCTensor
 
 struct Grad: ParsableCommand {
@@ -24,7 +25,19 @@ struct Grad: ParsableCommand {
   }
 
   func run() throws {
-    var module = try LoadedModel(model.model).module
+    let loaded = try LoadedModel(model.model)
+    let sizes = try model.sizes
+    var module: Module
+    if case .onnx(let onnx) = loaded {
+      module = try onnx.module(ONNXModel.Bindings(sizes: sizes))
+    } else {
+      guard sizes.isEmpty else {
+        throw DLCError(
+          .usage, "--dim is for ONNX models here", at: model.model,
+          remedy: "a derivative keeps the names of dimensions, and is compiled for sizes")
+      }
+      module = try loaded.module
+    }
     var name = try module.selectFunction(model.function).name
     var target = of
     let names = wrt.map { $0.split(separator: ",").map(String.init) }
@@ -37,6 +50,9 @@ struct Grad: ParsableCommand {
       (name, target) = (made, Gradient.scalarName)
     }
     try module.save(output)
-    try Console.result("\(output): function \(name)")
+    let inputs = module.function(name)?.inputs.map(\.name) ?? []
+    let results = module.function(name)?.outputs.map(\.name) ?? []
+    try Console.result(
+      "\(output): function \(name), of \(Spelling.list(inputs)), gives \(Spelling.list(results))")
   }
 }

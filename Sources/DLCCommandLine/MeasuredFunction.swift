@@ -124,7 +124,8 @@ struct MeasuredFunction: ParsableArguments {
       guard let cut = outline.cut else { return outline.module.map { ($0, [:]) } }
       throw DLCError(
         .unsupported, "the model is no single graph: \(cut)", at: model.model,
-        remedy: "--inputs gives arrays to run it on, part by part; --value gives what is known")
+        remedy: "--inputs gives arrays to run it on, part by part"
+          + ONNXModel.hint(outline.deciding))
     }
     let arrays = try given(
       onnx.inputTypes.filter { !$0.isOptional && values[$0.name] == nil }.map {

@@ -219,7 +219,7 @@ extension LoadedModel {
     guard let module = outline.module else {
       throw DLCError(
         .unsupported, "nothing of the model comes before the cut: \(outline.cut ?? "")",
-        remedy: "values that are known can be given with --value")
+        remedy: "dlc run takes it in parts" + ONNXModel.hint(outline.deciding))
     }
     return (
       module,

@@ -76,8 +76,7 @@ struct Profile: ParsableCommand {
       throw DLCError(
         .usage, "\(option) is of one program, and the model runs in parts",
         at: function.model.model,
-        remedy:
-          "leave it out, or give what is known with --value; dlc show --format html makes a page of the first part"
+        remedy: "leave it out; dlc show --format html makes a page of the first part"
       )
     }
     let peak = try MachinePeak.known(threads: subject.threads)

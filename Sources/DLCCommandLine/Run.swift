@@ -63,10 +63,17 @@ struct Run: ParsableCommand {
     case .program(let contents) where !reference:
       let module = try LoadedModel.program(contents).module
       let arrays = try read(for: contents.inputs, module.recipe)
-      results =
-        canRun(contents, arrays)
-        ? try run(contents, arrays, module)
-        : try run(module, function: contents.program.function, arrays: arrays)
+      do {
+        results =
+          canRun(contents, arrays)
+          ? try run(contents, arrays, module)
+          : try run(module, function: contents.program.function, arrays: arrays)
+      } catch let error as DLCError where error.code == .binding && error.remedy.isEmpty {
+        var error = error
+        error.remedy =
+          "the program was compiled for \(InputArrays.described(contents.inputs)); for other sizes compile the model with --dim, or run the model itself"
+        throw error
+      }
     case .onnx(let onnx): results = (try run(onnx, ahead: nil), [])
     case .part(let onnx, let program): results = (try run(onnx, ahead: program), [])
     case let loaded: results = try run(try loaded.module, arrays: nil)
@@ -104,6 +111,7 @@ struct Run: ParsableCommand {
         optional: Set(onnx.inputTypes.filter(\.isOptional).map(\.name)), keepsKind: true)
     }
     let sizes = try model.sizes
+    try onnx.requireDimensions(sizes.keys)
     let session = try ONNXSession(onnx, isReference: reference, ahead: ahead)
     let results = try DLCError.naming(inputs) { () throws(DLCError) in
       try session.run(given.values, sizes: sizes, threads: workers.threads, seed: seed ?? 0)

@@ -23,13 +23,14 @@ struct Train: ParsableCommand {
   var data: String
   @Option(help: "Arrays to validate on after every epoch (.npz).") var validation: String?
   @OptionGroup(title: "What the recipe says") var recipe: RecipeOptions
+  @OptionGroup(title: "An ONNX model") var loss: LossOptions
   @OptionGroup(title: "An ONNX model") var tuning: FineTuningOptions
   @OptionGroup(title: "The run") var flags: RunOptions
   @Option(help: "Weights to begin with (.safetensors).") var params: String?
   @Option(
     name: .customShort("o"),
     help: ArgumentHelp(
-      "Where the trained weights go: .pb for one file with graph and weights, else .safetensors; averaged ones with --average, and those of the best epoch with --best.",
+      "Where the trained weights go: .pb for one file with graph and weights, .onnx for an ONNX model (of the one that is trained, or as 'dlc export' writes it), else .safetensors; averaged ones with --average, and those of the best epoch with --best.",
       valueName: "file"))
   var weights: String?
   @Option(help: "Where the weights of the last step go, which averaging leaves out of -o.")
@@ -58,9 +59,20 @@ struct Train: ParsableCommand {
   func run() throws {
     Interruption.install()
     let loaded = try LoadedModel(model.model)
-    var (module, options) = (try loaded.module(tuning, recipe.target, model.sizes, data), recipe)
-    // The loss of an ONNX model is one that is added; --output names what it is of.
-    if case .onnx = loaded { options.target = nil } else { try tuning.requireNone() }
+    var options = recipe
+    var module: Module
+    if case .onnx(let onnx) = loaded {
+      // The loss of an ONNX model is one that is added; --output names what it is of.
+      options.target = nil
+      var wanted = try loss.fineTuning(of: recipe.target)
+      wanted.frozen = tuning.freeze
+      wanted.updatesStatistics = tuning.updateStatistics
+      module = try wanted.module(onnx, sizes: model.sizes, data)
+    } else {
+      try loss.requireNone()
+      try tuning.requireNone()
+      module = try loaded.module
+    }
     let recipe = try options.recipe(of: module, function: model.function)
     if outputCurrent != nil, !recipe.phases.contains(where: { $0.rule.averaging != nil }) {
       throw ValidationError(
@@ -76,6 +88,7 @@ struct Train: ParsableCommand {
       module = module.withoutCurrent
       notes += try module.setValues(from: params)
     }
+    try requireExport(module, loaded)
     var run = try TrainingRun(
       module, recipe, flags, data: data, validation: validation,
       // Those of an ONNX model are bound already.
@@ -86,23 +99,53 @@ struct Train: ParsableCommand {
     if weights == nil, outputCurrent == nil, flags.checkpoint == nil {
       run.add(note: "the weights are not kept: -o or --checkpoint says where")
     }
+    for path in [weights, outputCurrent].compactMap(\.self)
+    where path != "-" && ![".safetensors", ".pb", ".onnx"].contains(where: path.hasSuffix) {
+      run.add(note: "\(path) is written as safetensors")
+    }
     let (metrics, seconds, stop) = try run.run()
-    if run.isWritten(stop) { try save(run.trainer) }
+    if run.isWritten(stop) { try save(run.trainer, loaded) }
     try run.report(metrics, seconds, stop?.name, json: flags.json)
     if let stop { try run.leave(stop, weights ?? outputCurrent) }
   }
 
-  private func save(_ trainer: Trainer) throws {
+  /// Makes the ONNX model that -o asks for of the weights as they are: what is in its way is known before anything is
+  /// trained.
+  private func requireExport(_ module: Module, _ loaded: LoadedModel) throws {
+    guard let weights, weights.hasSuffix(".onnx") else { return }
+    do {
+      _ = try exported(module, loaded, as: weights)
+    } catch let error as DLCError {
+      var error = error
+      error.remedy +=
+        (error.remedy.isEmpty ? "" : "; ") + "-o FILE.pb keeps weights and graph of any model"
+      throw error
+    }
+  }
+
+  /// The ONNX model that is trained with other weights, or a graph's function as 'dlc export' writes it.
+  private func exported(_ module: Module, _ loaded: LoadedModel, as path: String) throws
+    -> ModelExport.Files
+  {
+    guard case .onnx = loaded else {
+      return try ModelExport().encode(module, function: nil, file: path)
+    }
+    let moved = Set(module.functions.flatMap { $0.graph.updates.map(\.name) })
+    var values: [String: Tensor] = [:]
+    for state in module.states where state.isParameter || moved.contains(state.name) {
+      values[state.name] = state.value
+    }
+    return ModelExport.Files(
+      model: try ONNXModel.rewritten(try MappedFile(model.model), with: values), tensors: nil)
+  }
+
+  private func save(_ trainer: Trainer, _ loaded: LoadedModel) throws {
     func write(_ state: [String: Tensor], _ path: String?) throws {
       guard let path else { return }
       try Safetensors.write(state.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, to: path)
     }
     if let weights, weights.hasSuffix(".onnx") {
-      let state = trainer.best?.state ?? trainer.averagedState
-      let trained = Set(try trainer.module().states.filter(\.isParameter).map(\.name))
-      let bytes = try ONNXModel.rewritten(
-        try MappedFile(model.model), with: state.filter { trained.contains($0.key) })
-      try OutputFile.write(bytes, to: weights)
+      try exported(try trainer.module(), loaded, as: weights).write(to: weights)
     } else if let weights, weights.hasSuffix(".pb") {
       try ModuleFile.writeWhole(try trainer.module(), to: weights)
     } else {
@@ -112,56 +155,23 @@ struct Train: ParsableCommand {
   }
 }
 
-/// What is trained of an ONNX model.
+/// What of an ONNX model is trained.
 struct FineTuningOptions: ParsableArguments {
   @Option(
-    help:
-      "\(FineTuning.Loss.allCases.map(\.rawValue).joined(separator: " or ")), of the model's output (--output names it) and the array --target.",
-    transform: {
-      guard let loss = FineTuning.Loss(rawValue: $0) else {
-        throw ValidationError(
-          "there is no loss '\($0)'; there are \(FineTuning.Loss.allCases.map(\.rawValue).joined(separator: ", "))"
-        )
-      }
-      return loss
-    })
-  var loss: FineTuning.Loss?
-  @Option(
-    help: "The array that says what the output should be: class numbers, or numbers ('target').")
-  var target: String?
-  @Option(help: "Initialisers that stay as they are: those whose whole name matches.")
+    help: "Initialisers that stay as they are: those whose whole name a regular expression matches."
+  )
   var freeze: String?
-  @Flag(help: "Train the running statistics of batch norms too.") var updateStatistics = false
+  @Flag(
+    help:
+      "Batch norms normalise by the batch and move their running statistics by their momentum, as in training from scratch; else both stay."
+  )
+  var updateStatistics = false
 
   func requireNone() throws {
-    guard loss == nil, target == nil, freeze == nil, !updateStatistics else {
+    guard freeze == nil, !updateStatistics else {
       throw DLCError(
-        .usage, "--loss, --target, --freeze and --update-statistics are for ONNX models",
-        remedy: "a graph of dlc says its loss itself")
+        .usage, "--freeze and --update-statistics are for ONNX models",
+        remedy: "a graph of dlc says itself what is trained (--prefix chooses parameters)")
     }
-  }
-}
-
-extension LoadedModel {
-  /// The module to train.
-  /// - Parameters:
-  ///   - output: what the loss of an ONNX model is of.
-  ///   - data: the arrays that it is trained on, which say the sizes of all axes but the first.
-  fileprivate func module(
-    _ options: FineTuningOptions, _ output: String?, _ sizes: [String: Int], _ data: String
-  ) throws -> Module {
-    guard case .onnx(let model) = self else { return try module }
-    guard let loss = options.loss else {
-      throw DLCError(
-        .usage, "an ONNX model has no loss", remedy: "choose one with --loss cross-entropy")
-    }
-    var tuning = FineTuning(loss)
-    tuning.output = output
-    tuning.target = options.target ?? tuning.target
-    tuning.frozen = options.freeze
-    tuning.updatesStatistics = options.updateStatistics
-    let shapes = try Npz.arrays(data).mapValues(\.shape)
-    return try tuning.module(
-      model, sizes: sizes.merging(model.inner(shapes)) { given, _ in given })
   }
 }

@@ -5,6 +5,11 @@ import DLCTensor
 import DLCTraining
 import Foundation
 
+/// Which value of a metric is the best.
+enum Goal: EnumerableFlag {
+  case greatest, least
+}
+
 /// Flags of a run, whatever is trained and how.
 struct RunOptions: ParsableArguments {
   @Option(help: "What becomes of the examples that an epoch's whole batches leave: drop or use.")
@@ -22,7 +27,8 @@ struct RunOptions: ParsableArguments {
   @Option(help: "A file that metrics are added to, one JSON object in a line.") var log: String?
   @Option(help: "A metric of the validation: the weights of its best epoch are those kept.")
   var best: String?
-  @Flag(help: "The best is the greatest, not the least.") var greatest = false
+  @Flag(help: "Whether the best is the greatest (of 'accuracy') or the least (of all else).")
+  var goal: Goal?
   @Option(help: "End the run after so many epochs without a better one.") var patience: Int?
   @Flag(inversion: .prefixedNo, help: "Another order of the examples in every epoch.")
   var shuffle = true
@@ -50,8 +56,8 @@ struct RunOptions: ParsableArguments {
     if resume && checkpoint == nil { throw ValidationError("--resume needs --checkpoint") }
     if overwrite && checkpoint == nil { throw ValidationError("--overwrite needs --checkpoint") }
     if resume && overwrite { throw ValidationError("--resume and --overwrite exclude each other") }
-    if best == nil && (greatest || patience != nil) {
-      throw ValidationError("--greatest and --patience need --best")
+    if best == nil && (goal != nil || patience != nil) {
+      throw ValidationError("--greatest, --least and --patience need --best")
     }
   }
 
@@ -67,7 +73,8 @@ struct RunOptions: ParsableArguments {
     options.keep = keep
     options.overwritesCheckpoints = overwrite
     options.watch = best.map {
-      Trainer.Watch($0, greatest ? .greatest : .least, patience: patience)
+      let isGreatest = goal.map { $0 == .greatest } ?? ($0 == "accuracy")
+      return Trainer.Watch($0, isGreatest ? .greatest : .least, patience: patience)
     }
     options.isStopped = { Interruption.isRequested }
     return options
@@ -118,8 +125,10 @@ struct TrainingRun {
     }
     notes += trainer.notes
     try Self.requireNoInterruption()
-    if let watch = options.watch, watch.goal == .least {
-      notes.append("kept is the epoch with the least \(watch.metric); --greatest says otherwise")
+    if let watch = options.watch, flags.goal == nil {
+      let other: Goal = watch.goal == .least ? .greatest : .least
+      notes.append(
+        "kept is the epoch with the \(watch.goal) \(watch.metric); --\(other) says otherwise")
     }
     if flags.resume, try !trainer.resume() {
       notes.append("there is nothing to resume in \(flags.checkpoint ?? ""): the run begins anew")

@@ -20,7 +20,7 @@ package struct InputArrays {
   /// Reads an archive: every input takes the array of its name, and other arrays are ignored.
   /// - Parameters:
   ///   - optional: inputs that may be absent.
-  ///   - silent: arrays that may be there without an input, of which nothing is said.
+  ///   - silent: arrays that may be there without an input, of which nothing is said; inputs among them are not listed.
   ///   - keepsKind: whether integers stay integers and floating-point numbers such numbers.
   ///   - keepsNarrow: whether arrays of types whose numbers an input's type has all stay as they are in the
   ///     file, which may be mapped.
@@ -32,6 +32,7 @@ package struct InputArrays {
     let (arrays, skipped) = try Npz.contents(path)
     let skips = skipped.map { "'\($0.name)' (\($0.reason))" }.joined(separator: ", ")
     let types = Dictionary(inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { a, _ in a })
+    let listed = Self.described(inputs.filter { !silent.contains($0.name) })
     for (name, value) in arrays {
       guard let type = types[name] else { continue }
       if keepsNarrow, value.dataType.widens(to: type.dataType) {
@@ -41,7 +42,7 @@ package struct InputArrays {
       guard !keepsKind || value.dataType.isFloat == type.dataType.isFloat else {
         throw DLCError(
           .binding, "input '\(name)' is \(value.dataType), \(type.dataType) is wanted", at: path,
-          remedy: Self.described(inputs))
+          remedy: listed)
       }
       do throws(DLCError) { values[name] = try value.fitted(to: type.dataType, name: name) } catch {
         throw error.within(path)
@@ -54,7 +55,7 @@ package struct InputArrays {
       let has = arrays.map { "'\($0.name)'" }.joined(separator: ", ")
       throw DLCError(
         .binding, "input '\(name)' is missing", at: path,
-        remedy: "\(Self.described(inputs)); the file has \(has.isEmpty ? "no arrays" : has)"
+        remedy: "\(listed); the file has \(has.isEmpty ? "no arrays" : has)"
           + (skips.isEmpty ? "" : ", besides \(skips)"))
     }
     let extra = arrays.map(\.name).filter { types[$0] == nil && !silent.contains($0) }

@@ -1,4 +1,3 @@
-package import DLCFormats
 package import DLCGraph
 package import DLCTensor
 import DLCTraining
@@ -15,16 +14,17 @@ package struct FineTuning {
   package var output: String?
   /// The input that holds what the output should be.
   package var target = "target"
+  /// The shape of all that it should be; nil where it is not known: then class numbers are one for each row.
+  package var targetShape: [Int]?
   /// Names of initialisers that stay as they are: those that a regular expression matches as a whole.
   package var frozen: String?
-  /// Whether running statistics of batch norms are trained as well.
+  /// Whether batch norms normalise by the batch and move their running statistics, as in training.
   package var updatesStatistics = false
 
   package init(_ loss: Loss) { self.loss = loss }
 
   /// The model with a function `loss` besides `forward`, which gives the `accuracy` of classes too; its parameters are the floating-point initialisers of rank 1 or more
-  /// that the output depends on.
-  /// - Parameter target: type and shape of the target's rows.
+  /// that the output depends on. Where statistics are updated, `loss_evaluation` is the loss of `forward`.
   /// - Throws: `.unsupported` when the model is no single graph.
   package func module(_ model: ONNXModel, sizes: [String: Int] = [:]) throws(DLCError) -> Module {
     let imported = try model.module(ONNXModel.Bindings(sizes: sizes))
@@ -35,8 +35,30 @@ package struct FineTuning {
         .usage, output.map { "the model has no output '\($0)'" } ?? "the model has several outputs",
         remedy: "--output names one of \(Spelling.list(names))")
     }
-    let reached = forward.needed(for: name)
-    let statistics = updatesStatistics ? [] : model.runningStatistics
+    var module = try self.module(imported, reached: forward.needed(for: name), model)
+    module.add(Function("forward", forward))
+    guard updatesStatistics else {
+      try add("loss", to: &module, forward, name, [:])
+      return module
+    }
+    let (training, next) = model.withBatchStatistics()
+    let moving = next.filter { module.state($0.key) != nil }
+    guard !moving.isEmpty else {
+      throw DLCError(
+        .usage, "the model has no batch norm whose running statistics are stored",
+        at: model.path, remedy: "leave out --update-statistics")
+    }
+    let trained = try training.module(ONNXModel.Bindings(sizes: sizes)).functions[0].graph
+    try add("loss", to: &module, trained, name, moving)
+    try add("loss_evaluation", to: &module, forward, name, [:])
+    return module
+  }
+
+  /// The states of an import, of which those that are trained are parameters.
+  private func module(_ imported: Module, reached: Set<String>, _ model: ONNXModel)
+    throws(DLCError) -> Module
+  {
+    let statistics = model.runningStatistics
     let pattern = try frozen.map { text throws(DLCError) -> Regex<AnyRegexOutput> in
       do { return try Regex(text) } catch {
         throw DLCError(.usage, "'\(text)' is no regular expression: \(error)")
@@ -62,20 +84,6 @@ package struct FineTuning {
         .usage, "--freeze matches none of the initialisers",
         remedy: "they are \(Spelling.list(imported.states.filter(\.isParameter).map(\.name)))")
     }
-    module.add(Function("forward", forward))
-    let states = Dictionary(uniqueKeysWithValues: module.states.map { ($0.name, $0) })
-    try module.function("loss") { g in
-      let arguments = forward.arguments.map { argument -> Value in
-        guard argument.kind == .state, let state = states[argument.name] else {
-          return g.input(argument.name, argument.type.dataType, argument.type.shape)
-        }
-        return state.isParameter
-          ? g.parameter(state.name, state.type.shape, state.initializer, state.type.dataType)
-          : g.state(state.name, state.type.dataType, state.type.shape, state.initializer)
-      }
-      guard let value = g.inline(forward, arguments).results[name] else { return }
-      add(g, value)
-    }
     return module
   }
 
@@ -83,19 +91,90 @@ package struct FineTuning {
     (try? pattern.wholeMatch(in: state.name)) != nil
   }
 
+  /// Adds a function that gives the loss of a graph's output.
+  /// - Parameter moving: states and the results of the graph that they move to.
+  private func add(
+    _ function: String, to module: inout Module, _ graph: Graph, _ name: String,
+    _ moving: [String: String]
+  ) throws(DLCError) {
+    let states = Dictionary(uniqueKeysWithValues: module.states.map { ($0.name, $0) })
+    var failure: DLCError?
+    func declare(_ g: FunctionBuilder) {
+      let arguments = graph.arguments.map { argument -> Value in
+        guard argument.kind == .state, let state = states[argument.name] else {
+          return g.input(argument.name, argument.type.dataType, argument.type.shape)
+        }
+        return state.isParameter
+          ? g.parameter(state.name, state.type.shape, state.initializer, state.type.dataType)
+          : g.state(state.name, state.type.dataType, state.type.shape, state.initializer)
+      }
+      let results = g.inline(graph, arguments).results
+      guard let value = results[name] else { return }
+      g.located(at: "\(loss.rawValue) of '\(name)'") {
+        do throws(DLCError) { try add(g, value, name) } catch { failure = error }
+      }
+      for (state, result) in moving.sorted(by: { $0.key < $1.key }) {
+        if let value = results[result] { g.update(state, value) }
+      }
+    }
+    do throws(DLCError) { try module.function(function, declare) } catch { throw failure ?? error }
+  }
+
   /// The loss of an output, and what else says how good it is.
-  private func add(_ g: FunctionBuilder, _ output: Value) {
+  private func add(_ g: FunctionBuilder, _ output: Value, _ name: String) throws(DLCError) {
     switch loss {
     case .crossEntropy:
-      let classes = output.shape.dropFirst().reduce(Size(1)) { $0 * $1 }
-      let logits = g.reshape(output, [output.shape[0], classes])
-      let labels = g.input(target, .int64, [output.shape[0]])
+      let logits = try classesLast(g, output, name)
+      let labels = g.input(target, .int64, Array(logits.shape.dropLast()))
       g.output("loss", g.softmaxCrossEntropy(logits, labels))
       g.output("accuracy", g.accuracy(logits, labels))
     case .meanSquaredError:
+      if let targetShape, targetShape.count != output.rank {
+        throw DLCError(
+          .binding, "'\(target)' has shape \(targetShape), output '\(name)' is \(output.type)",
+          remedy: "the mean squared error takes numbers of the output's shape")
+      }
       g.output(
         "loss", g.meanSquaredError(output, g.input(target, output.dataType, output.shape)))
     }
+  }
+
+  /// Logits with the axis of classes behind: [n, k] for one label for each row; where there is a label for every position,
+  /// [n, positions..., k], from [n, k, positions...] too, where the labels' shape says so.
+  private func classesLast(_ g: FunctionBuilder, _ output: Value, _ name: String) throws(DLCError)
+    -> Value
+  {
+    let shape = output.shape
+    let rest = Array(shape.dropFirst())
+    func fits(_ axes: [Size]) -> Bool {
+      guard let targetShape, targetShape.count == axes.count + 1 else { return false }
+      return zip(axes, targetShape.dropFirst()).allSatisfy {
+        $0.constant == nil || $0.constant == $1
+      }
+    }
+    if rest.isEmpty || targetShape ?? [0] == [] {
+      throw DLCError(
+        .binding, "output '\(name)' is \(output.type): classes take an axis beside that of rows")
+    }
+    if (targetShape?.count ?? 1) == 1 {
+      // Axes of one element, as after a pooling that keeps axes, hold no positions.
+      let wide = rest.filter { $0.constant != 1 }
+      guard wide.count <= 1 else {
+        throw DLCError(
+          .binding, "output '\(name)' is \(output.type), '\(target)' has one label for each row",
+          remedy:
+            "labels are [n] for logits [n, k], [n, t] for [n, t, k], [n, h, w] for [n, k, h, w]")
+      }
+      return g.reshape(output, [shape[0], wide.first ?? 1])
+    }
+    if fits(Array(rest.dropLast())) { return output }
+    if fits(Array(rest.dropFirst())) {
+      return g.transpose(output, [0] + Array(2..<shape.count) + [1])
+    }
+    throw DLCError(
+      .binding,
+      "'\(target)' has shape \(targetShape ?? []), which fits output '\(name)', \(output.type), with classes in no axis",
+      remedy: "labels are [n] for logits [n, k], [n, t] for [n, t, k], [n, h, w] for [n, k, h, w]")
   }
 }
 
@@ -112,66 +191,43 @@ extension Graph {
   }
 }
 
-extension ONNXModel {
-  /// Initialisers that batch norms read as mean and variance.
-  fileprivate var runningStatistics: Set<String> {
-    Set(
-      graph.nodes.filter { $0.type == "BatchNormalization" && $0.inputs.count >= 5 }
-        .flatMap { $0.inputs[3...4] })
-  }
-
-  /// The bytes of a model file with other values for initialisers, and nothing else changed.
-  /// - Throws: `.unsupported` for initialisers that lie in another file.
-  package static func rewritten(_ file: MappedFile, with values: [String: Tensor]) throws(DLCError)
-    -> [UInt8]
-  {
-    var left = values
-    var failure: DLCError?
-    func tensor(_ bytes: UnsafeRawBufferPointer, _ name: String) -> [UInt8]? {
-      guard let value = left.removeValue(forKey: name) else { return nil }
-      guard ProtobufWire.field(13, of: bytes) == nil else {
-        failure = DLCError(
-          .unsupported, "initialiser '\(name)' lies in another file", at: file.path,
-          remedy: "write the weights as .safetensors")
-        return nil
-      }
-      let data = value.withUnsafeBytes { Array($0) }
-      return ProtobufWire.withoutData(bytes).map { $0 + ProtobufWire.field(9, data) }
-    }
-    func string(_ bytes: UnsafeRawBufferPointer?) -> String {
-      bytes.map { String(decoding: $0, as: UTF8.self) } ?? ""
-    }
-    func constant(_ node: UnsafeRawBufferPointer) -> [UInt8]? {
-      // Exporters write weights as constants too.
-      let name = string(ProtobufWire.field(2, of: node))
-      guard left[name] != nil, string(ProtobufWire.field(4, of: node)) == "Constant" else {
-        return nil
-      }
-      return ProtobufWire.replacing(5, in: node) { attribute in
-        ProtobufWire.replacing(5, in: attribute) { tensor($0, name) }
-      }
-    }
-    let made = ProtobufWire.replacing(7, in: file.bytes) { graph in
-      ProtobufWire.replacing(5, in: graph) {
-        tensor($0, string(ProtobufWire.field(8, of: $0)))
-      }.flatMap { graph in
-        graph.withUnsafeBytes { ProtobufWire.replacing(1, in: $0, constant) }
-      }
-    }
-    if let failure { throw failure }
-    guard let made else { throw DLCError(.format, "the model is damaged", at: file.path) }
-    guard left.isEmpty else {
-      throw DLCError(
-        .unsupported, "the model's file holds no \(Spelling.list(left.keys.sorted()))",
-        at: file.path)
-    }
-    return made
+extension ONNXNode {
+  /// The names of mean and variance, of a batch norm.
+  fileprivate var runningStatistics: [String] {
+    type == "BatchNormalization" && domain.isEmpty && inputs.count >= 5 ? Array(inputs[3...4]) : []
   }
 }
 
-extension ProtobufWire {
-  /// A tensor of ONNX without the fields that hold its elements.
-  fileprivate static func withoutData(_ bytes: UnsafeRawBufferPointer) -> [UInt8]? {
-    dropping([4, 5, 7, 9, 10, 11], of: bytes)
+extension ONNXModel {
+  /// Initialisers that batch norms read as mean and variance.
+  fileprivate var runningStatistics: Set<String> {
+    Set(graph.nodes.flatMap(\.runningStatistics))
+  }
+
+  /// The model with batch norms that normalise by the batch, and the results that stored statistics move to.
+  fileprivate func withBatchStatistics() -> (model: ONNXModel, moving: [String: String]) {
+    var (model, moving) = (self, [String: String]())
+    for index in graph.nodes.indices {
+      let names = graph.nodes[index].runningStatistics
+      guard !names.isEmpty,
+        names.allSatisfy({ graph.initializers[$0] != nil && moving[$0] == nil })
+      else { continue }
+      // The first says it in operator sets from 14 on, the second before 7, the outputs between.
+      model.graph.nodes[index].attributes["training_mode"] = .integer(1)
+      model.graph.nodes[index].attributes["is_test"] = .integer(0)
+      var outputs = graph.nodes[index].outputs
+      outputs += [String](repeating: "", count: max(0, 3 - outputs.count))
+      for (place, name) in names.enumerated() {
+        if outputs[place + 1].isEmpty { outputs[place + 1] = "\(name)#next" }
+        moving[name] = outputs[place + 1]
+        guard !graph.outputs.contains(where: { $0.name == outputs[place + 1] }) else { continue }
+        model.graph.outputs.append(
+          ONNXValueInfo(
+            name: outputs[place + 1], elementType: graph.initializers[name]!.elementType,
+            shape: nil))
+      }
+      model.graph.nodes[index].outputs = outputs
+    }
+    return (model, moving)
   }
 }

@@ -92,7 +92,7 @@ extension ONNXModel {
   }
 
   /// - Throws: `.binding` for a name that no dimension of an input has.
-  func requireDimensions(_ names: some Sequence<String>) throws(DLCError) {
+  package func requireDimensions(_ names: some Sequence<String>) throws(DLCError) {
     let known = dimensionNames
     for name in names.sorted() where !known.contains(Self.dimensionName(name)) {
       let near = Spelling.nearest(to: name, in: known).map { "did you mean '\($0)'? " } ?? ""

@@ -10,12 +10,13 @@ extension Function {
 }
 
 extension Module {
-  /// The function that measures a trained module: that of the name, or the recipe's.
+  /// The function that measures a trained module: that of the name, or the recipe's, else `loss_evaluation` or `loss`.
   package func evaluating(_ name: String?) throws(DLCError) -> Function {
-    guard let name = name ?? recipe?.evaluation else {
+    let usual = ["loss_evaluation", "loss"].first { function($0)?.metrics.isEmpty == false }
+    guard let name = name ?? recipe?.evaluation ?? usual else {
       throw DLCError(
-        .graph, "the recipe of module '\(self.name)' names no function that evaluates",
-        remedy: "name one of \(functions.map(\.name).joined(separator: ", "))")
+        .graph, "module '\(self.name)' says of no function that it evaluates",
+        remedy: "--function names one of \(functions.map(\.name).joined(separator: ", "))")
     }
     return try measuring(name)
   }

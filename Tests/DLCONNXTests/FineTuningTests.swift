@@ -1,5 +1,6 @@
 import DLCFormats
 import DLCGraph
+import DLCReference
 import DLCTensor
 import Foundation
 import Testing
@@ -64,5 +65,142 @@ import Testing
     #expect(tuned.function("loss")?.outputs.map(\.name) == ["loss"])
     let classes = try FineTuning(.crossEntropy).module(classifier, sizes: ["d": 5])
     #expect(classes.function("loss")?.outputs.map(\.name) == ["loss", "accuracy"])
+  }
+
+  /// One label for every position: classes lie behind, or in the second axis, as the labels' shape says.
+  @Test func labelsOfPositionsFindTheAxisOfClasses() throws {
+    let tokens = model(
+      [("x", .float32, [.name("n"), .size(3), .size(2)])], ["y"],
+      initializers: ["w": floats([2, 4], [1, 0, 0, 0, 0, 1, 0, 0])],
+      [node("MatMul", ["x", "w"], ["y"])])
+    func labels(_ shape: [Int]) throws -> TensorType? {
+      var tuning = FineTuning(.crossEntropy)
+      tuning.targetShape = shape
+      return try tuning.module(tokens).function("loss")?.inputs.first { $0.name == "target" }?.type
+    }
+    #expect(try labels([8, 3]) == TensorType(.int64, ["n", 3]))
+    #expect(try labels([8, 4]) == TensorType(.int64, ["n", 4]))
+    for shape in [[8], [8, 5], [8, 3, 4], []] {
+      let error = #expect(throws: DLCError.self) { try labels(shape) }
+      #expect(error?.code == .binding && error?.message.contains("float32[n, 3, 4]") == true)
+    }
+  }
+
+  /// x * w with a batch norm behind it, of two channels that hold the same.
+  private func normed(_ attributes: [String: ONNXAttribute], opset: Int) -> ONNXModel {
+    model(
+      opset: opset, [("x", .float32, [.name("n"), .size(1)])], ["y"],
+      initializers: [
+        "w": floats([1, 2], [2, 2]), "scale": floats([2], [1, 1]), "shift": floats([2], [0, 0]),
+        "mean": floats([2], [1, 1]), "variance": floats([2], [4, 4]),
+      ],
+      [
+        node("MatMul", ["x", "w"], ["z"]),
+        node(
+          "BatchNormalization", ["z", "scale", "shift", "mean", "variance"], ["y"],
+          attributes),
+      ])
+  }
+
+  /// The batch's own statistics normalise, and the stored ones move to them by the momentum.
+  @Test(arguments: [9, 13, 15]) func runningStatisticsMove(opset: Int) throws {
+    var tuning = FineTuning(.meanSquaredError)
+    tuning.updatesStatistics = true
+    let model = normed(["momentum": .float(0.75)], opset: opset)
+    let module = try tuning.module(model)
+    #expect(module.states.filter(\.isParameter).map(\.name).sorted() == ["scale", "shift", "w"])
+    let states = Dictionary(uniqueKeysWithValues: module.states.map { ($0.name, $0.value!) })
+    // z is 2 and 10: mean 6, variance 16, normalised to -1 and 1.
+    let (results, updates) = try Interpreter().run(
+      module, function: #require(module.function("loss")),
+      inputs: ["x": floats([2, 1], [1, 5]), "target": floats([2, 2], [-1, -1, 1, 1])],
+      states: states,
+      dimensions: ["n": 2])
+    #expect(abs(results[0].value.doubles[0]) < 1e-6)
+    #expect(updates["mean"]?.doubles == [2.25, 2.25])
+    #expect(updates["variance"]?.doubles == [7, 7])
+    // What measures, and what is used, takes the stored ones: (2 - 1) / 2 and (10 - 1) / 2.
+    let (measured, _) = try Interpreter().run(
+      module, function: #require(module.function("loss_evaluation")),
+      inputs: ["x": floats([2, 1], [1, 5]), "target": floats([2, 2], [0.5, 0.5, 4.5, 4.5])],
+      states: states,
+      dimensions: ["n": 2])
+    #expect(abs(measured[0].value.doubles[0]) < 1e-4)
+    tuning.updatesStatistics = false
+    #expect(try tuning.module(model).function("loss")?.graph.updates.isEmpty == true)
+  }
+
+  @Test func statisticsThatAreNotThereAreAnError() throws {
+    var tuning = FineTuning(.crossEntropy)
+    tuning.updatesStatistics = true
+    let error = #expect(throws: DLCError.self) {
+      try tuning.module(classifier, sizes: ["d": 5])
+    }
+    #expect(error?.message.contains("no batch norm") == true)
+  }
+
+  /// From a model to a graph with a loss, trained on, measured, and to a model again.
+  @Test func trainedGraphsBecomeModelsAgain() throws {
+    let folder = try ONNXCommandTests.Folder()
+    let data = try folder.write(Self.rows(16), as: "train.npz")
+    let file = try folder.write(normed(["momentum": .float(0.5)], opset: 15), as: "n.onnx")
+    let numbers = try folder.write(
+      [
+        ("x", floats([4, 1], [1, 2, 3, 4])), ("target", floats([4, 2], [0, 0, 1, 1, 0, 0, 1, 1])),
+      ], as: "n.npz")
+    let (pb, onnx) = ("\(folder.path)/t.pb", "\(folder.path)/t.onnx")
+    let loss = ["--loss", "mean-squared-error", "--data", numbers]
+    for arguments in [
+      ["train", file, "--epochs", "2", "--batch", "4", "--update-statistics", "-o", pb] + loss,
+      ["train", pb, "--data", numbers, "--epochs", "1", "--batch", "4", "-o", onnx],
+      ["evaluate", pb, "--data", numbers], ["evaluate", onnx] + loss,
+    ] {
+      let made = try folder.dlc(arguments)
+      #expect(made.status == 0, "\(arguments): \(made.error)")
+      if arguments[0] == "evaluate" { #expect(made.out.hasPrefix("loss ")) }
+    }
+    // A model that is written keeps the statistics that moved.
+    let tuned = "\(folder.path)/tuned.onnx"
+    #expect(
+      try folder.dlc(
+        ["train", file, "--epochs", "1", "--batch", "4", "--update-statistics", "-o", tuned] + loss
+      ).status == 0)
+    let mean = try ONNXModel(try MappedFile(tuned)).graph.initializers["mean"]?.value?.doubles
+    #expect(mean == [3, 3])
+    // What cannot be written is said before anything is trained, and an array that is missing by its name.
+    let pooled = model(
+      [("x", .float32, [.name("n"), .size(1)])], ["y"],
+      initializers: [
+        "w": floats([1, 2], [2, 2]), "one": integers([1], [1]),
+        "c": floats([1, 1, 40, 40], [Double](repeating: 1, count: 1600)),
+      ],
+      [
+        node("MatMul", ["x", "w"], ["z"]),
+        node("LpPool", ["c"], ["l"], ["kernel_shape": .integers([40, 40])]),
+        node("Reshape", ["l", "one"], ["r"]), node("Add", ["z", "r"], ["y"]),
+      ])
+    let pools = try folder.write(pooled, as: "p.onnx")
+    #expect(
+      try folder.dlc(["train", pools, "--epochs", "1", "--batch", "4", "-o", pb] + loss).status == 0
+    )
+    let refused = try folder.dlc("train", pb, "--data", numbers, "--batch", "4", "-o", onnx)
+    #expect(refused.status == 1 && !refused.error.contains("step"), "\(refused.error)")
+    #expect(refused.error.contains("keeps weights and graph"), "\(refused.error)")
+    let missing = try folder.dlc(
+      "train", file, "--loss", "mean-squared-error", "--target", "t", "--data", data)
+    #expect(missing.status == 1 && missing.error.contains("--target"), "\(missing.error)")
+  }
+
+  /// An accuracy is the better the greater it is; what is watched else, the smaller.
+  @Test func theBestIsWhatTheMetricMeans() throws {
+    let folder = try ONNXCommandTests.Folder()
+    let file = try folder.write(classifier)
+    let data = try folder.write(Self.rows(16), as: "train.npz")
+    for (metric, goal) in [("accuracy", "greatest"), ("loss", "least")] {
+      let made = try folder.dlc(
+        "train", file, "--loss", "cross-entropy", "--data", data, "--validation", data,
+        "--epochs", "2", "--batch", "8", "--best", metric, "-o", "\(folder.path)/t.safetensors")
+      #expect(made.status == 0 && made.error.contains("the \(goal) \(metric)"), "\(made.error)")
+    }
   }
 }

@@ -11,6 +11,10 @@ import Testing
     try Npz.write([("x", Tensor([count, 784], x)), ("y", Tensor([count], labels))], to: path)
   }
 
+  /// An ONNX model: y is the positive part of x, float32 [n, 2].
+  static let positivePart = 
+    "CAg6PQoMCgF4EgF5IgRSZWx1EgFnWhQKAXgSDwoNCAESCQoDEgFuCgIIAmIUCgF5Eg8KDQgBEgkKAxIBbgoCCAJCBAoAEBE="
+
   @Test func readme() async {
     await #expect(processExitsWith: .success) {
       try FileExamples.inFolder {
@@ -18,6 +22,8 @@ import Testing
           atPath: "data", withIntermediateDirectories: false)
         try PageExamples.writePictures("data/fashion_train.npz", 128)
         try PageExamples.writePictures("data/fashion_test.npz", 32)
+        try Data(base64Encoded: PageExamples.positivePart)!.write(
+          to: URL(fileURLWithPath: "model.onnx"))
         try PageExamples.runReadme()
         #expect(try Module(contentsOf: "trained.pb").recipe != nil)
       }
@@ -62,6 +68,10 @@ import Testing
     print(try trainer.evaluate(Npz.arrays("data/fashion_test.npz")))
     let model = try trainer.model("forward", dimensions: ["n": 1])           // to use it at once
     try ModuleFile.writeWhole(trainer.module(), to: "trained.pb")            // one file, for every command
+    // end
+    // example: README.md
+    let session = try ONNXSession(contentsOf: "model.onnx")  // keeps what it compiles, for each set of sizes
+    for (name, value) in try session.run(["x": Tensor([[-1, 2], [3, -4]], .float32)]) { print(name, value) }
     // end
     let y = try model.run(["x": Tensor(zeros: .float32, [1, 784])])
     #expect(y[0].value.shape == [1, 10])

@@ -22,11 +22,43 @@ package struct ModelExport {
   package struct Files {
     package var model: [UInt8]
     package var tensors: (name: String, parts: [(offset: Int, tensor: Tensor)])?
+
+    package init(model: [UInt8], tensors: (name: String, parts: [(offset: Int, tensor: Tensor)])?) {
+      self.model = model
+      self.tensors = tensors
+    }
+
+    /// Writes the model, after the file of its tensors, which goes beside it.
+    /// - Throws: `.file` when one cannot be written.
+    package func write(to path: String) throws(DLCError) {
+      if let tensors {
+        let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
+        try OutputFile.write(Self.bytes(tensors.parts), to: directory + tensors.name)
+      }
+      try OutputFile.write(model, to: path)
+    }
+
+    /// Tensors at their places in one file.
+    private static func bytes(_ parts: [(offset: Int, tensor: Tensor)]) -> [UInt8] {
+      let end = parts.map { $0.offset + $0.tensor.byteCount }.max() ?? 0
+      return [UInt8](unsafeUninitializedCapacity: end) { buffer, count in
+        buffer.initialize(repeating: 0)
+        for (offset, tensor) in parts {
+          tensor.withUnsafeBytes {
+            if !$0.isEmpty {
+              (UnsafeMutableRawPointer(buffer.baseAddress!) + offset).copyMemory(
+                from: $0.baseAddress!, byteCount: $0.count)
+            }
+          }
+        }
+        count = end
+      }
+    }
   }
 
   /// Inputs keep their names; a state is an input under its name and a result as `NAME_updated`, but for what
   /// is stored and not updated.
-  /// - Parameter file: the name of the model's file, which that of the tensors follows.
+  /// - Parameter file: the path of the model's file, whose name that of the tensors follows.
   /// - Throws: `.unsupported` for what has no form in ONNX.
   package func encode(_ module: Module, function name: String?, file: String) throws(DLCError)
     -> Files
@@ -34,7 +66,9 @@ package struct ModelExport {
     let function = try module.selectFunction(name)
     let graph = try graph(function, module)
     let stored = module.states.reduce(0) { $0 + ($1.value?.byteCount ?? 0) }
-    let external = stored > externalLimit ? ModelWriter.ExternalTensors("\(file).data") : nil
+    let external =
+      stored > externalLimit
+      ? ModelWriter.ExternalTensors("\(file.split(separator: "/").last ?? "model").data") : nil
     let exported = try export(graph, module, function)
     let model = ModelWriter(external: external).encode(
       exported, opset: opset, producer: ModuleFile.producer)

@@ -76,16 +76,20 @@ extension ONNXModel {
     package var module: Module?
     /// Where the model is cut, for which reason; nil for one that is a single graph.
     package var cut: String?
+    /// Inputs by whose values, were they known, the cut would not be there.
+    package var deciding: [String] = []
     /// How many nodes come after the cut.
     package var laterCount = 0
     /// One node of each operator after the cut that is not imported.
     package var unsupported: [Violation] = []
 
     package init(
-      module: Module? = nil, cut: String? = nil, laterCount: Int = 0, unsupported: [Violation] = []
+      module: Module? = nil, cut: String? = nil, deciding: [String] = [], laterCount: Int = 0,
+      unsupported: [Violation] = []
     ) {
       self.module = module
       self.cut = cut
+      self.deciding = deciding
       self.laterCount = laterCount
       self.unsupported = unsupported
     }
@@ -100,7 +104,8 @@ extension ONNXModel {
       var unknown: [ONNXNode] = []
       collectUnsupported(in: stage.later.nodes, &unknown)
       return Outline(
-        module: stage.module, cut: stage.reason, laterCount: stage.later.nodes.count,
+        module: stage.module, cut: stage.reason, deciding: stage.deciding,
+        laterCount: stage.later.nodes.count,
         unsupported: unknown.map {
           Violation(label: "operator", message: $0.unsupported, place: "node '\($0.name)'")
         })
@@ -114,11 +119,16 @@ extension ONNXModel {
     guard let module = stage.whole else {
       throw DLCError(
         .unsupported, "the model is no single graph: \(stage.reason)",
-        remedy:
-          "dlc run takes it in parts; values that are known can be given to dlc import with --value"
-      )
+        remedy: "dlc run and dlc compile take it in parts" + Self.hint(stage.deciding))
     }
     return module
+  }
+
+  /// How a cut would vanish, to be put behind another remedy; empty where it cannot.
+  package static func hint(_ deciding: [String]) -> String {
+    deciding.isEmpty
+      ? ""
+      : "; with the value of \(Spelling.list(deciding)), given to dlc import or compile by --value, it would be one graph"
   }
 
   private func stage(_ bindings: Bindings) throws(DLCError) -> (stage: Stage, list: NodeList) {
@@ -149,7 +159,7 @@ extension ONNXModel {
     guard let module = stage.module else {
       throw DLCError(
         .unsupported, "nothing can be compiled before the run: \(stage.reason)",
-        remedy: "dlc run compiles what it needs; values that are known can be given with --value")
+        remedy: "dlc run compiles what it needs" + Self.hint(stage.deciding))
     }
     return module
   }

@@ -1,3 +1,4 @@
+import DLCFormats
 package import DLCGraph
 package import DLCTensor
 
@@ -20,6 +21,8 @@ package struct Stage {
   static let checksName = "#indices"
   /// The first reason for which something remains.
   package var reason = ""
+  /// Inputs by whose values, were they known, that would not be one.
+  package var deciding: [String] = []
   /// Nodes whose graphs are run by the session, by their first result.
   var hosted: Set<String> = []
   /// The inputs that were bound by value though they were not asked to be.
@@ -96,7 +99,7 @@ private struct StageAttempt {
     for (name, value) in importer.states where module.state(name) != nil {
       try module.setValue(value, of: name)
     }
-    module.chooseDefaults()
+    try module.chooseDefaults()
     try module.verify()
     stage.module = module
     return nil
@@ -193,7 +196,10 @@ private struct StageAttempt {
               DLCError(
                 .unsupported, "input '\(operand)' of \(title) cannot be computed before the run"))
           }
-          if stage.reason.isEmpty { stage.reason = "'\(operand)' of \(title) depends on the data" }
+          if stage.reason.isEmpty {
+            stage.reason = "'\(operand)' of \(title) depends on the data"
+            stage.deciding = deciding(value)
+          }
           stage.needed.insert(operand)
         }
         leave(node, scope)
@@ -209,6 +215,15 @@ private struct StageAttempt {
 
   /// The inputs that a value depends on, when they may be bound by value.
   private func reached(from value: Value) -> Set<String>? {
+    inputs(deciding: value) { argument in
+      guard let tensor = builder.candidates[argument.name] else { return false }
+      return tensor.count <= StageBuilder.maximumStatic
+        && (!tensor.dataType.isFloat || value.dataType.isFloat)
+    }
+  }
+
+  /// The inputs that a value depends on; nil where it depends on what cannot be bound by value.
+  private func inputs(deciding value: Value, _ isBindable: (Argument) -> Bool) -> Set<String>? {
     let graph = value.builder.graph
     var found: Set<String> = []
     var seen: Set<ValueID> = []
@@ -220,10 +235,7 @@ private struct StageAttempt {
         if case .randomBits = node.operation { return nil }
         open += node.operands
       } else if let argument = graph.argument(id), argument.kind == .input {
-        guard let tensor = builder.candidates[argument.name],
-          tensor.count <= StageBuilder.maximumStatic,
-          !tensor.dataType.isFloat || value.dataType.isFloat
-        else { return nil }
+        guard isBindable(argument) else { return nil }
         found.insert(argument.name)
       } else if graph.argument(id)?.kind == .captured {
         return nil
@@ -232,10 +244,13 @@ private struct StageAttempt {
     return found
   }
 
+  /// Inputs whose values people may know ahead, and that decide a value.
+  private func deciding(_ value: Value) -> [String] {
+    (inputs(deciding: value) { !$0.type.dataType.isFloat || value.dataType.isFloat } ?? []).sorted()
+  }
+
   private func hint(for value: Value) -> String {
-    let graph = value.builder.graph
-    let names = graph.arguments.filter { $0.kind == .input && !$0.type.dataType.isFloat }.map(
-      \.name)
+    let names = deciding(value)
     return names.isEmpty
       ? "bind the sizes with --dim"
       : "bind the sizes with --dim, or give the values of \(Spelling.list(names)) with --value"
@@ -275,19 +290,35 @@ private struct StageAttempt {
 extension Module {
   /// Gives named dimensions sizes for which the graph is sound: 1 for first axes of inputs where that is, and for the
   /// others the smallest that are.
-  fileprivate mutating func chooseDefaults() {
+  /// - Throws: `.dimension` when none of those that are tried is.
+  fileprivate mutating func chooseDefaults() throws(DLCError) {
     guard !dimensions.isEmpty, let function = functions.first else { return }
     let batches = Set(function.inputs.compactMap { $0.type.shape.first?.name })
-    for isBatchOne in [true, false] {
-      for size in [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512, 576, 640, 1024, 4096] {
-        var sizes: [String: Int] = [:]
-        for (name, _) in dimensions {
-          sizes[name] = isBatchOne && batches.contains(name) ? 1 : size
+    let usual = [1, 2, 4, 8, 16, 32, 64, 128, 224, 256, 320, 512, 576, 640, 1024, 4096]
+    var reason = ""
+    for candidates in [usual, Array(3...200)] {
+      for isBatchOne in [true, false] {
+        for size in candidates {
+          var sizes: [String: Int] = [:]
+          for (name, _) in dimensions {
+            sizes[name] = isBatchOne && batches.contains(name) ? 1 : size
+          }
+          do throws(DLCError) {
+            _ = try function.graph.bound(to: sizes)
+            for (name, size) in sizes { dimension(name, default: size) }
+            return
+          } catch {
+            if reason.isEmpty { reason = error.uncalled.message }
+          }
         }
-        guard (try? function.graph.bound(to: sizes)) != nil else { continue }
-        for (name, size) in sizes { dimension(name, default: size) }
-        return
       }
     }
+    let names = dimensions.map(\.name)
+    throw DLCError(
+      .dimension,
+      "the sizes \(Spelling.list(names)) are open, but no sizes that were tried fit: with 1 \(reason)",
+      remedy:
+        "sizes may be fixed inside of the model: say them, as \(names.map { "--dim \($0)=N" }.joined(separator: " ")); \(InputArrays.described(function.inputs))"
+    )
   }
 }
