@@ -29,7 +29,7 @@ struct Grad: ParsableCommand {
     let sizes = try model.sizes
     var module: Module
     if case .onnx(let onnx) = loaded {
-      module = try onnx.module(ONNXModel.Bindings(sizes: sizes))
+      module = try onnx.module(ONNXModel.Bindings(sizes: sizes, differentiates: true))
     } else {
       guard sizes.isEmpty else {
         throw DLCError(

@@ -8,7 +8,7 @@ import DLCTensor
 struct LossOptions: ParsableArguments {
   @Option(
     help:
-      "\(FineTuning.Loss.allCases.map(\.rawValue).joined(separator: " or ")), of the model's output (--output names it) and the array --target.",
+      "cross-entropy (of logits; of a Softmax, of what goes into it) or mean-squared-error, of the model's output, which --output names where there are several, and the array --target.",
     transform: {
       guard let loss = FineTuning.Loss(rawValue: $0) else {
         throw ValidationError(
@@ -28,7 +28,9 @@ struct LossOptions: ParsableArguments {
     guard loss == nil, target == nil else {
       throw DLCError(
         .usage, "--loss and --target are for ONNX models",
-        remedy: "a graph of dlc says its loss itself")
+        remedy:
+          "a graph of dlc says its loss itself, in a function 'loss'; one that was imported has none: train the ONNX model"
+      )
     }
   }
 
@@ -36,7 +38,8 @@ struct LossOptions: ParsableArguments {
   func fineTuning(of output: String?) throws(DLCError) -> FineTuning {
     guard let loss else {
       throw DLCError(
-        .usage, "an ONNX model has no loss", remedy: "choose one with --loss cross-entropy")
+        .usage, "an ONNX model has no loss",
+        remedy: "choose --loss cross-entropy, of classes, or --loss mean-squared-error, of numbers")
     }
     var tuning = FineTuning(loss)
     tuning.output = output
@@ -49,8 +52,13 @@ extension FineTuning {
   /// The module to train or measure on the arrays of a file, which say the sizes of all axes but the first.
   /// - Throws: `.binding` when an array is missing.
   func module(_ model: ONNXModel, sizes: [String: Int], _ data: String) throws(DLCError) -> Module {
-    let shapes = try Npz.arrays(data).mapValues(\.shape)
-    let has = shapes.isEmpty ? "no arrays" : Spelling.list(shapes.keys.sorted())
+    let (arrays, skipped) = try Npz.contents(data)
+    let shapes = Dictionary(
+      arrays.map { ($0.name, $0.value.shape) }, uniquingKeysWith: { first, _ in first })
+    let skips = skipped.map { "'\($0.name)' (\($0.reason))" }.joined(separator: ", ")
+    let has =
+      (shapes.isEmpty ? "no arrays" : Spelling.list(shapes.keys.sorted()))
+      + (skips.isEmpty ? "" : ", besides \(skips)")
     for (name, type, isOptional) in model.inputTypes where shapes[name] == nil && !isOptional {
       throw DLCError(
         .binding, "input '\(name)', \(type), is missing", at: data,

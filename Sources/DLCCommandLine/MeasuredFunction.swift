@@ -99,6 +99,14 @@ struct MeasuredFunction: ParsableArguments {
       arrays[input.name].map { (input.name, input.type, $0.shape) }
     }
     let sizes = try module.bind(explicit: explicit, arrays: shapes)
+    if inputs == nil {
+      let used = function.graph.dimensionNames
+      let chosen = module.dimensions.filter { used.contains($0.name) && explicit[$0.name] == nil }
+        .map { "\($0.name)=\($0.size)" }
+      if !chosen.isEmpty {
+        Console.note("sizes by default: \(chosen.joined(separator: " ")); --dim says others")
+      }
+    }
     let compiling = clock.now
     var subject = Subject(
       executable: try Compiler().compile(module, function: function.name, dimensions: sizes),

@@ -121,6 +121,11 @@ struct ImportOptions: ParsableArguments {
           .binding, "the model has no input '\(value.name)'",
           remedy: Spelling.remedy(for: value.name, among: model.inputTypes.map(\.name)))
       }
+      guard input.type.rank <= 1 else {
+        throw DLCError(
+          .binding,
+          "input '\(value.name)' is \(input.type): --value is for numbers and lists of them")
+      }
       let shape = input.type.rank == 0 && value.numbers.count == 1 ? [] : [value.numbers.count]
       result[value.name] = try Tensor(.float64, shape, rounding: value.numbers).fitted(
         to: input.type.dataType, name: value.name)

@@ -14,12 +14,19 @@ struct RecipeOptions: ParsableArguments {
         flags of those names say.
         """, valueName: "function"), transform: PhaseOption.init(parsing:))
   var phase: [PhaseOption] = []
-  @Option(name: .customLong("output"), help: "The scalar output that is minimised ('loss').")
+  @Option(
+    name: .customLong("output"),
+    help:
+      "The scalar output that is minimised ('loss'); of an ONNX model the output that --loss is of."
+  )
   var target: String?
   @Flag(inversion: .prefixedNo, help: "Maximise the output.") var maximize: Bool?
   @Option(help: "Only parameters whose names begin so are trained; may be repeated.")
   var prefix: [String] = []
-  @Option(help: "One of \(Optimizer.named.map(\.name).joined(separator: ", ")) (adam).")
+  @Option(
+    help:
+      "One of \(Optimizer.named.map(\.name).joined(separator: ", ")) (adam); the formulas are those of Graphs/equations/optimizers, with their constants: momentum is v = 0.9 v + 0.1 g, a tenth of what PyTorch steps by."
+  )
   var optimizer: String?
   @Option(help: "The learning rate (0.001).") var lr: Double?
   @Option(

@@ -68,10 +68,13 @@ struct Run: ParsableCommand {
           canRun(contents, arrays)
           ? try run(contents, arrays, module)
           : try run(module, function: contents.program.function, arrays: arrays)
-      } catch let error as DLCError where error.code == .binding && error.remedy.isEmpty {
+      } catch let error as DLCError
+        where error.remedy.isEmpty && error.message.contains("does not fit")
+      {
         var error = error
+        let list = contents.inputs.map { "\($0.name) \($0.type)" }.joined(separator: ", ")
         error.remedy =
-          "the program was compiled for \(InputArrays.described(contents.inputs)); for other sizes compile the model with --dim, or run the model itself"
+          "the program is of \(list): for other sizes compile the model with --dim, or run the model itself"
         throw error
       }
     case .onnx(let onnx): results = (try run(onnx, ahead: nil), [])

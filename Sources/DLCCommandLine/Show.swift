@@ -23,6 +23,7 @@ struct Show: ParsableCommand {
   func run() throws {
     let loaded = try LoadedModel(model.model)
     let (module, cut) = try loaded.known(sizes: try model.sizes, imports)
+    if model.function != nil { _ = try module.selectFunction(model.function) }
     var result: String
     if let cut, format != .table || json { Console.note(cut) }
     if json {

@@ -118,7 +118,8 @@ struct Train: ParsableCommand {
     } catch let error as DLCError {
       var error = error
       error.remedy +=
-        (error.remedy.isEmpty ? "" : "; ") + "-o FILE.pb keeps weights and graph of any model"
+        (error.remedy.isEmpty ? "" : "; ")
+        + "-o FILE.pb keeps weights and graph of any model, and dlc export writes what has a form in ONNX"
       throw error
     }
   }
@@ -127,7 +128,7 @@ struct Train: ParsableCommand {
   private func exported(_ module: Module, _ loaded: LoadedModel, as path: String) throws
     -> ModelExport.Files
   {
-    guard case .onnx = loaded else {
+    guard case .onnx(let onnx) = loaded else {
       return try ModelExport().encode(module, function: nil, file: path)
     }
     let moved = Set(module.functions.flatMap { $0.graph.updates.map(\.name) })
@@ -136,7 +137,7 @@ struct Train: ParsableCommand {
       values[state.name] = state.value
     }
     return ModelExport.Files(
-      model: try ONNXModel.rewritten(try MappedFile(model.model), with: values), tensors: nil)
+      model: try onnx.rewritten(try MappedFile(model.model), with: values), tensors: nil)
   }
 
   private func save(_ trainer: Trainer, _ loaded: LoadedModel) throws {
@@ -158,9 +159,10 @@ struct Train: ParsableCommand {
 /// What of an ONNX model is trained.
 struct FineTuningOptions: ParsableArguments {
   @Option(
-    help: "Initialisers that stay as they are: those whose whole name a regular expression matches."
+    help:
+      "Initialisers that stay as they are, running statistics too: those whose whole name a regular expression matches; may be repeated."
   )
-  var freeze: String?
+  var freeze: [String] = []
   @Flag(
     help:
       "Batch norms normalise by the batch and move their running statistics by their momentum, as in training from scratch; else both stay."
@@ -168,7 +170,7 @@ struct FineTuningOptions: ParsableArguments {
   var updateStatistics = false
 
   func requireNone() throws {
-    guard freeze == nil, !updateStatistics else {
+    guard freeze.isEmpty, !updateStatistics else {
       throw DLCError(
         .usage, "--freeze and --update-statistics are for ONNX models",
         remedy: "a graph of dlc says itself what is trained (--prefix chooses parameters)")

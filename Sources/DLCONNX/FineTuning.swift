@@ -16,18 +16,21 @@ package struct FineTuning {
   package var target = "target"
   /// The shape of all that it should be; nil where it is not known: then class numbers are one for each row.
   package var targetShape: [Int]?
-  /// Names of initialisers that stay as they are: those that a regular expression matches as a whole.
-  package var frozen: String?
+  /// Names of initialisers that stay as they are: those that one of these regular expressions matches as a whole.
+  package var frozen: [String] = []
   /// Whether batch norms normalise by the batch and move their running statistics, as in training.
   package var updatesStatistics = false
 
   package init(_ loss: Loss) { self.loss = loss }
 
   /// The model with a function `loss` besides `forward`, which gives the `accuracy` of classes too; its parameters are the floating-point initialisers of rank 1 or more
-  /// that the output depends on. Where statistics are updated, `loss_evaluation` is the loss of `forward`.
+  /// that the output depends on. Batch norms use their stored statistics; where those are updated, `loss` takes those of
+  /// the batch, and `loss_evaluation` is the loss of `forward`. The cross-entropy of a Softmax is that of what goes into it.
   /// - Throws: `.unsupported` when the model is no single graph.
   package func module(_ model: ONNXModel, sizes: [String: Int] = [:]) throws(DLCError) -> Module {
-    let imported = try model.module(ONNXModel.Bindings(sizes: sizes))
+    let model = model.withBatchNorms(isTraining: false).model
+    let bindings = ONNXModel.Bindings(sizes: sizes, differentiates: true)
+    let imported = try model.module(bindings)
     let forward = imported.functions[0].graph
     let names = forward.results.map(\.name)
     guard let name = output ?? (names.count == 1 ? names[0] : nil), names.contains(name) else {
@@ -37,21 +40,48 @@ package struct FineTuning {
     }
     var module = try self.module(imported, reached: forward.needed(for: name), model)
     module.add(Function("forward", forward))
+    /// The graph that a loss is of, with the result that it is of.
+    func graph(_ model: ONNXModel) throws(DLCError) -> (Graph, String) {
+      guard let logits = loss == .crossEntropy ? model.logits(of: name) : nil else {
+        return (try model.module(bindings).functions[0].graph, name)
+      }
+      let open = try model.giving(logits).module(bindings).functions[0].graph
+      return (open, logits)
+    }
+    let (plain, result) = try graph(model)
     guard updatesStatistics else {
-      try add("loss", to: &module, forward, name, [:])
+      try add("loss", to: &module, plain, result, [:])
       return module
     }
-    let (training, next) = model.withBatchStatistics()
-    let moving = next.filter { module.state($0.key) != nil }
+    let (training, next) = model.withBatchNorms(isTraining: true)
+    let patterns = try patterns
+    let moving = next.filter { move in
+      module.state(move.key) != nil && !patterns.contains { matches($0, move.key) }
+    }
     guard !moving.isEmpty else {
       throw DLCError(
-        .usage, "the model has no batch norm whose running statistics are stored",
-        at: model.path, remedy: "leave out --update-statistics")
+        .usage, "the model has no batch norm with running statistics of its own to move",
+        at: model.path,
+        remedy:
+          "leave out --update-statistics, or export the model with its batch norms (in PyTorch with training=TrainingMode.PRESERVE and do_constant_folding=False)"
+      )
     }
-    let trained = try training.module(ONNXModel.Bindings(sizes: sizes)).functions[0].graph
-    try add("loss", to: &module, trained, name, moving)
-    try add("loss_evaluation", to: &module, forward, name, [:])
+    let (trained, _) = try graph(training)
+    try add("loss", to: &module, trained, result, moving)
+    try add("loss_evaluation", to: &module, plain, result, [:])
     return module
+  }
+
+  private var patterns: [Regex<AnyRegexOutput>] {
+    get throws(DLCError) {
+      var list: [Regex<AnyRegexOutput>] = []
+      for text in frozen {
+        do { list.append(try Regex(text)) } catch {
+          throw DLCError(.usage, "'\(text)' is no regular expression: \(error)")
+        }
+      }
+      return list
+    }
   }
 
   /// The states of an import, of which those that are trained are parameters.
@@ -59,18 +89,14 @@ package struct FineTuning {
     throws(DLCError) -> Module
   {
     let statistics = model.runningStatistics
-    let pattern = try frozen.map { text throws(DLCError) -> Regex<AnyRegexOutput> in
-      do { return try Regex(text) } catch {
-        throw DLCError(.usage, "'\(text)' is no regular expression: \(error)")
-      }
-    }
+    let patterns = try patterns
     var module = Module(imported.name)
     for dimension in imported.dimensions {
       module.dimension(dimension.name, default: dimension.size)
     }
     for state in imported.states {
       var state = state
-      let isFrozen = pattern.map { matches($0, state) } ?? false
+      let isFrozen = patterns.contains { matches($0, state.name) }
       state.isParameter =
         state.isParameter && reached.contains(state.name) && !isFrozen
         && !statistics.contains(state.name)
@@ -79,16 +105,18 @@ package struct FineTuning {
     guard module.states.contains(where: \.isParameter) else {
       throw DLCError(.usage, "no initialiser is left to train")
     }
-    if let pattern, !imported.states.contains(where: { $0.isParameter && matches(pattern, $0) }) {
+    let names = imported.states.filter(\.isParameter).map(\.name)
+    for (pattern, text) in zip(patterns, frozen)
+    where !names.contains(where: { matches(pattern, $0) }) {
       throw DLCError(
-        .usage, "--freeze matches none of the initialisers",
-        remedy: "they are \(Spelling.list(imported.states.filter(\.isParameter).map(\.name)))")
+        .usage, "--freeze '\(text)' matches none of the initialisers",
+        remedy: "they are \(Spelling.list(names))")
     }
     return module
   }
 
-  private func matches(_ pattern: Regex<AnyRegexOutput>, _ state: State) -> Bool {
-    (try? pattern.wholeMatch(in: state.name)) != nil
+  private func matches(_ pattern: Regex<AnyRegexOutput>, _ name: String) -> Bool {
+    (try? pattern.wholeMatch(in: name)) != nil
   }
 
   /// Adds a function that gives the loss of a graph's output.
@@ -204,8 +232,27 @@ extension ONNXModel {
     Set(graph.nodes.flatMap(\.runningStatistics))
   }
 
-  /// The model with batch norms that normalise by the batch, and the results that stored statistics move to.
-  fileprivate func withBatchStatistics() -> (model: ONNXModel, moving: [String: String]) {
+  /// What goes into the Softmax that gives an output.
+  fileprivate func logits(of output: String) -> String? {
+    graph.nodes.first {
+      $0.outputs.first == output && $0.domain.isEmpty && $0.type == "Softmax"
+    }?.inputs.first
+  }
+
+  /// The model with one more result.
+  fileprivate func giving(_ name: String) -> ONNXModel {
+    var model = self
+    guard !graph.outputs.contains(where: { $0.name == name }) else { return model }
+    model.graph.outputs.append(
+      ONNXValueInfo(name: name, elementType: graph.outputs[0].elementType, shape: nil))
+    return model
+  }
+
+  /// The model with batch norms that normalise by the batch or by stored statistics, whatever it says, where they have
+  /// such, and the results that these move to.
+  fileprivate func withBatchNorms(isTraining: Bool) -> (
+    model: ONNXModel, moving: [String: String]
+  ) {
     var (model, moving) = (self, [String: String]())
     for index in graph.nodes.indices {
       let names = graph.nodes[index].runningStatistics
@@ -213,8 +260,22 @@ extension ONNXModel {
         names.allSatisfy({ graph.initializers[$0] != nil && moving[$0] == nil })
       else { continue }
       // The first says it in operator sets from 14 on, the second before 7, the outputs between.
-      model.graph.nodes[index].attributes["training_mode"] = .integer(1)
-      model.graph.nodes[index].attributes["is_test"] = .integer(0)
+      model.graph.nodes[index].attributes["training_mode"] = .integer(isTraining ? 1 : 0)
+      model.graph.nodes[index].attributes["is_test"] = .integer(isTraining ? 0 : 1)
+      guard isTraining else {
+        let more = graph.nodes[index].outputs.dropFirst().filter { !$0.isEmpty }
+        // Statistics that something reads must be computed.
+        let isRead = more.contains { name in
+          graph.nodes.contains { $0.reads.contains(name) }
+            || graph.outputs.contains { $0.name == name }
+        }
+        if isRead {
+          model.graph.nodes[index].attributes = graph.nodes[index].attributes
+        } else {
+          model.graph.nodes[index].outputs = [graph.nodes[index].outputs[0]]
+        }
+        continue
+      }
       var outputs = graph.nodes[index].outputs
       outputs += [String](repeating: "", count: max(0, 3 - outputs.count))
       for (place, name) in names.enumerated() {

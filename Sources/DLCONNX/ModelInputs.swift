@@ -91,6 +91,25 @@ extension ONNXModel {
     return given
   }
 
+  /// Which sizes the model fits together with, where those of arrays are others: axes have names, but what is inside holds
+  /// for one size. Empty where that is not so.
+  func fixedSizes(_ arrays: [String: Tensor]) -> String {
+    guard !dimensionNames.isEmpty, let module = try? module() else { return "" }
+    var others: [String] = []
+    for (name, type, _) in inputTypes {
+      guard let shape = arrays[name]?.shape, shape.count == type.rank else { continue }
+      for (axis, size) in zip(type.shape, shape) {
+        guard let axis = axis.name, let known = module.dimensions.first(where: { $0.name == axis }),
+          known.size != size
+        else { continue }
+        others.append("\(axis)=\(known.size)")
+      }
+    }
+    return others.isEmpty
+      ? ""
+      : "the file may have been made for fixed sizes, though its axes have names: it fits together with \(others.joined(separator: " ")); other sizes take a model that was exported with dynamic axes"
+  }
+
   /// - Throws: `.binding` for a name that no dimension of an input has.
   package func requireDimensions(_ names: some Sequence<String>) throws(DLCError) {
     let known = dimensionNames

@@ -114,6 +114,10 @@ public final class ONNXSession {
       let results = try run.execute(list, given, wanted: wanted)
       return wanted.map { ($0, results[$0]!) }
     } catch {
+      var error = error
+      if error.remedy.isEmpty, error.code == .graph || error.code == .type {
+        error.remedy = model.fixedSizes(inputs)
+      }
       throw error.code == .binding || error.location.contains(model.path)
         ? error : error.within(model.path)
     }

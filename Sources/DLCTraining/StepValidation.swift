@@ -12,13 +12,16 @@ extension Function {
 extension Module {
   /// The function that measures a trained module: that of the name, or the recipe's, else `loss_evaluation` or `loss`.
   package func evaluating(_ name: String?) throws(DLCError) -> Function {
+    let measuring = functions.filter { !$0.metrics.isEmpty }.map(\.name)
     let usual = ["loss_evaluation", "loss"].first { function($0)?.metrics.isEmpty == false }
     guard let name = name ?? recipe?.evaluation ?? usual else {
       throw DLCError(
         .graph, "module '\(self.name)' says of no function that it evaluates",
-        remedy: "--function names one of \(functions.map(\.name).joined(separator: ", "))")
+        remedy: measuring.isEmpty
+          ? "none gives a floating-point scalar to measure by"
+          : "--function names one of \(measuring.joined(separator: ", "))")
     }
-    return try measuring(name)
+    return try self.measuring(name)
   }
 
   /// A function that measures.

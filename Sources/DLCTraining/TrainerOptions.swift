@@ -119,7 +119,7 @@ extension Trainer.Options {
     guard steps > 0 else {
       throw DLCError(
         .binding, "there are \(examples) examples for batches of \(batch)",
-        remedy: "use smaller batches, or the last smaller batch too")
+        remedy: "use smaller batches (--batch), or the last smaller batch too (--last-batch use)")
     }
     // The step counter is an int32.
     let (all, overflow) = steps.multipliedReportingOverflow(by: epochs)

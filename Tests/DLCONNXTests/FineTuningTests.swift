@@ -203,4 +203,99 @@ import Testing
       #expect(made.status == 0 && made.error.contains("the \(goal) \(metric)"), "\(made.error)")
     }
   }
+
+  /// A layer of one output has a bias of one element; what a formula adds or divides by is no weight.
+  @Test func weightsOfOneElementAreTrained() throws {
+    let regression = model(
+      [("x", .float32, [.name("n"), .size(2)])], ["y"],
+      initializers: [
+        "w": floats([2, 1], [1, 1]), "b": floats([1], [0]), "epsilon": floats([1], [1e-5]),
+        "half": floats([1], [0.5]),
+      ],
+      [
+        node("MatMul", ["x", "w"], ["z"]), node("Add", ["z", "b"], ["s"]),
+        node("Mul", ["s", "s"], ["q"]), node("Add", ["q", "epsilon"], ["e"]),
+        node("Div", ["e", "half"], ["y"]),
+      ])
+    let tuned = try FineTuning(.meanSquaredError).module(regression)
+    #expect(tuned.states.map(\.name).sorted() == ["b", "w"])
+    // For what is run it stays a number of the graph.
+    #expect(try regression.module().states.map(\.name) == ["w"])
+  }
+
+  @Test func whatIsFrozenStays() throws {
+    let folder = try ONNXCommandTests.Folder()
+    let file = try folder.write(normed(["momentum": .float(0.5)], opset: 15))
+    let data = try folder.write(
+      [
+        ("x", floats([4, 1], [1, 2, 3, 4])), ("target", floats([4, 2], [0, 0, 1, 1, 0, 0, 1, 1])),
+      ])
+    let tuned = "\(folder.path)/tuned.onnx"
+    let made = try folder.dlc(
+      "train", file, "--loss", "mean-squared-error", "--data", data, "--epochs", "1", "--batch",
+      "4", "--update-statistics", "--freeze", "mean|scale", "--freeze", "w", "-o", tuned)
+    #expect(made.status == 0, "\(made.error)")
+    let before = normed([:], opset: 15).graph.initializers.compactMapValues(\.value)
+    let after = try ONNXModel(try MappedFile(tuned)).graph.initializers.compactMapValues(\.value)
+    let changed = before.keys.filter { before[$0] != after[$0] }
+    #expect(changed.sorted() == ["shift", "variance"])
+    let error = try folder.dlc(
+      "train", file, "--loss", "mean-squared-error", "--data", data, "--freeze", "w", "--freeze",
+      "nothing", "-o", tuned
+    ).error
+    #expect(error.contains("--freeze 'nothing'"), "\(error)")
+  }
+
+  /// A file that was exported for training is tuned by its stored statistics, unless these are to move.
+  @Test func storedStatisticsNormalise() throws {
+    for opset in [9, 15] {
+      let file = normed(["training_mode": .integer(1)], opset: opset)
+      let module = try FineTuning(.meanSquaredError).module(file)
+      let states = Dictionary(uniqueKeysWithValues: module.states.map { ($0.name, $0.value!) })
+      let (results, _) = try Interpreter().run(
+        module, function: #require(module.function("loss")),
+        inputs: ["x": floats([2, 1], [1, 5]), "target": floats([2, 2], [0.5, 0.5, 4.5, 4.5])],
+        states: states, dimensions: ["n": 2])
+      #expect(abs(results[0].value.doubles[0]) < 1e-4)
+    }
+  }
+
+  /// The cross-entropy of probabilities that a Softmax gives is that of its logits.
+  @Test func probabilitiesAreNotTakenForLogits() throws {
+    var open = classifier
+    open.graph.nodes.append(node("Softmax", ["logits"], ["p"]).at(21))
+    open.graph.outputs = [ONNXValueInfo(name: "p", elementType: .float32)]
+    var losses: [[Double]] = []
+    for model in [classifier, open] {
+      let module = try FineTuning(.crossEntropy).module(model, sizes: ["d": 5])
+      let states = Dictionary(uniqueKeysWithValues: module.states.map { ($0.name, $0.value!) })
+      let (results, _) = try Interpreter().run(
+        module, function: #require(module.function("loss")),
+        inputs: Dictionary(uniqueKeysWithValues: Self.rows(4)), states: states,
+        dimensions: ["n": 4, "d": 5])
+      losses.append(results.map(\.value.doubles[0]))
+    }
+    #expect(losses[0] == losses[1])
+  }
+
+  /// Weights that lie beside the file are in the one that is written.
+  @Test func weightsOfOtherFilesAreWritten() throws {
+    let folder = try ONNXCommandTests.Folder()
+    let external = ModelWriter.ExternalTensors("w.data")
+    let bytes = ModelWriter(external: external).encode(
+      classifier.graph, opset: 21, producer: "")
+    try OutputFile.write(bytes, to: "\(folder.path)/m.onnx")
+    let parts = external.order.map { (external.places[$0.name]!.offset, $0.tensor) }
+    let files = ModelExport.Files(model: bytes, tensors: (name: "w.data", parts: parts))
+    try files.write(to: "\(folder.path)/m.onnx")
+    let data = try folder.write(Self.rows(16))
+    let made = try folder.dlc(
+      "train", "\(folder.path)/m.onnx", "--loss", "cross-entropy", "--data", data, "--epochs",
+      "1", "--batch", "4", "-o", "\(folder.path)/tuned.onnx")
+    #expect(made.status == 0, "\(made.error)")
+    try FileManager.default.removeItem(atPath: "\(folder.path)/w.data")
+    let tuned = try ONNXModel(try MappedFile("\(folder.path)/tuned.onnx")).graph.initializers
+    #expect(tuned["w"]?.value != classifier.graph.initializers["w"]?.value)
+    #expect(tuned["axes"]?.value == classifier.graph.initializers["axes"]?.value)
+  }
 }

@@ -100,4 +100,24 @@ struct OpenSizeTests {
     #expect(near(try run(3, 3), [3, 4]))
     #expect(throws: DLCError.self) { try run(3, 2) }
   }
+
+  /// Axes have names, but what is inside holds for one size: the error says which.
+  @Test func sizesThatAreFixedInsideAreSaid() throws {
+    let fixed = model(
+      [("x", .float32, [.name("n"), .size(3)])], ["y"],
+      initializers: ["shape": integers([2], [6, 7])], [node("Reshape", ["x", "shape"], ["y"])])
+    let session = try ONNXSession(fixed, cache: nil)
+    #expect(try session.run(["x": floats([14, 3], [Double](repeating: 1, count: 42))]).count == 1)
+    let error = #expect(throws: DLCError.self) {
+      try session.run(["x": floats([5, 3], [Double](repeating: 1, count: 15))])
+    }
+    #expect(error?.remedy.contains("n=14") == true, "\(String(describing: error))")
+    // Where no size that is tried fits, the dimensions are named.
+    let never = model(
+      [("x", .float32, [.name("n"), .size(3)])], ["y"],
+      initializers: ["shape": integers([2], [2, 100_003])],
+      [node("Reshape", ["x", "shape"], ["y"])])
+    let refused = #expect(throws: DLCError.self) { try never.module() }
+    #expect(refused?.remedy.contains("--dim n=N") == true)
+  }
 }

@@ -2,21 +2,28 @@ package import DLCFormats
 package import DLCTensor
 
 extension ONNXModel {
-  /// The bytes of a model file with other values for initialisers, and nothing else changed.
-  /// - Throws: `.unsupported` for initialisers that lie in another file.
-  package static func rewritten(_ file: MappedFile, with values: [String: Tensor]) throws(DLCError)
+  /// The bytes of the model's file with other values for initialisers; those that lie in other files are in it too, and
+  /// nothing else changes.
+  /// - Throws: `.unsupported` for what is larger than a protobuf message can be.
+  package func rewritten(_ file: MappedFile, with values: [String: Tensor]) throws(DLCError)
     -> [UInt8]
   {
+    let stored = graph.initializers
     var left = values
     var failure: DLCError?
     func tensor(_ bytes: UnsafeRawBufferPointer, _ name: String) -> [UInt8]? {
-      guard let value = left.removeValue(forKey: name) else { return nil }
-      guard ProtobufWire.field(13, of: bytes) == nil else {
-        failure = DLCError(
-          .unsupported, "initialiser '\(name)' lies in another file", at: file.path,
-          remedy: "write the weights as .safetensors")
-        return nil
+      var new = left.removeValue(forKey: name)
+      if new == nil, ProtobufWire.field(13, of: bytes) != nil, let old = stored[name] {
+        new = old.value
+        guard let new, ElementType(new.dataType) == old.elementType else {
+          failure = DLCError(
+            .unsupported,
+            "initialiser '\(name)', of \(old.elementType.text), lies in another file",
+            at: file.path)
+          return nil
+        }
       }
+      guard let value = new else { return nil }
       let data = value.withUnsafeBytes { Array($0) }
       return ProtobufWire.withoutData(bytes).map { $0 + ProtobufWire.field(9, data) }
     }
@@ -41,6 +48,11 @@ extension ONNXModel {
       }
     }
     if let failure { throw failure }
+    if let made, made.count > Int(Int32.max) {
+      throw DLCError(
+        .unsupported, "the model takes \(made.count) bytes in one file, more than \(Int32.max)",
+        at: file.path)
+    }
     guard let made else { throw DLCError(.format, "the model is damaged", at: file.path) }
     guard left.isEmpty else {
       throw DLCError(
@@ -54,6 +66,6 @@ extension ONNXModel {
 extension ProtobufWire {
   /// A tensor of ONNX without the fields that hold its elements.
   fileprivate static func withoutData(_ bytes: UnsafeRawBufferPointer) -> [UInt8]? {
-    dropping([4, 5, 7, 9, 10, 11], of: bytes)
+    dropping([4, 5, 7, 9, 10, 11, 13, 14], of: bytes)
   }
 }

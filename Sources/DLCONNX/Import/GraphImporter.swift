@@ -40,8 +40,12 @@ final class GraphImporter {
   /// The key and the counter of random numbers, when an operator may ask for them.
   private var random: (key: Value, count: Int)?
 
-  init(_ model: ONNXModel, _ g: FunctionBuilder, keepsChecks: Bool) {
+  /// Stored tensors of one element that are parameters, not constants.
+  private let scalars: Set<String>
+
+  init(_ model: ONNXModel, _ g: FunctionBuilder, keepsChecks: Bool, scalars: Set<String> = []) {
     self.model = model
+    self.scalars = scalars
     self.g = g
     self.keepsChecks = keepsChecks
   }
@@ -56,7 +60,7 @@ final class GraphImporter {
       if let tensor = here.initializers[name] {
         let value = try stored(tensor, name)
         // A state belongs to the whole; a constant to the graph that is being built, which may lie in that of the scope.
-        let owner = tensor.value.map(Self.isState) == true ? here : scope
+        let owner = tensor.value.map { isState($0, name) } == true ? here : scope
         owner.values[name] = value
         return value
       }
@@ -78,7 +82,7 @@ final class GraphImporter {
           .unsupported, "tensor '\(name)' holds \(tensor.elementType.text), which is not supported")
       )
     }
-    guard Self.isState(value) else {
+    guard isState(value, name) else {
       return try sound { () throws(ImportStop) in g.constant(value) }
     }
     var unique = name
@@ -91,7 +95,7 @@ final class GraphImporter {
     knowledge.stored[unique] = value
     let shape = value.shape.map { Size($0) }
     return try sound { () throws(ImportStop) in
-      Self.isParameter(value)
+      isParameter(value, name)
         ? g.parameter(unique, shape, .zeros, value.dataType)
         : g.state(unique, value.dataType, shape, .zeros)
     }
@@ -110,12 +114,12 @@ final class GraphImporter {
     return result
   }
 
-  private static func isParameter(_ value: Tensor) -> Bool {
-    value.dataType.isFloat && !value.shape.isEmpty && value.count > 1
+  private func isParameter(_ value: Tensor, _ name: String) -> Bool {
+    value.dataType.isFloat && !value.shape.isEmpty && (value.count > 1 || scalars.contains(name))
   }
 
-  private static func isState(_ value: Tensor) -> Bool {
-    isParameter(value) || value.count > Knowledge.maximumCount
+  private func isState(_ value: Tensor, _ name: String) -> Bool {
+    isParameter(value, name) || value.count > Knowledge.maximumCount
   }
 
   // MARK: Nodes

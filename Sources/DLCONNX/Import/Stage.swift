@@ -38,6 +38,8 @@ struct StageBuilder {
   var candidates: [String: Tensor]
   /// Whether every input is one of the graph's, read or not: the model is imported for its own sake.
   var keepsInputs = false
+  /// Stored tensors of one element that are parameters, not constants.
+  var scalars: Set<String> = []
   /// So many elements an input may have to be bound by value without being asked for.
   static let maximumStatic = 1024
 
@@ -82,7 +84,8 @@ private struct StageAttempt {
       module.dimension(dimension.name, default: dimension.size)
     }
     let g = FunctionBuilder(dimensions: Set(builder.dimensions.map(\.name)), isTraining: false)
-    let importer = GraphImporter(builder.model, g, keepsChecks: !builder.keepsInputs)
+    let importer = GraphImporter(
+      builder.model, g, keepsChecks: !builder.keepsInputs, scalars: builder.scalars)
     let scope = ImportScope(list.initializers)
     do throws(ImportStop) {
       if let more = try walk(importer, scope) { return more }
