@@ -109,7 +109,11 @@ extension KernelEmitter {
       }
     }
     if part.columns % c.panelWidth != 0 {
-      let width = c.cIsPadded ? c.panelWidth : part.columns % c.panelWidth
+      // Whole vectors where there is room for them, but none that holds no column.
+      let (rest, lanes) = (
+        part.columns % c.panelWidth, text.target.vectorBytes / c.types.c.byteCount
+      )
+      let width = c.cIsPadded ? (rest + lanes - 1) / lanes * lanes : rest
       emitPanel(part, .index(whole), columns: width, k: k, depth: depth)
     }
   }

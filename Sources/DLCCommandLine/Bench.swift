@@ -40,12 +40,7 @@ struct Bench: ParsableCommand {
     switch try function.prepared() {
     case .whole(let subject):
       let (executable, threads) = (subject.executable, function.workers.threads)
-      var results: [Tensor] = []
-      for port in executable.outputs {
-        results.append(
-          try Tensor(
-            reserving: port.type.dataType, port.type.sizes, for: "the result '\(port.name)'"))
-      }
+      var results = try executable.emptyResults()
       let program = executable.program
       try measure(
         Figures(

@@ -8,6 +8,7 @@ import DLCLowering
 import DLCONNX
 import DLCPasses
 import DLCProgram
+import DLCRuntime
 import DLCTensor
 import DLCTraining
 import Synchronization
@@ -32,6 +33,14 @@ struct Compile: ParsableCommand {
   @Option(help: "Print a stage instead of writing a program.") var emit: Stage?
   @Option(help: "Schedules to take: what --emit schedule printed, or a program (.dlc).")
   var schedule: String?
+  @Flag(
+    help:
+      "Measure for some seconds which schedules are the fastest here, and compile with those; the program keeps them."
+  )
+  var tune = false
+  @Option(help: "Arrays to tune with, by the names of inputs (.npz); random ones without it.")
+  var inputs: String?
+  @Option(help: "Worker threads to tune for.") var threads: Int?
   @Option(help: "Print the graph after a pass, or after all.") var printAfter: String?
   @Option(help: "The last pass to run.") var stopAfter: String?
   @Option(name: .customLong("disable"), help: "Leave a pass out; may be repeated.") var disabled:
@@ -49,6 +58,15 @@ struct Compile: ParsableCommand {
       let near = Spelling.nearest(to: name, in: unique).map { "did you mean '\($0)'? " } ?? ""
       throw ValidationError(
         "there is no pass '\(name)'; \(near)the passes are \(unique.joined(separator: ", "))")
+    }
+    if !tune, inputs != nil || threads != nil {
+      throw ValidationError("--inputs and --threads are for --tune")
+    }
+    if tune, target != "native" || schedule != nil {
+      throw ValidationError("--tune measures on this machine: leave out --target and --schedule")
+    }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads must be between 1 and 1024")
     }
     if let rewriteLimit, rewriteLimit < 0 {
       throw ValidationError("--rewrite-limit cannot be negative")
@@ -75,8 +93,13 @@ struct Compile: ParsableCommand {
       }
     }
     if !noCache, let cache = CompileCache.standard { options.objectStore = cache.objectStore }
-    let build = try Compiler(options).build(
-      module, function: model.function, dimensions: sizes)
+    let build: Build
+    if tune {
+      build = try tuned(Compiler(options), module, sizes)
+    } else {
+      build = try Compiler(options).build(
+        module, function: model.function, dimensions: sizes)
+    }
     if let error = failure.withLock({ $0 }) { throw error }
     for reason in options.schedules.ignored(by: build.plan, build.target) {
       Console.note("a schedule is not taken: \(reason)")
@@ -101,6 +124,38 @@ struct Compile: ParsableCommand {
     let used = try module.selectFunction(model.function).graph.dimensionNames
     let chosen = module.dimensions.filter { used.contains($0.name) && sizes[$0.name] == nil }
     try summarize(build, path, cut, chosen, milliseconds(ContinuousClock.now - start))
+  }
+
+  /// Compiles with the schedules that are the fastest on this machine, and says what that gave.
+  private func tuned(_ compiler: Compiler, _ module: Module, _ sizes: [String: Int]) throws
+    -> Build
+  {
+    var tuning = Tuning(compiler)
+    tuning.threads = threads
+    let (build, report) = try tuning.build(
+      module, function: model.function, dimensions: sizes
+    ) { (executable) throws(DLCError) in
+      var arrays: [String: Tensor] = [:]
+      if let inputs {
+        let read = try InputArrays(
+          inputs, for: executable.inputs.map { ($0.name, $0.type) },
+          optional: Set(executable.inputs.map(\.name)))
+        read.notes.forEach(Console.note)
+        arrays = read.values
+      }
+      for (number, port) in executable.inputs.enumerated() where arrays[port.name] == nil {
+        arrays[port.name] = try MeasuredFunction.random(port, UInt64(number))
+      }
+      return arrays
+    }
+    let head =
+      "tuned: \(counted(report.programs, "program")) measured, other schedules for \(report.changed) of \(counted(report.problems, "problem"))"
+    let times =
+      "a run takes \(fixed(report.after, 3)) ms with them, \(fixed(report.before, 3)) without"
+    Console.note(
+      report.changed == 0
+        ? head : "\(head); \(times)\(report.isTaken ? "" : ", so they are not taken")")
+    return build
   }
 
   /// The graph and the sizes that it is compiled for: those of an ONNX model are bound when it is imported.

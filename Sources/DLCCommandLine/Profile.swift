@@ -45,8 +45,9 @@ struct Profile: ParsableCommand {
   private func report(_ subject: MeasuredFunction.Subject) throws {
     let (executable, threads) = (subject.executable, function.workers.threads)
     let peak = try MachinePeak.known(threads: threads)
+    var results = try executable.emptyResults()
     let run = try wholeRun { () throws(DLCError) in
-      _ = try executable.run(subject.arrays, threads: threads)
+      try executable.run(subject.arrays, into: &results, threads: threads)
     }
     let times = try times(executable, subject.arrays)
     if let trace {

@@ -46,12 +46,12 @@ package struct ContractionPlan {
 
 extension ContractionPlan {
   /// Whether a single row goes faster over panels: where they are packed once, and columns lie apart in memory, so that
-  /// reading them there would be transposing them.
+  /// reading them there would be transposing them, or rows are so many that each lies in a page of its own.
   private func isWorthPanels(_ graph: Graph) -> Bool {
     guard rowCount == 1, batch.isEmpty, columnCount >= 64, depthCount >= 16 else { return false }
     var properties = ValueProperties(of: graph)
     let problem = problem(graph, &properties, epilogue: 0)
-    return problem.isSteady && !problem.isRowMajor
+    return problem.isSteady
   }
 
   /// What its schedule depends on.

@@ -302,7 +302,8 @@ public final class Executable: Sendable {
     }
   }
 
-  private func emptyResults() throws(DLCError) -> [Tensor] {
+  /// Memory for the results of a run, in their order.
+  package func emptyResults() throws(DLCError) -> [Tensor] {
     var results: [Tensor] = []
     for port in program.outputs {
       let slot = program[port.buffer]

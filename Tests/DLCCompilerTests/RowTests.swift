@@ -32,7 +32,8 @@ import Testing
     "equations/generative/vae.kl_gradient.d_sigma", "equations/optimizers/lamb.step.theta_next",
   ]
 
-  @Test(arguments: Zoo.models.indices) func rowsOfTheZooDoNotDependOnTheirBatch(_ index: Int) throws {
+  @Test(arguments: Zoo.models.indices) func rowsOfTheZooDoNotDependOnTheirBatch(_ index: Int) throws
+  {
     let model = Zoo.models[index]
     let module = try model.module()
     let (batch, sizes) = Self.others[model.name] ?? ("n", [:])
@@ -130,7 +131,9 @@ import Testing
     let compiler = Objects.compiler(target)
     var module = Module("probe")
     do {
-      try module.function("forward") { g in g.output("y", g.exponential(g.input("x", .float32, [1]))) }
+      try module.function("forward") { g in
+        g.output("y", g.exponential(g.input("x", .float32, [1])))
+      }
       _ = try compiler.compile(module).run(["x": Tensor([1], [0] as [Float])])
       return compiler
     } catch { return nil }
@@ -164,5 +167,37 @@ import Testing
       }
     }
     return try compiler.compile(module).run(inputs).map(\.value)
+  }
+
+  /// What a product computes of its operand on the way, where it has one row, does not change its bits.
+  @Test func operandsThatAreComputedInsideKeepTheBits() throws {
+    let keys = Differential.arrays([TensorType(.float32, [2, 300, 40])], range: -1...1, seed: 3)[0]
+    let rows = Differential.arrays([TensorType(.float32, [2, 3, 40])], range: -1...1, seed: 4)[0]
+    func scores(_ count: Int, _ q: Tensor) throws -> [Float] {
+      var module = Module("scores")
+      try module.function("forward", training: false) { g in
+        let k = g.input("k", .float32, [2, 300, 40])
+        g.output(
+          "y",
+          g.matmul(
+            g.input("q", .float32, [2, Size(count), 40]), g.transpose(k * 0.3, [0, 2, 1])))
+      }
+      return try Objects.compiler().compile(module).run(["k": keys, "q": q])[0].value
+        .scalars(Float.self)
+    }
+    let all = try scores(3, rows)
+    let values = rows.scalars(Float.self)
+    for row in 0..<3 {
+      var query: [Float] = []
+      for batch in 0..<2 {
+        let first = (batch * 3 + row) * 40
+        query += values[first..<first + 40]
+      }
+      let alone = try scores(1, Tensor([2, 1, 40], query))
+      for batch in 0..<2 {
+        let (one, among) = (batch * 300, (batch * 3 + row) * 300)
+        #expect(Array(alone[one..<one + 300]) == Array(all[among..<among + 300]))
+      }
+    }
   }
 }

@@ -48,6 +48,43 @@ import Testing
     }
   }
 
+  /// Beside one row each element of the other operand is read one time, beside several it is kept.
+  @Test func whatASingleRowReadsOnceIsComputedInside() throws {
+    func count(_ queries: Int, repeating times: Int = 1) throws -> Int {
+      try Self.regions { g in
+        let q = g.input("q", .float32, [Size(queries * times), 8])
+        let keys = g.input("k", .float32, [300, 8]) * 0.5
+        let all = g.reshape(
+          g.broadcast(keys, to: [300, Size(times), 8], axes: [0, 2]), [300, Size(8 * times)])
+        g.output(
+          "y", g.matmul(g.reshape(q, [Size(queries), Size(8 * times)]), g.transpose(all, [1, 0])))
+      }.0.count
+    }
+    #expect(try count(1) == 1)
+    #expect(try count(4) == 2)
+    // What is broadcast on the way is read as often as it is repeated.
+    #expect(try count(1, repeating: 3) == 2)
+  }
+
+  /// Weights that never change are packed once for a single row too; what a run gives is read where it lies.
+  @Test func aSingleRowRunsOverPanelsOfWeights() throws {
+    func kind(_ weights: (FunctionBuilder) -> Value) throws -> Region.Kind {
+      try withoutActuallyEscaping(weights) { weights in
+        try Self.regions { g in
+          g.output("y", g.matmul(g.input("x", .float32, [1, 768]), weights(g)))
+        }.0[0].kind
+      }
+    }
+    guard case .contraction = try kind({ $0.parameter("w", [768, 3072]) }) else {
+      Issue.record("weights are not packed")
+      return
+    }
+    guard case .rows = try kind({ $0.input("w", .float32, [768, 3072]) }) else {
+      Issue.record("an input is packed")
+      return
+    }
+  }
+
   @Test func twoUsersInDifferentRegionsKeepTheValue() throws {
     let (regions, _) = try Self.regions { g in
       let x = g.input("x", .float32, [8, 8])

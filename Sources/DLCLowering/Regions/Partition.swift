@@ -152,6 +152,7 @@ package struct Partition {
       default: break
       }
       switch structures[user.index] {
+      case .contraction(let g) where readsOnce(value, graph[user], g): break
       case .window, .argWindow, .contraction, .convolution:
         return .none(because: "\(name) reads each element several times")
       // What is sliced at positions that data give must be in memory; the positions need not be.
@@ -163,6 +164,23 @@ package struct Partition {
       }
     }
     return .region(region, escapes: escapes)
+  }
+
+  /// Whether a product reads each element of what a map computes one time: it is the operand beside a single row, or a
+  /// single column.
+  private func readsOnce(_ value: ValueID, _ product: Node, _ g: ContractionGeometry) -> Bool {
+    guard let node = graph.definition(value), case .map = graph.structure(node) else {
+      return false
+    }
+    let sizes = product.operands.map { graph.sizes($0) }
+    let isOperand = product.operands.map { graph.base($0) == value }
+    let free = [g.lhsFree(sizes[0].count), g.rhsFree(sizes[1].count)]
+    guard let side = isOperand.firstIndex(of: true), isOperand.count(where: { $0 }) == 1 else {
+      return false
+    }
+    // Broadcasts in between repeat elements.
+    return free[1 - side].allSatisfy { sizes[1 - side][$0] == 1 }
+      && sizes[side].reduce(1, *) == graph.sizes(value).reduce(1, *)
   }
 
   private func home(of value: ValueID, onlyAsIs: Bool = false) -> Home {

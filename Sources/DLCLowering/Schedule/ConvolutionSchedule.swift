@@ -74,12 +74,16 @@ extension ConvolutionSchedule {
     for rows in [256, 128, 512] {
       let rowBlock = evenBlock(problem.channels, limit: rows, multiple: tile.rows)
       // Elements of panels that stay in the cache; work of some tens of microseconds, or more where kernels come from far.
-      for (scratch, work) in [
+      // Before an epilogue sums may lie near too.
+      let sums = problem.epilogue > 0 ? [Int.max, 1 << 16, 1 << 15, 1 << 14] : [Int.max]
+      let limits = [
         (1 << 17, 6_000_000), (1 << 16, 6_000_000), (1 << 15, 6_000_000), (1 << 17, 48_000_000),
         (1 << 18, 48_000_000),
-      ] {
+      ]
+      for (sums, (scratch, work)) in sums.flatMap({ sums in limits.map { (sums, $0) } }) {
         let wanted = min(
-          work / max(2 * rowBlock * problem.depth, 1), scratch / max(problem.depth, 1))
+          work / max(2 * rowBlock * problem.depth, 1), scratch / max(problem.depth, 1),
+          sums / rowBlock)
         // Blocks of whole panels, or of whole lines.
         let unit = problem.line ?? width
         let units = (problem.positions + unit - 1) / unit
@@ -145,6 +149,11 @@ extension ConvolutionSchedule {
     perTile += model.copy(
       problem.types.b, count: columns * problem.depth, isContiguous: problem.isContiguous)
     perTile += Double(rows * columns * problem.epilogue) / Double(target.lanes)
+    if problem.epilogue > 0 {
+      // Sums are written and read again beside what they become.
+      let sumBytes = Double(rows * columns) * element
+      perTile += 2 * sumBytes / model.bandwidth(2 * sumBytes + panelBytes)
+    }
     // The kernels pass once for each tile, and panels with them.
     let kernelBytes = Double(rows * problem.depth * problem.types.a.byteCount)
     let isNear = kernelBytes + panelBytes <= Double(target.caches.l2)
