@@ -204,16 +204,16 @@ import Testing
     }
   }
 
-  /// A layer of one output has a bias of one element; what a formula adds or divides by is no weight.
+  /// A layer of one output has a bias of one element. Scalars, and what nodes hold, are no weights.
   @Test func weightsOfOneElementAreTrained() throws {
     let regression = model(
       [("x", .float32, [.name("n"), .size(2)])], ["y"],
       initializers: [
-        "w": floats([2, 1], [1, 1]), "b": floats([1], [0]), "epsilon": floats([1], [1e-5]),
-        "half": floats([1], [0.5]),
+        "w": floats([2, 1], [1, 1]), "b": floats([1], [0]), "half": floats([], [0.5]),
       ],
       [
         node("MatMul", ["x", "w"], ["z"]), node("Add", ["z", "b"], ["s"]),
+        node("Constant", [], ["epsilon"], ["value_floats": .floats([1e-5])]),
         node("Mul", ["s", "s"], ["q"]), node("Add", ["q", "epsilon"], ["e"]),
         node("Div", ["e", "half"], ["y"]),
       ])

@@ -10,7 +10,7 @@ extension ONNXModel {
     package var values: [String: Tensor] = [:]
     /// Shapes of inputs.
     package var shapes: [String: [Int]] = [:]
-    /// Whether the graph is differentiated: weights of one element are parameters then, which are constants else.
+    /// Whether the graph is differentiated: initialisers of rank 1 or more and one element are parameters then, which are constants else.
     package var differentiates = false
 
     package init(
@@ -135,29 +135,12 @@ extension ONNXModel {
       : "; with the value of \(Spelling.list(deciding)), given to dlc import or compile by --value, it would be one graph"
   }
 
-  /// Stored tensors of one element in places where weights are: the operands of layers, factors, and what is added to
-  /// a product. In other places they are more often the numbers of a formula.
-  private var weightsOfOneElement: Set<String> {
-    let products: Set = ["MatMul", "Gemm", "Conv", "ConvTranspose"]
-    let layers = products.union([
-      "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization",
-      "PRelu", "RNN", "GRU", "LSTM", "Mul",
-    ])
-    let summands = Set(graph.nodes.filter { products.contains($0.type) }.flatMap(\.outputs))
-    var found: Set<String> = []
-    for node in graph.nodes where node.domain.isEmpty {
-      let isSum = node.type == "Add" && node.inputs.contains(where: summands.contains)
-      if isSum || layers.contains(node.type) { found.formUnion(node.inputs) }
-    }
-    return found
-  }
-
   private func stage(_ bindings: Bindings) throws(DLCError) -> (stage: Stage, list: NodeList) {
     let list = try NodeList(graph, of: self, outside: [])
     let types = try types(bindings)
     var builder = StageBuilder(model: self, candidates: bindings.values)
     builder.keepsInputs = true
-    if bindings.differentiates { builder.scalars = weightsOfOneElement }
+    if bindings.differentiates { builder.scalars = Set(graph.initializers.keys) }
     builder.dimensions = types.flatMap { $0.type.shape }.flatMap { $0.names.sorted() }
       .reduce(into: []) { list, name in
         if !list.contains(where: { $0.name == name }) { list.append((name, 1)) }
