@@ -8,7 +8,7 @@ import DLCTensor
 struct LossOptions: ParsableArguments {
   @Option(
     help:
-      "cross-entropy (of logits; of a Softmax, of what goes into it) or mean-squared-error, of the model's output, which --output names where there are several, and the array --target.",
+      "cross-entropy (of logits; of a Softmax, of what goes into it), binary-cross-entropy (the same of a Sigmoid) or mean-squared-error, of the model's output, which --output names where there are several, and the array --target.",
     transform: {
       guard let loss = FineTuning.Loss(rawValue: $0) else {
         throw ValidationError(
@@ -39,7 +39,9 @@ struct LossOptions: ParsableArguments {
     guard let loss else {
       throw DLCError(
         .usage, "an ONNX model has no loss",
-        remedy: "choose --loss cross-entropy, of classes, or --loss mean-squared-error, of numbers")
+        remedy:
+          "choose --loss cross-entropy, of classes, binary-cross-entropy, of yes and no, or mean-squared-error, of numbers"
+      )
     }
     var tuning = FineTuning(loss)
     tuning.output = output

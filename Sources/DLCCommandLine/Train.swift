@@ -61,6 +61,7 @@ struct Train: ParsableCommand {
     let loaded = try LoadedModel(model.model)
     var options = recipe
     var module: Module
+    var notes: [String] = []
     if case .onnx(let onnx) = loaded {
       // The loss of an ONNX model is one that is added; --output names what it is of.
       options.target = nil
@@ -68,6 +69,11 @@ struct Train: ParsableCommand {
       wanted.frozen = tuning.freeze
       wanted.updatesStatistics = tuning.updateStatistics
       module = try wanted.module(onnx, sizes: model.sizes, data)
+      if onnx.isForTraining {
+        notes.append(
+          "the file was exported to be trained: dropout is of training alone here, and batch norms use their running statistics unless --update-statistics is given; a model that -o writes as .onnx stays in that mode, and dlc export of a .pb makes one to be used"
+        )
+      }
     } else {
       try loss.requireNone()
       try tuning.requireNone()
@@ -83,7 +89,6 @@ struct Train: ParsableCommand {
       inputs: [("--data", data), ("--validation", validation)])
     try OutputFile.requireDistinct([("--log", flags.log)], inputs: [("the model", model.model)])
     for path in [weights, outputCurrent].compactMap(\.self) { try OutputFile.requirePlace(path) }
-    var notes: [String] = []
     if let params {
       module = module.withoutCurrent
       notes += try module.setValues(from: params)

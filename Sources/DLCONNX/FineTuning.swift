@@ -6,7 +6,17 @@ import DLCTraining
 package struct FineTuning {
   package enum Loss: String, CaseIterable, Sendable {
     case crossEntropy = "cross-entropy"
+    case binaryCrossEntropy = "binary-cross-entropy"
     case meanSquaredError = "mean-squared-error"
+
+    /// The operator that makes probabilities of what the loss is of.
+    var activation: String? {
+      switch self {
+      case .crossEntropy: "Softmax"
+      case .binaryCrossEntropy: "Sigmoid"
+      case .meanSquaredError: nil
+      }
+    }
   }
 
   package var loss: Loss
@@ -25,10 +35,12 @@ package struct FineTuning {
 
   /// The model with a function `loss` besides `forward`, which gives the `accuracy` of classes too; its parameters are the floating-point initialisers of rank 1 or more
   /// that the output depends on. Batch norms use their stored statistics; where those are updated, `loss` takes those of
-  /// the batch, and `loss_evaluation` is the loss of `forward`. The cross-entropy of a Softmax is that of what goes into it.
+  /// the batch. Dropout that the file has is in `loss` alone. Where either is so, `loss_evaluation` is the loss of `forward`.
+  /// The cross-entropy of a Softmax or Sigmoid is that of what goes into it.
   /// - Throws: `.unsupported` when the model is no single graph.
   package func module(_ model: ONNXModel, sizes: [String: Int] = [:]) throws(DLCError) -> Module {
-    let model = model.withBatchNorms(isTraining: false).model
+    let dropping = model.withBatchNorms(isTraining: false).model
+    let model = dropping.withoutDropout
     let bindings = ONNXModel.Bindings(sizes: sizes, differentiates: true)
     let imported = try model.module(bindings)
     let forward = imported.functions[0].graph
@@ -42,7 +54,7 @@ package struct FineTuning {
     module.add(Function("forward", forward))
     /// The graph that a loss is of, with the result that it is of.
     func graph(_ model: ONNXModel) throws(DLCError) -> (Graph, String) {
-      guard let logits = loss == .crossEntropy ? model.logits(of: name) : nil else {
+      guard let logits = loss.activation.flatMap({ model.operand(of: $0, giving: name) }) else {
         return (try model.module(bindings).functions[0].graph, name)
       }
       let open = try model.giving(logits).module(bindings).functions[0].graph
@@ -50,10 +62,13 @@ package struct FineTuning {
     }
     let (plain, result) = try graph(model)
     guard updatesStatistics else {
-      try add("loss", to: &module, plain, result, [:])
+      try add("loss", to: &module, try graph(dropping).0, result, [:])
+      if dropping.graph.nodes.contains(where: \.isDropping) {
+        try add("loss_evaluation", to: &module, plain, result, [:])
+      }
       return module
     }
-    let (training, next) = model.withBatchNorms(isTraining: true)
+    let (training, next) = dropping.withBatchNorms(isTraining: true)
     let patterns = try patterns
     let moving = next.filter { move in
       module.state(move.key) != nil && !patterns.contains { matches($0, move.key) }
@@ -153,18 +168,34 @@ package struct FineTuning {
     switch loss {
     case .crossEntropy:
       let logits = try classesLast(g, output, name)
-      let labels = g.input(target, .int64, Array(logits.shape.dropLast()))
+      let shape = Array(logits.shape.dropLast())
+      let more = [Size](repeating: 1, count: max(0, (targetShape?.count ?? 0) - shape.count))
+      let labels = g.reshape(g.input(target, .int64, shape + more), shape)
       g.output("loss", g.softmaxCrossEntropy(logits, labels))
       g.output("accuracy", g.accuracy(logits, labels))
+    case .binaryCrossEntropy:
+      let each = g.binaryCrossEntropy(logits: output, try numbers(g, output, name))
+      g.output("loss", g.mean(each, axes: Array(each.shape.indices)))
     case .meanSquaredError:
-      if let targetShape, targetShape.count != output.rank {
-        throw DLCError(
-          .binding, "'\(target)' has shape \(targetShape), output '\(name)' is \(output.type)",
-          remedy: "the mean squared error takes numbers of the output's shape")
-      }
-      g.output(
-        "loss", g.meanSquaredError(output, g.input(target, output.dataType, output.shape)))
+      g.output("loss", g.meanSquaredError(output, try numbers(g, output, name)))
     }
+  }
+
+  /// A target of the output's shape; axes of one element behind may be left out.
+  private func numbers(_ g: FunctionBuilder, _ output: Value, _ name: String) throws(DLCError)
+    -> Value
+  {
+    let rank = targetShape?.count ?? output.rank
+    guard rank >= 1, rank <= output.rank,
+      output.shape.dropFirst(rank).allSatisfy({ $0.constant == 1 })
+    else {
+      throw DLCError(
+        .binding,
+        "'\(target)' has shape \(targetShape ?? []), output '\(name)' is \(output.type)",
+        remedy: "this loss takes numbers of the output's shape")
+    }
+    return g.reshape(
+      g.input(target, output.dataType, Array(output.shape.prefix(rank))), output.shape)
   }
 
   /// Logits with the axis of classes behind: [n, k] for one label for each row; where there is a label for every position,
@@ -174,6 +205,11 @@ package struct FineTuning {
   {
     let shape = output.shape
     let rest = Array(shape.dropFirst())
+    // Axes of one element behind labels say nothing, but where positions are one.
+    var targetShape = self.targetShape
+    while let last = targetShape?.last, last == 1, targetShape!.count > 1,
+      targetShape!.count >= output.rank
+    { targetShape!.removeLast() }
     func fits(_ axes: [Size]) -> Bool {
       guard let targetShape, targetShape.count == axes.count + 1 else { return false }
       return zip(axes, targetShape.dropFirst()).allSatisfy {
@@ -187,6 +223,11 @@ package struct FineTuning {
     if (targetShape?.count ?? 1) == 1 {
       // Axes of one element, as after a pooling that keeps axes, hold no positions.
       let wide = rest.filter { $0.constant != 1 }
+      guard !wide.isEmpty else {
+        throw DLCError(
+          .binding, "output '\(name)' is \(output.type): cross-entropy takes two classes or more",
+          remedy: "--loss binary-cross-entropy is for one number that says yes or no")
+      }
       guard wide.count <= 1 else {
         throw DLCError(
           .binding, "output '\(name)' is \(output.type), '\(target)' has one label for each row",
@@ -220,6 +261,25 @@ extension Graph {
 }
 
 extension ONNXNode {
+  private func says(_ attribute: String) -> Bool {
+    if case .integer(let value)? = attributes[attribute] { value != 0 } else { false }
+  }
+
+  /// Whether a batch norm normalises by the batch.
+  fileprivate var isInTraining: Bool {
+    switch opsets["", default: 1] {
+    case ..<7: !says("is_test")
+    case ..<14: outputs.dropFirst().prefix(2).contains { !$0.isEmpty }
+    default: says("training_mode")
+    }
+  }
+
+  /// Whether it is a dropout that may be live: the third operand says so in operator sets from 12 on.
+  fileprivate var isDropping: Bool {
+    guard type == "Dropout", domain.isEmpty else { return false }
+    return opsets["", default: 1] < 7 ? !says("is_test") : inputs.count > 2 && !inputs[2].isEmpty
+  }
+
   /// The names of mean and variance, of a batch norm.
   fileprivate var runningStatistics: [String] {
     type == "BatchNormalization" && domain.isEmpty && inputs.count >= 5 ? Array(inputs[3...4]) : []
@@ -232,11 +292,29 @@ extension ONNXModel {
     Set(graph.nodes.flatMap(\.runningStatistics))
   }
 
-  /// What goes into the Softmax that gives an output.
-  fileprivate func logits(of output: String) -> String? {
+  /// What goes into the node of a type that gives an output.
+  fileprivate func operand(of type: String, giving output: String) -> String? {
     graph.nodes.first {
-      $0.outputs.first == output && $0.domain.isEmpty && $0.type == "Softmax"
+      $0.outputs.first == output && $0.domain.isEmpty && $0.type == type
     }?.inputs.first
+  }
+
+  /// Whether the file was exported to be trained: it drops out, or batch norms of it normalise by the batch.
+  package var isForTraining: Bool {
+    graph.nodes.contains {
+      $0.isDropping || !$0.runningStatistics.isEmpty && $0.isInTraining
+    }
+  }
+
+  /// The model with its values as they are where it drops some.
+  fileprivate var withoutDropout: ONNXModel {
+    var model = self
+    for index in graph.nodes.indices where graph.nodes[index].isDropping {
+      let kept = graph.nodes[index].inputs.prefix(2)
+      model.graph.nodes[index].inputs = Array(kept)
+      model.graph.nodes[index].attributes["is_test"] = .integer(1)
+    }
+    return model
   }
 
   /// The model with one more result.
@@ -260,6 +338,7 @@ extension ONNXModel {
         names.allSatisfy({ graph.initializers[$0] != nil && moving[$0] == nil })
       else { continue }
       // The first says it in operator sets from 14 on, the second before 7, the outputs between.
+      guard isTraining || graph.nodes[index].isInTraining else { continue }
       model.graph.nodes[index].attributes["training_mode"] = .integer(isTraining ? 1 : 0)
       model.graph.nodes[index].attributes["is_test"] = .integer(isTraining ? 0 : 1)
       guard isTraining else {

@@ -298,4 +298,59 @@ import Testing
     #expect(tuned["w"]?.value != classifier.graph.initializers["w"]?.value)
     #expect(tuned["axes"]?.value == classifier.graph.initializers["axes"]?.value)
   }
+
+  /// Dropout is in what is trained, and neither in what measures nor in what is used.
+  @Test func dropoutIsOfTrainingAlone() throws {
+    var dropping = classifier
+    dropping.graph.initializers["live"] = ONNXTensor(
+      name: "live", elementType: .bool, value: Tensor(.bool, [], truncating: [1]))
+    dropping.graph.nodes[1].inputs[0] = "dropped"
+    dropping.graph.nodes.insert(
+      node("Dropout", ["mean", "", "live"], ["dropped"]).at(21), at: 1)
+    #expect(dropping.isForTraining && !classifier.isForTraining)
+    let module = try FineTuning(.crossEntropy).module(dropping, sizes: ["d": 5])
+    func inputs(_ name: String) -> [String]? { module.function(name)?.inputs.map(\.name).sorted() }
+    #expect(inputs("forward") == ["x"])
+    #expect(inputs("loss_evaluation") == ["target", "x"])
+    #expect(inputs("loss") == ["seed", "target", "x"])
+    // A batch norm in training mode is another file for training, and none that measures is needed for it.
+    let training = normed(["training_mode": .integer(1)], opset: 15)
+    #expect(training.isForTraining && !normed([:], opset: 15).isForTraining)
+  }
+
+  /// One number for each row, as it is or with an axis of one element; yes and no of a Sigmoid's operand.
+  @Test func targetsMayLeaveOutAxesOfOneElement() throws {
+    let one = model(
+      [("x", .float32, [.name("n"), .size(2)])], ["y"],
+      initializers: ["w": floats([2, 1], [1, 1])],
+      [node("MatMul", ["x", "w"], ["z"]), node("Sigmoid", ["z"], ["y"])])
+    func loss(_ kind: FineTuning.Loss, _ model: ONNXModel, _ target: Tensor) throws -> Double {
+      var tuning = FineTuning(kind)
+      tuning.targetShape = target.shape
+      let module = try tuning.module(model)
+      let states = Dictionary(uniqueKeysWithValues: module.states.map { ($0.name, $0.value!) })
+      return try Interpreter().run(
+        module, function: #require(module.function("loss")),
+        inputs: ["x": floats([2, 2], [1, 2, -1, 0.5]), "target": target], states: states,
+        dimensions: ["n": 2]
+      ).outputs[0].value.doubles[0]
+    }
+    let wanted = (log1p(exp(-3.0)) + log1p(exp(-0.5))) / 2
+    for shape in [[2], [2, 1]] {
+      #expect(abs(try loss(.binaryCrossEntropy, one, floats(shape, [1, 0])) - wanted) < 1e-6)
+      #expect(try loss(.meanSquaredError, one, floats(shape, [1, 0])) < 0.1)
+    }
+    #expect(throws: DLCError.self) {
+      try loss(.meanSquaredError, one, floats([2, 2], [1, 0, 1, 0]))
+    }
+    let error = #expect(throws: DLCError.self) {
+      try loss(.crossEntropy, one, integers([2], [0, 0]))
+    }
+    #expect(error?.remedy.contains("binary-cross-entropy") == true)
+    let two = model(
+      [("x", .float32, [.name("n"), .size(2)])], ["y"],
+      initializers: ["w": floats([2, 2], [1, 0, 0, 1])], [node("MatMul", ["x", "w"], ["y"])])
+    let plain = try loss(.crossEntropy, two, integers([2], [0, 1]))
+    #expect(try loss(.crossEntropy, two, integers([2, 1], [0, 1])) == plain)
+  }
 }
