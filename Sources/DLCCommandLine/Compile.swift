@@ -40,7 +40,7 @@ struct Compile: ParsableCommand {
   var tune = false
   @Option(help: "Arrays to tune with, by the names of inputs (.npz); random ones without it.")
   var inputs: String?
-  @Option(help: "Worker threads to tune for.") var threads: Int?
+  @OptionGroup(title: "What --tune measures with") var workers: WorkerOptions
   @Option(help: "Print the graph after a pass, or after all.") var printAfter: String?
   @Option(help: "The last pass to run.") var stopAfter: String?
   @Option(name: .customLong("disable"), help: "Leave a pass out; may be repeated.") var disabled:
@@ -59,14 +59,11 @@ struct Compile: ParsableCommand {
       throw ValidationError(
         "there is no pass '\(name)'; \(near)the passes are \(unique.joined(separator: ", "))")
     }
-    if !tune, inputs != nil || threads != nil {
+    if !tune, inputs != nil || workers.threads != nil {
       throw ValidationError("--inputs and --threads are for --tune")
     }
     if tune, target != "native" || schedule != nil {
       throw ValidationError("--tune measures on this machine: leave out --target and --schedule")
-    }
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads must be between 1 and 1024")
     }
     if let rewriteLimit, rewriteLimit < 0 {
       throw ValidationError("--rewrite-limit cannot be negative")
@@ -121,8 +118,8 @@ struct Compile: ParsableCommand {
       try build.write(to: path, module: module)
     }
     if path == "-" { return }
-    let used = try module.selectFunction(model.function).graph.dimensionNames
-    let chosen = module.dimensions.filter { used.contains($0.name) && sizes[$0.name] == nil }
+    let chosen = module.sizesByDefault(
+      of: try module.selectFunction(model.function), besides: sizes)
     try summarize(build, path, cut, chosen, milliseconds(ContinuousClock.now - start))
   }
 
@@ -131,21 +128,12 @@ struct Compile: ParsableCommand {
     -> Build
   {
     var tuning = Tuning(compiler)
-    tuning.threads = threads
+    tuning.threads = workers.threads
     let (build, report) = try tuning.build(
       module, function: model.function, dimensions: sizes
     ) { (executable) throws(DLCError) in
-      var arrays: [String: Tensor] = [:]
-      if let inputs {
-        let read = try InputArrays(
-          inputs, for: executable.inputs.map { ($0.name, $0.type) },
-          optional: Set(executable.inputs.map(\.name)))
-        read.notes.forEach(Console.note)
-        arrays = read.values
-      }
-      for (number, port) in executable.inputs.enumerated() where arrays[port.name] == nil {
-        arrays[port.name] = try MeasuredFunction.random(port, UInt64(number))
-      }
+      var arrays = try MeasuredFunction.given(executable.inputs, by: inputs)
+      try MeasuredFunction.addRandom(executable.inputs, to: &arrays)
       return arrays
     }
     let head =
@@ -188,10 +176,9 @@ struct Compile: ParsableCommand {
     return book
   }
 
-  /// - Parameter chosen: dimensions whose sizes nobody said.
+  /// - Parameter chosen: sizes that nobody said.
   private func summarize(
-    _ build: Build, _ path: String, _ cut: String?, _ chosen: [(name: String, size: Int)],
-    _ total: Double
+    _ build: Build, _ path: String, _ cut: String?, _ chosen: String?, _ total: Double
   ) throws {
     let program = build.program
     let fused = build.plan.fusedNodes
@@ -217,10 +204,9 @@ struct Compile: ParsableCommand {
       "\(program.name) · \(program.function) for \(build.target.cpu) (\(build.target.isa))"
         + (cut == nil ? "" : " · the first part of the model")
     )
-    let sizes = chosen.map { "\($0.name)=\($0.size)" }.joined(separator: " ")
     try Console.result(
       table(
-        (chosen.isEmpty ? [] : [["  sizes", "\(sizes) by default; --dim says others"]]) + [
+        (chosen.map { [["  sizes", "\($0) by default; --dim says others"]] } ?? []) + [
           [
             "  nodes",
             "\(build.boundGraph.nodes.count) before passes, \(build.graph.nodes.count) after \(counted(rewrites, "rewrite"))",

@@ -63,9 +63,7 @@ struct MeasuredFunction: ParsableArguments {
         $0 + (subject.arrays[$1.name] == nil ? $1.type.byteCount : 0)
       })
     try executable.initializeState(seed: 0)
-    for (number, port) in executable.inputs.enumerated() where subject.arrays[port.name] == nil {
-      subject.arrays[port.name] = try Self.random(port, UInt64(number))
-    }
+    try Self.addRandom(executable.inputs, to: &subject.arrays)
     return subject
   }
 
@@ -99,13 +97,8 @@ struct MeasuredFunction: ParsableArguments {
       arrays[input.name].map { (input.name, input.type, $0.shape) }
     }
     let sizes = try module.bind(explicit: explicit, arrays: shapes)
-    if inputs == nil {
-      let used = function.graph.dimensionNames
-      let chosen = module.dimensions.filter { used.contains($0.name) && explicit[$0.name] == nil }
-        .map { "\($0.name)=\($0.size)" }
-      if !chosen.isEmpty {
-        Console.note("sizes by default: \(chosen.joined(separator: " ")); --dim says others")
-      }
+    if inputs == nil, let chosen = module.sizesByDefault(of: function, besides: explicit) {
+      Console.note("sizes by default: \(chosen); --dim says others")
     }
     let compiling = clock.now
     var subject = Subject(
@@ -175,13 +168,29 @@ struct MeasuredFunction: ParsableArguments {
   private func given(_ inputs: [(name: String, type: TensorType)]) throws(DLCError) -> [String:
     Tensor]
   {
-    guard let path = self.inputs else { return [:] }
+    try Self.given(inputs, by: self.inputs)
+  }
+
+  /// The arrays of a file for some inputs; none without a file.
+  static func given(_ inputs: [(name: String, type: TensorType)], by path: String?)
+    throws(DLCError) -> [String: Tensor]
+  {
+    guard let path else { return [:] }
     let arrays = try InputArrays(path, for: inputs, optional: Set(inputs.map(\.name)))
     arrays.notes.forEach(Console.note)
     return arrays.values
   }
 
-  static func random(_ port: (name: String, type: TensorType), _ number: UInt64)
+  /// Adds random arrays for the inputs that have none.
+  static func addRandom(
+    _ inputs: [(name: String, type: TensorType)], to arrays: inout [String: Tensor]
+  ) throws(DLCError) {
+    for (number, port) in inputs.enumerated() where arrays[port.name] == nil {
+      arrays[port.name] = try random(port, UInt64(number))
+    }
+  }
+
+  private static func random(_ port: (name: String, type: TensorType), _ number: UInt64)
     throws(DLCError) -> Tensor
   {
     try AvailableMemory.require(

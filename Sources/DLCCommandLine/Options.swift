@@ -236,6 +236,14 @@ extension LoadedModel {
 }
 
 extension Module {
+  /// The sizes of a function's dimensions that nobody said; nil where all are.
+  func sizesByDefault(of function: Function, besides said: [String: Int]) -> String? {
+    let used = function.graph.dimensionNames
+    let chosen = dimensions.filter { used.contains($0.name) && said[$0.name] == nil }
+    return chosen.isEmpty
+      ? nil : chosen.map { "\($0.name)=\($0.size)" }.joined(separator: " ")
+  }
+
   /// Stores the tensors of a safetensors file as values of the states.
   /// - Returns: what was converted.
   mutating func setValues(from path: String) throws(DLCError) -> [String] {

@@ -94,9 +94,7 @@ extension ZooCommand {
       let executable = build.executable
       try executable.initializeState(seed: 0)
       var inputs: [String: Tensor] = [:]
-      for (number, port) in executable.inputs.enumerated() {
-        inputs[port.name] = try MeasuredFunction.random(port, UInt64(number))
-      }
+      try MeasuredFunction.addRandom(executable.inputs, to: &inputs)
       var times = try executable.profile(inputs, threads: 1)
       for _ in 1..<max(runs, 2) {
         times = zip(times, try executable.profile(inputs, threads: 1)).map { min($0, $1) }

@@ -53,6 +53,8 @@ package struct Tuning {
     func variant(_ book: ScheduleBook) throws(DLCError) -> Build {
       var compiler = compiler
       compiler.options.schedules = book
+      // What passes do was printed for the first program.
+      compiler.options.printAfter = nil
       let build = try compiler.build(module, function: function, dimensions: dimensions)
       try build.executable.initializeState(seed: 0)
       return build
@@ -126,7 +128,7 @@ package struct Tuning {
     return least
   }
 
-  /// Seconds of the steps that run kernels of a problem, kernels that share a grid with others' by halves.
+  /// Seconds of the steps that run kernels of a problem; of steps whose kernels share a grid, its share of them.
   private static func time(of problem: Problem, _ build: Build, _ times: [Double]) -> Double {
     var mine: Set<String> = []
     build.plan.forEach { part in

@@ -52,20 +52,17 @@ package struct FineTuning {
     }
     var module = try self.module(imported, reached: forward.needed(for: name), model)
     module.add(Function("forward", forward))
-    /// The graph that a loss is of, with the result that it is of.
-    func graph(_ model: ONNXModel) throws(DLCError) -> (Graph, String) {
-      guard let logits = loss.activation.flatMap({ model.operand(of: $0, giving: name) }) else {
-        return (try model.module(bindings).functions[0].graph, name)
-      }
-      let open = try model.giving(logits).module(bindings).functions[0].graph
-      return (open, logits)
+    // What the loss is of, which need not be a result of the model.
+    let logits = loss.activation.flatMap { model.operand(of: $0, giving: name) }
+    let result = logits ?? name
+    func graph(_ model: ONNXModel) throws(DLCError) -> Graph {
+      try (logits.map(model.giving) ?? model).module(bindings).functions[0].graph
     }
-    let (plain, result) = try graph(model)
+    let plain = logits == nil ? forward : try graph(model)
     guard updatesStatistics else {
-      try add("loss", to: &module, try graph(dropping).0, result, [:])
-      if dropping.graph.nodes.contains(where: \.isDropping) {
-        try add("loss_evaluation", to: &module, plain, result, [:])
-      }
+      let drops = dropping.graph.nodes.contains(where: \.isDropping)
+      try add("loss", to: &module, drops ? try graph(dropping) : plain, result, [:])
+      if drops { try add("loss_evaluation", to: &module, plain, result, [:]) }
       return module
     }
     let (training, next) = dropping.withBatchNorms(isTraining: true)
@@ -81,8 +78,7 @@ package struct FineTuning {
           "leave out --update-statistics, or export the model with its batch norms (in PyTorch with training=TrainingMode.PRESERVE and do_constant_folding=False)"
       )
     }
-    let (trained, _) = try graph(training)
-    try add("loss", to: &module, trained, result, moving)
+    try add("loss", to: &module, try graph(training), result, moving)
     try add("loss_evaluation", to: &module, plain, result, [:])
     return module
   }

@@ -191,4 +191,26 @@ import Testing
     let wrong = try folder.dlc("bench", file, "--value", "axis=1")
     #expect(wrong.status == 1 && wrong.error.contains("the model has no input 'axis'"))
   }
+
+  /// Sizes that nobody says are printed; what cannot be is said by name.
+  @Test func whatIsTakenByDefaultIsSaid() throws {
+    let folder = try Folder()
+    let file = try folder.write(doubled)
+    let program = "\(folder.path)/m.dlc"
+    let made = try folder.dlc("compile", file, "-o", program)
+    #expect(made.status == 0 && made.out.contains("n=1 by default"), "\(made.out)\(made.error)")
+    let measured = try folder.dlc("bench", file, "--runs", "1")
+    #expect(measured.error.contains("sizes by default: n=1"), "\(measured.error)")
+    let bound = try folder.dlc("bench", file, "--runs", "1", "--dim", "n=3")
+    #expect(bound.status == 0 && !bound.error.contains("default"), "\(bound.error)")
+    for (arguments, text) in [
+      (["show", file, "--function", "nope"], "no function 'nope'"),
+      (["import", file, "--value", "x=1"], "numbers and lists"),
+      (["grad", file, "--of", "y", "--wrt", "nope", "-o", "\(folder.path)/g.pb"], "there is x"),
+      (["run", file, "--dim", "m=2"], "its dimensions are 'n'"),
+    ] {
+      let refused = try folder.dlc(arguments)
+      #expect(refused.status == 1 && refused.error.contains(text), "\(arguments): \(refused.error)")
+    }
+  }
 }
