@@ -80,10 +80,12 @@ final class EventRecorder: @unchecked Sendable {
 
 /// Runs steps on a few workers that Dispatch lends.
 ///
-/// Every step has a counter of claimed tiles and one of finished tiles. Workers walk the steps in
-/// order and claim tiles by fetch-add; a worker that finds no tile moves on, and waits only where the
-/// steps that it depends on have unfinished tiles. Steps of a single tile belong to the leader (the
-/// calling thread), so that chains of small steps wake nobody. Waiting spins briefly, then parks.
+/// The tiles of a step are shared out by number: each worker has a range of them, the same in every
+/// step, so that what one step leaves in a core's cache is mostly there for the next. Workers walk the
+/// steps in order and claim tiles by fetch-add, first of their own share, then of the others'; a worker
+/// that finds no tile moves on, and waits only where the steps that it depends on have unfinished
+/// tiles. Steps of a single tile belong to the leader (the calling thread), so that chains of small
+/// steps wake nobody. Waiting spins for a while, then parks.
 ///
 /// A helper enters a run once, not once per step. After a run it stays for a fraction of a
 /// millisecond, so that runs in close succession do not pay for waking it; then it goes back to
@@ -92,6 +94,7 @@ final class Executor: @unchecked Sendable {
   // Counters and helper states are atomic. `steps` and `scratch` are written by the leader before it
   // assigns the helpers, and stay until every helper that entered has left.
   private let capacity: Int
+  /// For each step, how far each worker's share is claimed.
   private let claimed: UnsafeMutableRawPointer
   private let finished: UnsafeMutableRawPointer
   private let helpers: UnsafeMutableRawPointer
@@ -109,6 +112,8 @@ final class Executor: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private static let line = 128
+  /// How long to wait before parking, in rounds of about a microsecond.
+  private static let patience = 300
 
   /// What a helper is doing.
   private enum Helper {
@@ -136,7 +141,7 @@ final class Executor: @unchecked Sendable {
       }
       return base
     }
-    claimed = counters(capacity)
+    claimed = counters(capacity * (helperCount + 1))
     finished = counters(capacity)
     helpers = counters(helperCount)
     pthread_mutex_init(mutex, nil)
@@ -157,6 +162,16 @@ final class Executor: @unchecked Sendable {
     _ base: UnsafeMutableRawPointer, _ index: Int
   ) -> UnsafeMutablePointer<Atomic<Int>> {
     (base + index * Self.line).assumingMemoryBound(to: Atomic<Int>.self)
+  }
+
+  private func claims(_ step: Int, _ worker: Int) -> UnsafeMutablePointer<Atomic<Int>> {
+    counter(claimed, step * (helperCount + 1) + worker)
+  }
+
+  /// The tiles that a worker is first to claim; all of a single one are the leader's.
+  private func share(of worker: Int, tiles: Int) -> Range<Int> {
+    let workers = helperCount + 1
+    return (tiles * worker + workers - 1) / workers..<(tiles * (worker + 1) + workers - 1) / workers
   }
 
   private func change(_ helper: Int, from old: Int, to new: Int) -> Bool {
@@ -182,9 +197,12 @@ final class Executor: @unchecked Sendable {
       }
       return
     }
-    for index in range {
-      counter(claimed, index).pointee.store(0, ordering: .relaxed)
+    for index in range where steps[index].tileCount > 0 {
       counter(finished, index).pointee.store(0, ordering: .relaxed)
+      for worker in 0...helperCount {
+        let share = share(of: worker, tiles: steps[index].tileCount)
+        claims(index, worker).pointee.store(share.lowerBound, ordering: .relaxed)
+      }
     }
     self.steps = steps
     self.range = range
@@ -249,23 +267,26 @@ final class Executor: @unchecked Sendable {
     for index in range {
       let tiles = steps[index].tileCount
       if tiles == 1 && worker > 0 || tiles == 0 { continue }
-      let claims = counter(claimed, index)
-      if claims.pointee.load(ordering: .relaxed) >= tiles { continue }
+      guard hasUnclaimed(index, tiles) else { continue }
       // What stands before the range has been waited for.
       for dependency in steps[index].dependencies where range.contains(dependency) {
         let (done, wanted) = (counter(finished, dependency), steps[dependency].tileCount)
         wait { done.pointee.load(ordering: .sequentiallyConsistent) >= wanted }
       }
       var done = 0
-      while true {
-        let tile = claims.pointee.add(1, ordering: .relaxed).oldValue
-        if tile >= tiles { break }
-        if isTraced {
-          recorder!.call(steps[index], index, tile: tile, worker: worker, scratch)
-        } else {
-          steps[index].call(tile, scratch)
+      for turn in 0...helperCount {
+        let owner = (worker + turn) % (helperCount + 1)
+        let (claims, end) = (claims(index, owner), share(of: owner, tiles: tiles).upperBound)
+        while claims.pointee.load(ordering: .relaxed) < end {
+          let tile = claims.pointee.add(1, ordering: .relaxed).oldValue
+          if tile >= end { break }
+          if isTraced {
+            recorder!.call(steps[index], index, tile: tile, worker: worker, scratch)
+          } else {
+            steps[index].call(tile, scratch)
+          }
+          done += 1
         }
-        done += 1
       }
       guard done > 0 else { continue }
       let total = counter(finished, index).pointee.add(done, ordering: .sequentiallyConsistent)
@@ -274,12 +295,26 @@ final class Executor: @unchecked Sendable {
     }
   }
 
+  private func hasUnclaimed(_ step: Int, _ tiles: Int) -> Bool {
+    for owner in 0...helperCount
+    where claims(step, owner).pointee.load(ordering: .relaxed)
+      < share(of: owner, tiles: tiles).upperBound
+    {
+      return true
+    }
+    return false
+  }
+
   /// Waits for what another worker will bring about and announce by `wakeParked`.
   private func wait(_ holds: () -> Bool) {
-    // About 20 microseconds of spinning, well below the price of waking a thread.
-    for _ in 0..<1200 {
-      if holds() { return }
-      dlc_pause()
+    // A tile takes tens of microseconds and waking a thread a hundred, so that parking is for those who
+    // wait longer than that; a processor that others want is theirs meanwhile.
+    for round in 0..<Self.patience {
+      for _ in 0..<64 {
+        if holds() { return }
+        dlc_pause()
+      }
+      if round % 16 == 15 { sched_yield() }
     }
     pthread_mutex_lock(mutex)
     parked.add(1, ordering: .sequentiallyConsistent)
