@@ -232,7 +232,10 @@ struct ContractionLowering: KernelWriter {
       e.call(
         isDirect ? "product" : "product_epilogue", types.c, target,
         flops: 2 * plan.batchCount * plan.rowCount * plan.columnCount * plan.depthCount,
-        inPlace: isDirect ? [] : Lowering.sharable(region, graph, e)))
+        inPlace: isDirect || region.frame != nil ? [] : Lowering.sharable(region, graph, e)))
+    if let frame = region.frame, let fill = FillLowering.lower(frame, of: region, graph, target) {
+      calls.append(fill)
+    }
     return LoweredRegion(calls: calls, temporaries: temporaries)
   }
 

@@ -18,6 +18,8 @@ package struct ConvolutionPlan {
   var kernelGradient: KernelGradient?
   /// Set when it is computed by transforms.
   package var tiling: WinogradTiling?
+  /// Whether channels lie side by side, in images and in the result.
+  package var isChannelsLast = false
 
   /// x [n, c, H, W] and d [n, m, h, w], whose first two axes the convolution sees exchanged.
   struct KernelGradient {
@@ -61,7 +63,11 @@ package struct ConvolutionPlan {
     {
       kernelGradient = KernelGradient(x: x, d: d)
     }
-    tiling = kernelGradient == nil ? winogradTiling(g, dimensions) : nil
+    let pixels = ConvolutionDimensions.channelsLast(spatial: g.strides.count)
+    isChannelsLast =
+      kernelGradient == nil && g.groups == 1 && g.strides.count == 2 && types.isUniform
+      && types.c.isFloat && dimensions.input == pixels.input && dimensions.output == pixels.output
+    tiling = kernelGradient == nil ? winogradTiling(g, kernel) : nil
     for operand in node.operands {
       if let base = graph.definition(operand), case .iota = graph.structure(base) { return nil }
       if let base = graph.definition(operand), case .constant(let tensor) = graph.structure(base),
@@ -75,15 +81,13 @@ package struct ConvolutionPlan {
 
 extension ConvolutionPlan {
   /// How it is made of squares of outputs: 3x3 kernels that move by one, over lines of positions.
-  private func winogradTiling(_ g: ConvolutionGeometry, _ dimensions: ConvolutionDimensions)
-    -> WinogradTiling?
-  {
-    let usual = ConvolutionDimensions.channelsFirst(spatial: 2)
-    guard types.isUniform, types.c == .float32, groups == 1, dimensions == usual,
-      Array(taps.dropFirst()) == [3, 3], g.strides == [1, 1], g.kernelDilation == [1, 1]
+  private func winogradTiling(_ g: ConvolutionGeometry, _ kernel: [Int]) -> WinogradTiling? {
+    guard types.isUniform, types.c == .float32, groups == 1,
+      isChannelsLast || g.dimensions == .channelsFirst(spatial: 2),
+      kernel[2...] == [3, 3], g.strides == [1, 1], g.kernelDilation == [1, 1]
     else { return nil }
     return WinogradTiling.best(
-      depth: taps[0], channels: channels, height: positions[0], width: positions[1])
+      depth: kernel[1], channels: channels, height: positions[0], width: positions[1])
   }
 
   /// What its schedule depends on.
@@ -104,14 +108,13 @@ extension ConvolutionPlan {
         depth: taps.reduce(1, *), positions: positions.reduce(1, *), gradientOutputs: nil,
         tiling: tiling, line: isFramed && tiling == nil ? positions.last! : nil,
         isSteady: properties.isSteady(node.operands[1], in: graph),
-        isContiguous: step == 1, epilogue: epilogue)
+        isContiguous: step == 1, isChannelsLast: isChannelsLast, epilogue: epilogue)
     }
     let (x, d) = (graph.sizes(kernelGradient.x), graph.sizes(kernelGradient.d))
     return ConvolutionProblem(
       types: types, batch: x[0], groups: 1, channels: x[1], depth: (d[2] - 1) * x[3] + d[3],
       positions: positions.reduce(1, *), gradientOutputs: d[1], isSteady: false,
-      isContiguous: true,
-      epilogue: epilogue)
+      isContiguous: true, isChannelsLast: false, epilogue: epilogue)
   }
 
   /// The value [n, c, h, w] that an operand shows with its first two axes exchanged.
@@ -179,6 +182,12 @@ struct ConvolutionLowering: KernelWriter {
       var lowering = KernelGradientLowering(
         region, node, plan.kernelGradient!, g, schedule, graph, target)
       lowered = lowering.run()
+    case .pixelProduct:
+      var lowering = PixelProductLowering(region, node, g, schedule, graph, target)
+      lowered = lowering.run()
+    case .winograd where plan.isChannelsLast:
+      var lowering = WinogradPixelLowering(region, node, plan.tiling!, schedule, graph, target)
+      lowered = lowering.run()
     case .winograd:
       var lowering = WinogradLowering(region, node, plan.tiling!, schedule, graph, target)
       lowered = lowering.run()
@@ -187,7 +196,8 @@ struct ConvolutionLowering: KernelWriter {
       lowered = lowering.run()
     }
     if let frame = region.frame,
-      schedule.algorithm == .kernelGradient || !frame.isFilledByLines(g.dimensions),
+      schedule.algorithm != .implicitProduct && schedule.algorithm != .winograd
+        || !frame.isFilledByLines(g.dimensions),
       let fill = FillLowering.lower(frame, of: region, graph, target)
     {
       lowered.calls.append(fill)

@@ -3,7 +3,7 @@ import DLCKernel
 import DLCTensor
 
 /// Numbers of a kernel that is written, as the transforms of convolutions combine them.
-private struct ScalarArithmetic: LinearArithmetic {
+struct ScalarArithmetic: LinearArithmetic {
   var e: RegionEvaluator
   let type: DataType
 

@@ -19,6 +19,8 @@ package enum StandardPasses {
     Canonicalize(),
     FoldConstants(),
     EliminateCommonSubexpressions(),
+    LayChannelsLast(),
+    FoldConstants(),
     SimplifyControl(),
     EliminateDeadCode(),
   ]

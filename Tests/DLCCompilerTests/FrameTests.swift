@@ -62,6 +62,21 @@ import Testing
     }
   }
 
+  /// Around a product, whose rows are pixels: nothing is copied, and what lies beside them is filled.
+  @Test func padsAreAroundProducts() throws {
+    var module = Module("m")
+    try module.function("f") { g in
+      let y = g.dotGeneral(
+        g.input("x", .float32, [2, 7, 5, 24]), g.input("k", .float32, [24, 20]),
+        lhsContracting: [3], rhsContracting: [0])
+      g.output("y", g.pad(g.relu(y + 0.25), -2, low: [0, 1, 2, 0], high: [0, 3, 0, 1]))
+    }
+    let built = try Self.compare(module)
+    var frames = 0
+    built.plan.forEach { if $0.region.frame != nil { frames += 1 } }
+    #expect(frames == 1)
+  }
+
   /// By transforms, whose last lines go beyond the result; and around planes of three axes.
   @Test func padsAreAroundOtherConvolutions() throws {
     for height in [14, 15, 16] {

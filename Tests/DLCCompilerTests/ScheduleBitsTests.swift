@@ -20,6 +20,16 @@ import Testing
       let map = g.input("map", .float32, [2, 32, 14, 14])
       let kernel = g.input("kernel", .float32, [48, 32, 3, 3])
       g.output("transformed", g.relu(g.convolution(map, kernel, padding: [(1, 1), (1, 1)])))
+      let last = ConvolutionDimensions.channelsLast(spatial: 2)
+      let pixels = g.transpose(map, [0, 2, 3, 1]) * 1.5
+      let near = g.convolution(
+        pixels, g.input("near", .float32, [3, 3, 32, 48]), dimensions: last)
+      g.output("near", g.relu(near))
+      g.output(
+        "far",
+        g.relu(
+          g.convolution(
+            pixels, g.input("far", .float32, [3, 5, 32, 40]), strides: [2, 1], dimensions: last)))
       let a = g.input("a", .int8, [40, 70])
       g.output(
         "i",

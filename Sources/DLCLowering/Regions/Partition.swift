@@ -270,7 +270,7 @@ package struct Partition {
     case .none(let reason): return open(id, alone, because: reason)
     case .region(let found, let out): (region, escapes) = (found, out)
     }
-    if case .convolution = kind, isTiled, !escapes, let frame = frame(region, around: value) {
+    if isTiled, !escapes, let frame = frame(region, around: value) {
       regions[region]!.kind = kind
       regions[region]!.frame = frame
       return join(id, region)

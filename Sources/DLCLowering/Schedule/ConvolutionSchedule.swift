@@ -6,6 +6,8 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
   package enum Algorithm: String, Hashable, Sendable, Codable, CaseIterable {
     /// Weights times columns that each tile gathers into panels.
     case implicitProduct
+    /// Pixels, gathered as they lie, times kernels in panels: where channels lie side by side.
+    case pixelProduct
     /// For every tap a product over batch and positions: the gradient of a kernel.
     case kernelGradient
     /// Products of transformed kernels with transformed tiles.
@@ -44,10 +46,12 @@ package struct ConvolutionProblem: Hashable, Sendable {
   package var isSteady: Bool
   /// Whether neighbouring positions are neighbours in the input.
   package var isContiguous: Bool
+  /// Whether channels lie side by side, in images and in the result.
+  package var isChannelsLast: Bool
   package var epilogue: Int
 
   package var text: String {
-    "convolution\(isSteady ? " steady" : "") \(types.text) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient")\(tiling.map { " winograd \($0.transform.outputs)" } ?? "")\(line.map { " lines of \($0)" } ?? "") epilogue \(epilogue)"
+    "convolution\(isSteady ? " steady" : "") \(types.text) \(batch)x\(groups)x[\(channels), \(depth)]x[\(depth), \(positions)]\(gradientOutputs == nil ? "" : " kernel gradient")\(isChannelsLast ? " channels last" : "")\(tiling.map { " winograd \($0.transform.outputs)" } ?? "")\(line.map { " lines of \($0)" } ?? "") epilogue \(epilogue)"
   }
 }
 
@@ -59,6 +63,7 @@ extension ConvolutionSchedule {
     Algorithm.allCases.flatMap { algorithm -> [Candidate<ConvolutionSchedule>] in
       switch algorithm {
       case .implicitProduct: implicitProducts(problem, copies, target)
+      case .pixelProduct: problem.isChannelsLast ? pixelProducts(problem, copies, target) : []
       case .kernelGradient: [gradient(problem, target)]
       case .winograd: winograd(problem, target)
       }
@@ -99,10 +104,61 @@ extension ConvolutionSchedule {
             obstacle: problem.gradientOutputs != nil
               ? "summed over batch and positions at once, a kernel's gradient has another order"
               : problem.tiling != nil
-                ? "its shape is one for transforms, whose sums have another order" : nil))
+                ? "its shape is one for transforms, whose sums have another order"
+                : problem.isChannelsLast
+                  ? "its channels lie side by side, and pixels are summed in another order" : nil))
       }
     }
     return result
+  }
+
+  private static func pixelProducts(
+    _ problem: ConvolutionProblem, _ copies: [RowSchedule?], _ target: Target
+  ) -> [Candidate<ConvolutionSchedule>] {
+    let tile = target.tile(rows: problem.positions)
+    let width = tile.vectors * target.vectorBytes / problem.types.c.byteCount
+    let panels = (problem.channels + width - 1) / width
+    var seen: Set<ConvolutionSchedule> = []
+    var result: [Candidate<ConvolutionSchedule>] = []
+    for pixels in [96, 48, 192, 24] {
+      for channels in [256, 128, 512, 64] {
+        let schedule = ConvolutionSchedule(
+          algorithm: .pixelProduct, tile: tile,
+          rowBlock: evenBlock(panels, limit: max(1, channels / width), multiple: 1) * width,
+          columnBlock: evenBlock(problem.positions, limit: pixels, multiple: tile.rows),
+          packsKernels: true, copies: [copies[0], nil],
+          epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
+        guard seen.insert(schedule).inserted else { continue }
+        result.append(
+          Candidate(
+            schedule: schedule, cycles: schedule.pixelCost(problem, target),
+            obstacle: problem.tiling != nil
+              ? "its shape is one for transforms, whose sums have another order" : nil))
+      }
+    }
+    return result
+  }
+
+  /// Cycles on one core: gathering rows, products and the epilogue of every tile.
+  private func pixelCost(_ problem: ConvolutionProblem, _ target: Target) -> Double {
+    let model = CostModel(target)
+    let element = Double(problem.types.c.byteCount)
+    let channelBlocks = Double((problem.channels + rowBlock - 1) / rowBlock)
+    let pixelBlocks = Double((problem.positions + columnBlock - 1) / columnBlock)
+    let tiles = Double(problem.batch) * channelBlocks * pixelBlocks
+    let (rows, columns) = (min(columnBlock, problem.positions), min(rowBlock, problem.channels))
+    var perTile = model.contract(
+      problem.types.c, tile: tile, rows: rows, columns: columns, depth: problem.depth)
+    perTile += model.copy(problem.types.c, count: rows * problem.depth, isContiguous: true)
+    // Kernels pass once for each tile, from as far as all that it goes over lies.
+    let kernelBytes = Double(columns * problem.depth) * element
+    let wholeBytes = Double(problem.channels * problem.depth) * element
+    perTile += 0.5 * kernelBytes / model.bandwidth(wholeBytes)
+    let sumBytes = Double(rows * columns) * element
+    perTile += Double(rows * columns * problem.epilogue) / Double(target.lanes)
+    perTile += (problem.epilogue > 0 ? 2 : 1) * sumBytes / model.bandwidth(2 * sumBytes)
+    let total = tiles * (perTile + CostModel.tile) + CostModel.step
+    return total * CostModel.waiting(tiles, cores: target.cores)
   }
 
   private static func gradient(_ problem: ConvolutionProblem, _ target: Target) -> Candidate<
@@ -216,20 +272,29 @@ extension ConvolutionSchedule {
     let lines = problem.batch * tiling.lines
     var seen: Set<ConvolutionSchedule> = []
     var result: [Candidate<ConvolutionSchedule>] = []
-    for wanted in [32, 64, 96, 128, 192, WinogradTiling.blockTiles] {
-      let count = evenBlock(lines, limit: max(1, wanted / tiling.tiles), multiple: 1)
-      let tile =
-        count * tiling.tiles <= lanes
-        ? RegisterTile(rows: target.tile.rows, vectors: 1) : target.tile
+    for wanted in [32, 24, 48, 64, 96, 128, 192, WinogradTiling.blockTiles] {
+      // Where channels are in lanes, blocks of tiles may end within a line.
+      let count =
+        problem.isChannelsLast
+        ? evenBlock(lines * tiling.tiles, limit: wanted, multiple: target.tile.rows)
+        : evenBlock(lines, limit: max(1, wanted / tiling.tiles), multiple: 1) * tiling.tiles
+      let isNarrow = count <= lanes && !problem.isChannelsLast
+      let tile = isNarrow ? RegisterTile(rows: target.tile.rows, vectors: 1) : target.tile
       for rows in [32, 64, 128, 256, 512] {
         let schedule = ConvolutionSchedule(
           algorithm: .winograd, tile: tile,
-          rowBlock: evenBlock(problem.channels, limit: rows, multiple: tile.rows),
-          columnBlock: count * tiling.tiles, packsKernels: true, copies: [nil, nil],
+          rowBlock: evenBlock(
+            problem.channels, limit: rows,
+            multiple: problem.isChannelsLast ? tile.vectors * lanes : tile.rows),
+          columnBlock: count, packsKernels: true, copies: [nil, nil],
           epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
         guard seen.insert(schedule).inserted else { continue }
         result.append(
-          Candidate(schedule: schedule, cycles: schedule.winogradCost(problem, tiling, target)))
+          Candidate(
+            schedule: schedule,
+            cycles: problem.isChannelsLast
+              ? schedule.winogradPixelCost(problem, tiling, target)
+              : schedule.winogradCost(problem, tiling, target)))
       }
     }
     return result
@@ -273,6 +338,47 @@ extension ConvolutionSchedule {
       Double(rows * columns * transform.outputs * transform.outputs * (problem.epilogue + 2))
       / lanes
     let tiles = blocks * rowBlocks
+    let back = tiles * (perTile + CostModel.tile) + CostModel.step
+    return forward + back * CostModel.waiting(tiles, cores: target.cores)
+  }
+
+  /// The same where channels are in lanes: tiles are the rows of the products, and kernels stand in panels.
+  private func winogradPixelCost(
+    _ problem: ConvolutionProblem, _ tiling: WinogradTiling, _ target: Target
+  ) -> Double {
+    let model = CostModel(target)
+    let element = Double(problem.types.c.byteCount)
+    let lanes = Double(target.vectorBytes) / element
+    let transform = tiling.transform
+    let products = Double(transform.products)
+    let total = problem.batch * tiling.lines * tiling.tiles
+    let (rows, columns) = (min(columnBlock, total), min(rowBlock, problem.channels))
+    let depth = Double(problem.depth / 9)
+    let inputBytes = products * Double(total) * depth * element
+    let forward =
+      Double(total) * depth / lanes * model.outputTransform(transform)
+      + inputBytes / model.bandwidth(inputBytes) + CostModel.step
+    var perTile =
+      products
+      * model.contract(
+        problem.types.c, tile: tile, rows: rows, columns: columns, depth: Int(depth))
+    // The rows of a product come from where all of them lie, then for every panel from the nearest cache that has them.
+    let leftBytes = Double(rows) * depth * element
+    let panels = (Double(columns) / lanes / Double(tile.vectors)).rounded(.up)
+    perTile += products * leftBytes / model.bandwidth(inputBytes)
+    if leftBytes > Double(target.caches.l1) / 2 {
+      perTile += 0.25 * products * (panels - 1) * leftBytes / model.bandwidth(leftBytes)
+    }
+    let kernelBytes = products * Double(columns) * depth * element
+    let wholeBytes = products * Double(problem.channels) * depth * element
+    perTile += 0.5 * kernelBytes / model.bandwidth(wholeBytes)
+    let sums = Double(rows * columns)
+    perTile += 2 * products * sums * element / model.bandwidth(products * sums * element)
+    perTile += sums / lanes * model.outputTransform(transform)
+    perTile +=
+      sums * Double(transform.outputs * transform.outputs * (problem.epilogue + 2)) / lanes
+    let blocks = (Double(total) / Double(rows)).rounded(.up)
+    let tiles = blocks * (Double(problem.channels) / Double(columns)).rounded(.up)
     let back = tiles * (perTile + CostModel.tile) + CostModel.step
     return forward + back * CostModel.waiting(tiles, cores: target.cores)
   }

@@ -1,0 +1,144 @@
+import DLCCompiler
+import DLCGraph
+import DLCKernel
+import DLCLowering
+import DLCRuntime
+import DLCTensor
+import DLCTestSupport
+import Testing
+
+/// Convolutions of images whose channels lie side by side, against the same in float64.
+@Suite struct ChannelsLastTests {
+  struct Shape: CustomTestStringConvertible, Sendable {
+    var batch: Int
+    var height: Int
+    var width: Int
+    var depth: Int
+    var channels: Int
+    var kernel = [3, 3]
+    var strides = [1, 1]
+    var dilation = [1, 1]
+    var padding = 1
+    /// Whether images are seen through a view.
+    var isView = false
+    var algorithm = ConvolutionSchedule.Algorithm.pixelProduct
+    var testDescription: String {
+      "\(batch)x\(height)x\(width)x\(depth) to \(channels), \(kernel) \(algorithm)"
+    }
+  }
+
+  static let shapes = [
+    Shape(batch: 1, height: 7, width: 7, depth: 40, channels: 24),
+    Shape(batch: 3, height: 9, width: 12, depth: 17, channels: 19, strides: [2, 2]),
+    Shape(batch: 2, height: 11, width: 9, depth: 13, channels: 50, kernel: [5, 2], isView: true),
+    Shape(batch: 1, height: 12, width: 13, depth: 33, channels: 16, dilation: [2, 3], padding: 2),
+    Shape(batch: 1, height: 8, width: 8, depth: 8, channels: 70, kernel: [7, 7], padding: 3),
+    Shape(batch: 2, height: 5, width: 6, depth: 700, channels: 9, kernel: [1, 2], padding: 0),
+    Shape(batch: 1, height: 16, width: 16, depth: 32, channels: 32, algorithm: .winograd),
+    Shape(batch: 3, height: 17, width: 19, depth: 41, channels: 50, algorithm: .winograd),
+    Shape(
+      batch: 2, height: 14, width: 30, depth: 32, channels: 35, padding: 0, algorithm: .winograd),
+    Shape(
+      batch: 2, height: 14, width: 14, depth: 150, channels: 70, isView: true, algorithm: .winograd),
+  ]
+
+  /// The convolution alone, with what may follow, and in a frame.
+  private static func module(_ s: Shape, _ type: DataType, rows: Int) throws -> Module {
+    var module = Module("m")
+    try module.function("f") { g in
+      let shape =
+        s.isView ? [s.height, rows, s.width, s.depth] : [rows, s.height, s.width, s.depth]
+      let x = g.input("x", type, shape.map { Size($0) })
+      let k = g.parameter(
+        "k", (s.kernel + [s.depth, s.channels]).map { Size($0) }, .zeros, type)
+      func convolution(_ x: Value) -> Value {
+        g.convolution(
+          s.isView ? g.transpose(x, [1, 0, 2, 3]) : x, k, strides: s.strides,
+          padding: [(s.padding, s.padding), (s.padding, s.padding)], kernelDilation: s.dilation,
+          dimensions: .channelsLast(spatial: 2))
+      }
+      g.output("plain", convolution(x))
+      let y = convolution(g.tanh(x))
+      let bias = g.reshape(
+        g.slice(k, from: [0, 0, 0, 0], to: [1, 1, 1, Size(s.channels)]), [Size(s.channels)])
+      g.output("rest", g.relu(y + g.broadcast(bias, to: y.shape, axes: [3])))
+      g.output(
+        "frame", g.pad(g.relu(convolution(x * 0.5)), 0.5, low: [0, 1, 2, 0], high: [0, 2, 1, 0]))
+    }
+    return module
+  }
+
+  private static func run(
+    _ s: Shape, _ type: DataType, rows: Range<Int>, target: String = "native", threads: Int = 2
+  ) throws -> (results: [Tensor], taken: Int) {
+    let module = try module(s, type, rows: rows.count)
+    let build = try Objects.compiler(target).build(module, function: nil, dimensions: [:])
+    let size = s.height * s.width * s.depth
+    let arrays = Differential.arrays(
+      [[s.batch * size], [s.kernel.reduce(s.depth * s.channels, *)]].map {
+        TensorType(.float64, sizes: $0)
+      }, range: -1...1, seed: 9)
+    var x = Array(arrays[0].doubles[rows.lowerBound * size..<rows.upperBound * size])
+    if s.isView {
+      let (plain, line) = (x, s.width * s.depth)
+      x = []
+      for y in 0..<s.height {
+        for n in 0..<rows.count {
+          let start = (n * s.height + y) * line
+          x += plain[start..<start + line]
+        }
+      }
+    }
+    // The same numbers in both types.
+    func tensor(_ sizes: [Int], _ values: [Double]) -> Tensor {
+      Tensor(type, sizes, rounding: values.map { Double(Float($0)) })
+    }
+    let argument = module.functions[0].inputs[0].type.shape.map { $0.constant! }
+    try build.executable.setState([
+      "k": tensor(s.kernel + [s.depth, s.channels], arrays[1].doubles)
+    ])
+    var taken = 0
+    build.plan.forEach {
+      if case .convolution(let schedule) = $0.schedule, schedule.algorithm == s.algorithm {
+        taken += 1
+      }
+    }
+    return (
+      try build.executable.run(["x": tensor(argument, x)], threads: threads).map(\.value), taken
+    )
+  }
+
+  @Test(arguments: shapes, ["native", "x86-64-v2", "x86-64-v3"])
+  func resultsAreThoseOfDoublePrecision(_ s: Shape, _ target: String) throws {
+    if target != "native" {
+      var options = CompilerOptions()
+      options.target = target
+      // A machine of another kind.
+      guard (try? options.resolvedTarget().architecture) == .x86_64,
+        (try? CompilerOptions().resolvedTarget().architecture) == .x86_64
+      else { return }
+    }
+    let (got, taken) = try Self.run(s, .float32, rows: 0..<s.batch, target: target)
+    #expect(taken == 3)
+    let want = try Self.run(s, .float64, rows: 0..<s.batch).results
+    for (a, b) in zip(got, want) {
+      let scale = (b.doubles.reduce(0) { $0 + $1 * $1 } / Double(b.count)).squareRoot()
+      let worst = zip(a.doubles, b.doubles).map { abs($0 - $1) }.max()!
+      #expect(worst < (s.algorithm == .winograd ? 4e-5 : 4e-6) * scale)
+    }
+  }
+
+  @Test(arguments: shapes)
+  func rowsAndThreadsDoNotMatter(_ s: Shape) throws {
+    let want = try Self.run(s, .float32, rows: 0..<s.batch).results
+    for threads in [1, 4] {
+      #expect(try Self.run(s, .float32, rows: 0..<s.batch, threads: threads).results == want)
+    }
+    for row in 0..<s.batch where s.batch > 1 {
+      let alone = try Self.run(s, .float32, rows: row..<row + 1).results
+      for (a, b) in zip(alone, want) {
+        #expect(a.doubles == Array(b.doubles[row * a.count..<(row + 1) * a.count]))
+      }
+    }
+  }
+}
