@@ -293,7 +293,7 @@ package struct Kernel: Hashable, Sendable {
   package static func merged(_ kernels: [Kernel], parameters: [Parameter], places: [[Int]])
     -> Kernel
   {
-    var sections: [Section] = []
+    var (sections, locals) = ([Section](), [Local]())
     for (kernel, places) in zip(kernels, places) {
       for section in kernel.allSections {
         sections.append(
@@ -301,14 +301,17 @@ package struct Kernel: Hashable, Sendable {
             grid: section.grid,
             body: section.body.map { statement in
               statement.mappingMemory { memory in
-                if case .parameter(let i) = memory { return .parameter(places[i]) }
-                return memory
+                switch memory {
+                case .parameter(let i): .parameter(places[i])
+                case .local(let i): .local(locals.count + i)
+                }
               }
             }))
       }
+      locals += kernel.locals
     }
     var result = Kernel(
-      name: "", parameters: parameters, locals: [], grid: sections[0].grid, body: sections[0].body,
+      name: "", parameters: parameters, locals: locals, grid: sections[0].grid, body: sections[0].body,
       flops: kernels.reduce(0) { $0 + $1.flops },
       bytesMoved: kernels.reduce(0) { $0 + $1.bytesMoved })
     result.sections = Array(sections.dropFirst())

@@ -233,10 +233,9 @@ struct ContractionLowering: KernelWriter {
         isDirect ? "product" : "product_epilogue", types.c, target,
         flops: 2 * plan.batchCount * plan.rowCount * plan.columnCount * plan.depthCount,
         inPlace: isDirect || region.frame != nil ? [] : Lowering.sharable(region, graph, e)))
-    if let frame = region.frame, let fill = FillLowering.lower(frame, of: region, graph, target) {
-      calls.append(fill)
-    }
-    return LoweredRegion(calls: calls, temporaries: temporaries)
+    var lowered = LoweredRegion(calls: calls, temporaries: temporaries)
+    lowered.fillFrame(of: region, "product_frame", graph, target)
+    return lowered
   }
 
   /// Where the product goes: to its own place, or into scratch memory that the epilogue reads.

@@ -195,12 +195,9 @@ struct ConvolutionLowering: KernelWriter {
       var lowering = ConvolutionLowering(region, node, g, plan, schedule, graph, target)
       lowered = lowering.run()
     }
-    if let frame = region.frame,
-      schedule.algorithm != .implicitProduct && schedule.algorithm != .winograd
-        || !frame.isFilledByLines(g.dimensions),
-      let fill = FillLowering.lower(frame, of: region, graph, target)
-    {
-      lowered.calls.append(fill)
+    let byLines = schedule.algorithm == .implicitProduct || schedule.algorithm == .winograd
+    if !byLines || region.frame?.isFilledByLines(g.dimensions) != true {
+      lowered.fillFrame(of: region, "convolution_frame", graph, target)
     }
     return lowered
   }

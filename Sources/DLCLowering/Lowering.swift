@@ -21,6 +21,18 @@ package struct KernelCall: Sendable {
 package struct LoweredRegion: Sendable {
   package var calls: [KernelCall]
   package var temporaries: [Local]
+
+  /// Fills what the region's frame has beside what the last kernel stores, by tiles of the same kernel.
+  mutating func fillFrame(of region: Region, _ structure: String, _ graph: Graph, _ target: Target)
+  {
+    guard let frame = region.frame,
+      let fill = FillLowering.lower(frame, of: region, graph, target)
+    else { return }
+    let parts = [calls.removeLast(), fill]
+    let (kernel, bindings) = Lowering.merged(
+      parts.map { ($0.kernel, $0.bindings) }, structure, target)
+    calls.append(KernelCall(kernel: kernel, bindings: bindings, inPlace: []))
+  }
 }
 
 package enum Lowering {
