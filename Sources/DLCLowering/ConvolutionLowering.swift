@@ -20,6 +20,8 @@ package struct ConvolutionPlan {
   package var tiling: WinogradTiling?
   /// Whether channels lie side by side, in images and in the result.
   package var isChannelsLast = false
+  /// Whether each channel has a kernel of its own, where channels lie side by side.
+  package var isDepthwise = false
 
   /// x [n, c, H, W] and d [n, m, h, w], whose first two axes the convolution sees exchanged.
   struct KernelGradient {
@@ -53,6 +55,15 @@ package struct ConvolutionPlan {
     positionAxes = (2...last).sorted { dimensions.output[$0] < dimensions.output[$1] }
     positions = output.picked(positionAxes)
     let (depth, columns) = (taps.reduce(1, *), positions.reduce(1, *))
+    let pixels = ConvolutionDimensions.channelsLast(spatial: g.strides.count)
+    isDepthwise =
+      g.strides.count == 2 && dimensions == pixels && g.groups == kernel[0] && kernel[1] == 1
+      && types.isUniform && types.c.isFloat && columns > 0
+      && graph.sizes(node.operands[0])[3] == g.groups
+    if isDepthwise {
+      isChannelsLast = true
+      return
+    }
     guard channels >= 2, columns >= 2, depth >= 2, channels * depth * columns >= 512 else {
       return nil
     }
@@ -63,7 +74,6 @@ package struct ConvolutionPlan {
     {
       kernelGradient = KernelGradient(x: x, d: d)
     }
-    let pixels = ConvolutionDimensions.channelsLast(spatial: g.strides.count)
     isChannelsLast =
       kernelGradient == nil && g.groups == 1 && g.strides.count == 2 && types.isUniform
       && types.c.isFloat && dimensions.input == pixels.input && dimensions.output == pixels.output
@@ -106,7 +116,7 @@ extension ConvolutionPlan {
       return ConvolutionProblem(
         types: types, batch: input[g.dimensions.input[0]], groups: groups, channels: channels,
         depth: taps.reduce(1, *), positions: positions.reduce(1, *), gradientOutputs: nil,
-        tiling: tiling, line: isFramed && tiling == nil ? positions.last! : nil,
+        tiling: tiling, line: isFramed && tiling == nil || isDepthwise ? positions.last! : nil,
         isSteady: properties.isSteady(node.operands[1], in: graph),
         isContiguous: step == 1, isChannelsLast: isChannelsLast, epilogue: epilogue)
     }
@@ -182,6 +192,8 @@ struct ConvolutionLowering: KernelWriter {
       var lowering = KernelGradientLowering(
         region, node, plan.kernelGradient!, g, schedule, graph, target)
       lowered = lowering.run()
+    case .depthwise:
+      lowered = DepthwiseLowering(region, node, g, schedule, graph, target).lower()
     case .pixelProduct:
       var lowering = PixelProductLowering(region, node, g, schedule, graph, target)
       lowered = lowering.run()

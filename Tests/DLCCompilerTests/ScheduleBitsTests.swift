@@ -30,6 +30,8 @@ import Testing
         g.relu(
           g.convolution(
             pixels, g.input("far", .float32, [3, 5, 32, 40]), strides: [2, 1], dimensions: last)))
+      let each = g.input("each", .float32, [3, 3, 1, 32])
+      g.output("each", g.tanh(g.convolution(pixels, each, groups: 32, dimensions: last)))
       let a = g.input("a", .int8, [40, 70])
       g.output(
         "i",

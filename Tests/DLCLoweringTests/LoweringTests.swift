@@ -67,6 +67,27 @@ import Testing
   }
 
   /// Weights that never change are packed once for a single row too; what a run gives is read where it lies.
+  /// What varies along the lanes alone would be computed for every pixel; what varies outside of them is not.
+  @Test func whatOuterLoopsRepeatIsComputedOnce() throws {
+    func count(_ axes: [Int], dear: Bool = true) throws -> Int {
+      try Self.regions { g in
+        let x = g.input("x", .float32, [4, 30, 30, 4])
+        let gate = g.input("gate", .float32, [4, 4])
+        let y = dear ? g.logistic(gate) : gate + 1
+        g.output("y", x * g.broadcast(y, to: x.shape, axes: axes))
+      }.0.count
+    }
+    #expect(try count([0, 3]) == 2)
+    #expect(try count([0, 3], dear: false) == 1)
+    // Rows around lanes.
+    let (regions, _) = try Self.regions { g in
+      let x = g.input("x", .float32, [4, 30, 30])
+      g.output(
+        "y", x * g.broadcast(g.logistic(g.input("gate", .float32, [4])), to: x.shape, axes: [0]))
+    }
+    #expect(regions.count == 1)
+  }
+
   @Test func aSingleRowRunsOverPanelsOfWeights() throws {
     func kind(_ weights: (FunctionBuilder) -> Value) throws -> Region.Kind {
       try withoutActuallyEscaping(weights) { weights in

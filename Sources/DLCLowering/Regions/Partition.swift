@@ -213,12 +213,26 @@ package struct Partition {
         : .none(because: "it is wanted at \(wanted.count) places at a time")
     }
     // Computing it again for every element that it is broadcast to must not cost much.
-    let coordinate = wanted.first!
-    let evaluations = Set(coordinate.flatMap(\.variables)).reduce(1) { $0 * $1.extent }
+    let evaluations = evaluations(wanted.first!, info, tracer.domain)
     if evaluations > 2 * max(graph.type(value).elementCount, 1), cost(value) > 4 {
       return .none(because: "it is too dear to compute \(evaluations) times")
     }
     return .region(region, escapes: escapes)
+  }
+
+  /// How often a region computes what it wants at a coordinate: in the innermost loop whose variable that has, so that
+  /// those outside of it repeat it.
+  private func evaluations(_ coordinate: [IndexExpression], _ region: Region, _ domain: [Int])
+    -> Int
+  {
+    var loops = Array(domain.indices)
+    if case .rows(_, let axes) = region.kind {
+      loops = loops.filter { !axes.contains($0) } + axes.sorted()
+    }
+    let variables = Set(coordinate.flatMap(\.variables))
+    let innermost = loops.lastIndex { loop in variables.contains { $0.id == loop } }
+    let inner = variables.filter { !domain.indices.contains($0.id) }.reduce(1) { $0 * $1.extent }
+    return inner * loops[...(innermost ?? -1)].reduce(1) { $0 * domain[$1] }
   }
 
   private func cost(_ value: ValueID) -> Int {

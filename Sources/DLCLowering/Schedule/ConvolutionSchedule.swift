@@ -6,6 +6,8 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
   package enum Algorithm: String, Hashable, Sendable, Codable, CaseIterable {
     /// Weights times columns that each tile gathers into panels.
     case implicitProduct
+    /// Pixels side by side, with channels in lanes: where each channel has a kernel of its own.
+    case depthwise
     /// Pixels, gathered as they lie, times kernels in panels: where channels lie side by side.
     case pixelProduct
     /// For every tap a product over batch and positions: the gradient of a kernel.
@@ -15,6 +17,7 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
   }
 
   package var algorithm: Algorithm
+  /// What is held in registers; without a product so many pixels.
   package var tile: RegisterTile
   /// Output channels and positions of a tile of the grid; a kernel's gradient has all its columns.
   package var rowBlock: Int
@@ -25,6 +28,8 @@ package struct ConvolutionSchedule: Hashable, Sendable, Codable {
   package var copies: [RowSchedule?]
   /// Vectors at a time of the epilogue, along a row of the result.
   package var epilogueUnroll: Int
+  /// Whether the sums of a depthwise one wait in memory for what follows.
+  package var keepsSums = false
 }
 
 /// What the schedule of a convolution depends on.
@@ -48,6 +53,8 @@ package struct ConvolutionProblem: Hashable, Sendable {
   package var isContiguous: Bool
   /// Whether channels lie side by side, in images and in the result.
   package var isChannelsLast: Bool
+  /// Whether each channel has a kernel of its own as well.
+  package var isDepthwise: Bool { isChannelsLast && gradientOutputs == nil && groups > 1 }
   package var epilogue: Int
 
   package var text: String {
@@ -63,7 +70,10 @@ extension ConvolutionSchedule {
     Algorithm.allCases.flatMap { algorithm -> [Candidate<ConvolutionSchedule>] in
       switch algorithm {
       case .implicitProduct: implicitProducts(problem, copies, target)
-      case .pixelProduct: problem.isChannelsLast ? pixelProducts(problem, copies, target) : []
+      case .depthwise: problem.isDepthwise ? depthwise(problem, copies, target) : []
+      case .pixelProduct:
+        problem.isChannelsLast && !problem.isDepthwise
+          ? pixelProducts(problem, copies, target) : []
       case .kernelGradient: [gradient(problem, target)]
       case .winograd: winograd(problem, target)
       }
@@ -137,6 +147,70 @@ extension ConvolutionSchedule {
       }
     }
     return result
+  }
+
+  private static func depthwise(
+    _ problem: ConvolutionProblem, _ copies: [RowSchedule?], _ target: Target
+  ) -> [Candidate<ConvolutionSchedule>] {
+    let (width, lanes) = (problem.line!, target.vectorBytes / problem.types.c.byteCount)
+    var seen: Set<ConvolutionSchedule> = []
+    var result: [Candidate<ConvolutionSchedule>] = []
+    for side in target.registerCount >= 32 ? [14, 7, 4] : [7, 4] {
+      for vectors in [8, 4, 16, 1 << 20] {
+        let channels = evenBlock(problem.groups, limit: vectors * lanes, multiple: lanes)
+        for sums in [1 << 18, 1 << 16, 1 << 20] {
+          let lines = evenBlock(
+            problem.positions / width, limit: max(1, sums / (channels * width * problem.depth)),
+            multiple: 1)
+          let schedule = ConvolutionSchedule(
+            algorithm: .depthwise,
+            tile: RegisterTile(rows: evenBlock(width, limit: side, multiple: 1), vectors: 1),
+            rowBlock: channels, columnBlock: lines * width, packsKernels: false, copies: copies,
+            epilogueUnroll: vectorsOfEpilogue(problem.epilogue), keepsSums: problem.epilogue > 8)
+          guard seen.insert(schedule).inserted else { continue }
+          result.append(
+            Candidate(schedule: schedule, cycles: schedule.depthwiseCost(problem, target)))
+        }
+      }
+    }
+    return result
+  }
+
+  /// Cycles on one core: loads and sums of each vector of channels, and what follows.
+  private func depthwiseCost(_ problem: ConvolutionProblem, _ target: Target) -> Double {
+    let lanes = Double(target.vectorBytes / problem.types.c.byteCount)
+    let lines = Double(columnBlock / problem.line!)
+    let blocks = (Double(problem.positions / problem.line!) / lines).rounded(.up)
+    let tiles =
+      Double(problem.batch) * blocks * (Double(problem.groups) / Double(rowBlock)).rounded(.up)
+    let vectors = Double(columnBlock) * Double(rowBlock) / lanes
+    // Two loads in a cycle: weights for all pixels together, and each element for about two of its sums.
+    let taps = Double(problem.depth)
+    let loads = taps * (1 / Double(tile.rows) + 0.5) / 2
+    let perVector =
+      max(taps / Double(target.multiplyAddUnits), loads) + Double(problem.epilogue) + 3
+    var perTile = vectors * perVector + lines * 20
+    let model = CostModel(target)
+    let element = Double(problem.types.c.byteCount)
+    let weightBytes = taps * Double(rowBlock) * element
+    if weightBytes > Double(target.caches.l1) / 2 {
+      perTile += vectors / Double(tile.rows) * taps * 16 / model.bandwidth(weightBytes)
+    }
+    // Lines that a tile walks over again and again, from the nearest cache that holds them.
+    let side = taps.squareRoot()
+    let windowBytes = side * Double(problem.line! * rowBlock) * element
+    if windowBytes > Double(target.caches.l1) / 2 {
+      let reads = side * (Double(tile.rows) + side - 1) / Double(tile.rows)
+      perTile += 0.5 * vectors * reads * lanes * element / model.bandwidth(windowBytes)
+    }
+    // Images come from far: lines at the end of a tile twice, and parts of pixels in pieces that are soon over.
+    let isPart = rowBlock < problem.groups
+    let pixelBytes = vectors * lanes * element * (lines + side - 1) / lines
+    let imageBytes = 2 * Double(problem.positions * problem.groups) * element
+    let isFar = imageBytes > Double(target.caches.l2) * 4
+    perTile += (isPart && isFar ? 1.5 : 1) * pixelBytes / model.bandwidth(imageBytes)
+    let total = tiles * (perTile + CostModel.tile) + CostModel.step
+    return total * CostModel.waiting(tiles, cores: target.cores)
   }
 
   /// Cycles on one core: gathering rows, products and the epilogue of every tile.
