@@ -31,6 +31,8 @@ private struct ChannelsLastLayout {
   /// Values of the old graph with axes as they were, and with channels last; one may be here, there, or in both.
   private var first: [ValueID: ValueID] = [:]
   private var last: [ValueID: ValueID] = [:]
+  /// Values [n, g, c/g, h, w] as [n, h, w, g, c/g]: images on the way to being shuffled.
+  private var split: [ValueID: ValueID] = [:]
   /// Convolutions that have channels last.
   private(set) var count = 0
   /// Roughly, cycles that convolutions take less, and what transposes take. Both grow with the batch alike: it does not
@@ -122,7 +124,8 @@ private struct ChannelsLastLayout {
 
   private mutating func asFirst(_ value: ValueID) throws(DLCError) -> ValueID {
     if let known = first[value] { return known }
-    let made = try out.append(.transpose(Transpose(Self.toFirst)), [last[value]!])[0]
+    let (moved, order) = last[value].map { ($0, Self.toFirst) } ?? (split[value]!, [0, 3, 4, 1, 2])
+    let made = try out.append(.transpose(Transpose(order)), [moved])[0]
     cross(value)
     first[value] = made
     return made
@@ -204,10 +207,36 @@ private struct ChannelsLastLayout {
       first[node.results[0]] = try append(node, reduce, [images])[0]
       return true
     }
+    if try turn(node) { return true }
     guard node.results.count == 1, node.operands.contains(where: { last[$0] != nil }),
       let made = try elements(node)
     else { return false }
     last[node.results[0]] = made
+    return true
+  }
+
+  /// Transposes that turn images themselves, which are nothing then, and shuffles of channels.
+  private mutating func turn(_ node: Node) throws(DLCError) -> Bool {
+    guard let operand = node.operands.first, let result = node.results.first else { return false }
+    let (from, to) = (graph.type(operand).shape, graph.type(result).shape)
+    switch node.operation {
+    case .transpose(let t) where t.permutation == Self.toLast && last[operand] != nil:
+      first[result] = last[operand]
+    case .transpose(let t) where t.permutation == Self.toFirst && first[operand] != nil:
+      last[result] = first[operand]
+    case .reshape where from.count == 4 && to.count == 5 && last[operand] != nil:
+      guard from[0] == to[0], from[2...] == to[3...] else { return false }
+      let shape = to.picked([0, 3, 4, 1, 2])
+      split[result] = try append(node, .reshape(Reshape(shape)), [last[operand]!])[0]
+    case .transpose(let t) where t.permutation == [0, 2, 1, 3, 4] && split[operand] != nil:
+      let turned = Operation.transpose(Transpose([0, 1, 2, 4, 3]))
+      split[result] = try append(node, turned, [split[operand]!])[0]
+    case .reshape where from.count == 5 && to.count == 4 && split[operand] != nil:
+      guard from[0] == to[0], from[3...] == to[2...] else { return false }
+      let shape = to.picked(Self.toLast)
+      last[result] = try append(node, .reshape(Reshape(shape)), [split[operand]!])[0]
+    default: return false
+    }
     return true
   }
 

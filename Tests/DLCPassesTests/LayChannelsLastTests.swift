@@ -49,6 +49,27 @@ import Testing
     #expect(names.count { $0 == "transpose" } == 2)
   }
 
+  /// Images that come and go with channels last are not turned at all, and channels are shuffled where they lie.
+  @Test func turnedImagesAndShufflesAreViews() throws {
+    let before = try PassCheck.graph { g in
+      let x = g.transpose(g.input("x", .float32, [2, 5, 4, 16]), [0, 3, 1, 2])
+      let k = g.parameter("k", [32, 16, 1, 1], .zeros, .float32)
+      let wide = g.reshape(g.convolution(x, k), [2, 4, 8, 5, 4])
+      let shuffled = g.reshape(g.transpose(wide, [0, 2, 1, 3, 4]), [2, 32, 5, 4])
+      let depth = g.parameter("depth", [32, 1, 3, 3], .zeros, .float32)
+      let y = g.tanh(g.convolution(shuffled, depth, groups: 32))
+      g.output("y", g.transpose(y, [0, 2, 3, 1]))
+    }
+    let (after, counts) = try PassCheck.run(LayChannelsLast(), before, isExact: false)
+    #expect(counts["channels-last"] == 2)
+    var budget = RewriteBudget()
+    let orders = try EliminateDeadCode().run(after, &budget).graph.nodes.compactMap {
+      if case .transpose(let t) = $0.operation { return t.permutation }
+      return nil
+    }
+    #expect(Set(orders) == [[0, 1, 2, 4, 3], [2, 3, 1, 0]] && orders.count == 2)
+  }
+
   /// The order of sums must not depend on how many rows there are.
   @Test func theBatchDoesNotMatter() throws {
     for batch in [1, 3, 64] {

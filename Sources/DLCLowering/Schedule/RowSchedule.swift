@@ -116,7 +116,8 @@ extension RowSchedule {
   /// The loop that tiles split, from the innermost out: the first that is more work than a tile has.
   private func split(_ problem: RowProblem, _ target: Target, isVector: Bool) -> Split? {
     let extents = problem.keptExtents
-    let (work, tooLong) = problem.cost.multipliedReportingOverflow(by: problem.rowLength)
+    // What does little with an element takes as long as memory does.
+    let (work, tooLong) = max(problem.cost, 4).multipliedReportingOverflow(by: problem.rowLength)
     var inner = tooLong ? Int.max : max(work, 1)
     for loop in extents.indices.reversed() {
       let extent = extents[loop]
