@@ -1,6 +1,16 @@
 import DLCKernel
 import DLCTensor
 
+/// What is known of the argument of an exponential; NaN may be among all of them.
+enum ExponentialRange {
+  case all
+  case nonPositive
+  /// Where e^x does not vanish: from -745 on, for float from -103.
+  case boundedNonPositive
+  /// Where 2^n is a normal number for the nearest n to x / ln 2.
+  case small
+}
+
 /// Arithmetic on float or double operands, for writing polynomials.
 struct FloatMath {
   let text: FunctionText
@@ -105,15 +115,16 @@ struct FloatMath {
 
   /// e^x. Range reduction by Cody and Waite, then a polynomial on |r| <= ln 2 / 2.
   /// Error: float 1 ulp, double 1 ulp; results in the subnormal range are rounded twice.
-  /// `isBounded` says that x is between -745 and 709, for float -103 and 88, or NaN.
-  mutating func exponential(_ x: Operand, isBounded: Bool = false) -> Operand {
+  mutating func exponential(_ x: Operand, _ range: ExponentialRange = .all) -> Operand {
     let double = type == .double
     // A product that vanishes takes the processor a hundred times as long as others, and masks of attention give many.
     var (clipped, vanishes): (Operand, Operand?) = (x, nil)
-    if !isBounded {
+    if range == .all || range == .nonPositive {
       let highest: Double = double ? 710 : 89
       let below = compare(.olt, x, double ? -746 : -104)
-      clipped = select(below, number(0), select(compare(.ogt, x, highest), number(highest), x))
+      clipped =
+        range == .all ? select(compare(.ogt, x, highest), number(highest), x) : x
+      clipped = select(below, number(0), clipped)
       vanishes = below
     }
     let (whole, n) = round(mul(clipped, 1.4426950408889634))
@@ -127,10 +138,20 @@ struct FloatMath {
     }
     let high = double ? Self.exponentialDouble : Self.exponentialFloat
     let p = add(fma(mul(r, r), balancedPolynomial(r, high), r), 1)
-    // 2^n in two factors: n reaches beyond the normal exponents on both sides.
-    let half = text.integer(.ashr, n, integer(1))
-    let rest = text.integer(.sub, n, half)
-    let value = mul(mul(p, powerOfTwo(half)), powerOfTwo(rest))
+    let value: Operand
+    switch range {
+    case .all:
+      // 2^n in two factors: n reaches beyond the normal exponents on both sides.
+      let half = text.integer(.ashr, n, integer(1))
+      let rest = text.integer(.sub, n, half)
+      value = mul(mul(p, powerOfTwo(half)), powerOfTwo(rest))
+    case .nonPositive, .boundedNonPositive:
+      // Below them alone: one factor that is far enough above, and one that never changes.
+      let offset = double ? 512 : 64
+      let scaled = mul(p, powerOfTwo(text.integer(.add, n, integer(offset))))
+      value = mul(scaled, double ? 0x1p-512 : 0x1p-64)
+    case .small: value = mul(p, powerOfTwo(n))
+    }
     guard let vanishes else { return value }
     return select(vanishes, number(0), value)
   }
@@ -229,7 +250,7 @@ struct FloatMath {
       ])
     let near = fma(mul(p, z), x, x)
     let bounded = select(compare(.ogt, size, 10), number(10), size)
-    let e = exponential(add(bounded, bounded))
+    let e = exponential(add(bounded, bounded), .small)
     let far = sub(number(1), div(number(2), add(e, 1)))
     // The product with a zero of z has lost the sign of x.
     return copySign(select(compare(.olt, size, 0.625), near, far), x)
@@ -237,7 +258,7 @@ struct FloatMath {
 
   /// 1 / (1 + e^-x), from e^-|x| so that nothing overflows. Error: 3 ulp.
   mutating func logistic(_ x: Operand) -> Operand {
-    let e = exponential(negate(magnitude(x)))
+    let e = exponential(negate(magnitude(x)), .nonPositive)
     let numerator = select(compare(.oge, x, 0), number(1), e)
     return div(numerator, add(e, 1))
   }
@@ -256,7 +277,7 @@ struct FloatMath {
     let q = add(balancedPolynomial(t, coefficients), high)
     let square = mul(bounded, bounded)
     let rest = fma(bounded, bounded, negate(square))
-    let e = exponential(negate(square), isBounded: true)
+    let e = exponential(negate(square), .boundedNonPositive)
     return div(mul(fma(negate(rest), e, e), q), add(add(bounded, bounded), 1))
   }
 
