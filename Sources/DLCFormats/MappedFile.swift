@@ -41,7 +41,9 @@ package final class MappedFile: @unchecked Sendable {
   }
 
   deinit {
-    if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+    guard let base = bytes.baseAddress else { return }
+    let (address, count) = (Int(bitPattern: base), bytes.count)
+    FileMappings.exclusively { _ = munmap(UnsafeMutableRawPointer(bitPattern: address), count) }
   }
 
   private static func isPrivate(_ information: stat) -> Bool {

@@ -11,9 +11,23 @@ package struct SourceLocation: Hashable, Sendable {
   package init(_ text: String) { self.text = text }
 
   #if canImport(Runtime)
-    /// What is loaded, read once: reading it walks memory that other threads may unmap meanwhile.
-    private static let images = ImageMap.capture()
+    /// What is loaded, read once: that takes milliseconds.
+    private static let images = loadedImages()
+
+    /// Reads the beginning of every mapped file: none may be unmapped meanwhile.
+    private static func loadedImages() -> ImageMap {
+      FileMappings.exclusively { ImageMap.capture() }
+    }
   #endif
+
+  /// How many files of code are loaded, read anew; 0 where nobody can tell.
+  package static func countLoadedImages() -> Int {
+    #if canImport(Runtime)
+      return loadedImages().count
+    #else
+      return 0
+    #endif
+  }
 
   /// The innermost line on the stack that is none of dlc's own, from the debug information.
   ///

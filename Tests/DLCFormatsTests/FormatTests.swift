@@ -333,4 +333,17 @@ import Testing
       }
     }
   }
+
+  /// What looks for a caller's line reads every mapped file, while others may end their mappings.
+  @Test func mappedFilesMayGoWhileImagesAreRead() async throws {
+    let path = NSTemporaryDirectory() + "mapped-\(UUID().uuidString)"
+    try Data(repeating: 1, count: 20_000).write(to: URL(fileURLWithPath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    await withTaskGroup(of: Void.self) { group in
+      for _ in 0..<3 {
+        group.addTask { for _ in 0..<3000 { _ = try? MappedFile(path) } }
+      }
+      for _ in 0..<20 { _ = SourceLocation.countLoadedImages() }
+    }
+  }
 }

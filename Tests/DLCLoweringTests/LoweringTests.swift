@@ -88,6 +88,21 @@ import Testing
     #expect(regions.count == 1)
   }
 
+  /// Handing a tile to a worker takes as long as some hundred elements.
+  @Test func aScatterOfFewElementsIsOneTile() throws {
+    func tiles(_ rows: Size) throws -> Int {
+      let (_, graph) = try Self.regions { g in
+        let x = g.input("x", .float32, [rows, 32])
+        let places = g.input("places", .int32, [rows, 8])
+        g.output("y", g.scatterAlong(1, x, places, g.input("updates", .float32, [rows, 8])))
+      }
+      let calls = GraphPlan(graph, Self.target).regions.flatMap(\.lowered.calls)
+      return try #require(calls.last { $0.kernel.name.contains("scatter") }).kernel.tileCount
+    }
+    #expect(try tiles(64) == 1)
+    #expect(try tiles(2048) == 2048)
+  }
+
   @Test func aSingleRowRunsOverPanelsOfWeights() throws {
     func kind(_ weights: (FunctionBuilder) -> Value) throws -> Region.Kind {
       try withoutActuallyEscaping(weights) { weights in
