@@ -10,9 +10,12 @@
 package enum SumOrder {
   package static let group = 16
 
+  /// So many steps of a product, and fewer, are one part.
+  package static let shortDepth = 320
+
   /// How many steps of a product form a part.
   package static func productPart(_ depth: Int) -> Int {
-    depth <= 320 ? max(depth, 1) : evenPart(depth, limit: 256)
+    depth <= shortDepth ? max(depth, 1) : evenPart(depth, limit: 256)
   }
 
   /// The smallest equal parts of `total` within the limit, in steps of four.

@@ -56,18 +56,14 @@ package struct ConvolutionPlan {
     positions = output.picked(positionAxes)
     let (depth, columns) = (taps.reduce(1, *), positions.reduce(1, *))
     let pixels = ConvolutionDimensions.channelsLast(spatial: g.strides.count)
+    let isPlanar = g.strides.count == 2 && types.isUniform && types.c.isFloat
     isDepthwise =
-      g.strides.count == 2 && dimensions == pixels && g.groups == kernel[0] && kernel[1] == 1
-      && types.isUniform && types.c.isFloat && columns > 0
-      && graph.sizes(node.operands[0])[3] == g.groups
-    if isDepthwise {
-      isChannelsLast = true
-      return
-    }
-    guard channels >= 2, columns >= 2, depth >= 2, channels * depth * columns >= 512 else {
-      return nil
-    }
-    if types.isUniform, types.c.isFloat, g.groups == 1, g.strides.count == 2,
+      isPlanar && dimensions == pixels && g.groups > 1 && g.groups == kernel[0] && kernel[1] == 1
+      && columns > 0
+    let isProduct =
+      channels >= 2 && columns >= 2 && depth >= 2 && channels * depth * columns >= 512
+    guard isDepthwise || isProduct else { return nil }
+    if isPlanar, g.groups == 1,
       Set(g.kernelDilation).count == 1,
       let x = Self.exchanged(graph, node.operands[0], dimensions.input),
       let d = Self.exchanged(graph, node.operands[1], dimensions.kernel)
@@ -75,8 +71,9 @@ package struct ConvolutionPlan {
       kernelGradient = KernelGradient(x: x, d: d)
     }
     isChannelsLast =
-      kernelGradient == nil && g.groups == 1 && g.strides.count == 2 && types.isUniform
-      && types.c.isFloat && dimensions.input == pixels.input && dimensions.output == pixels.output
+      isDepthwise
+      || isPlanar && kernelGradient == nil && g.groups == 1
+        && dimensions.input == pixels.input && dimensions.output == pixels.output
     tiling = kernelGradient == nil ? winogradTiling(g, kernel) : nil
     for operand in node.operands {
       if let base = graph.definition(operand), case .iota = graph.structure(base) { return nil }
@@ -263,8 +260,8 @@ struct ConvolutionLowering: KernelWriter {
   }
 
   private mutating func run() -> LoweredRegion {
-    let source = operand(0, types.b)
-    let kernels = schedule.packsKernels ? packKernels() : operand(1, types.a)
+    let source = operand(0)
+    let kernels = schedule.packsKernels ? packKernels() : operand(1)
     let packed = e.local(types.b, depth * room)
     let firstChannel =
       IndexExpression(group) * plan.channels + IndexExpression(rowBlocks) * schedule.rowBlock
@@ -300,17 +297,8 @@ struct ConvolutionLowering: KernelWriter {
     return LoweredRegion(calls: calls, temporaries: temporaries)
   }
 
-  /// An operand where it lies, or a view copied to where it lies in order.
-  private mutating func operand(_ index: Int, _ type: DataType) -> Memory {
-    let value = node.operands[index]
-    guard let schedule = schedule.copies[index] else { return e.parameter(.value(value), value) }
-    let count = max(graph.type(value).elementCount, 1)
-    var call = Lowering.copy(
-      value, schedule, graph, target, to: .temporary(temporaries.count))
-    call.inPlace = []
-    calls.append(call)
-    temporaries.append(Local(type, count))
-    return e.parameter(.temporary(temporaries.count - 1), type, count: count)
+  private mutating func operand(_ index: Int) -> Memory {
+    e.operand(node.operands[index], schedule.copies[index], target, &calls, &temporaries)
   }
 
   /// Kernels in strips, group by group.

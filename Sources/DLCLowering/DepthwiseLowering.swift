@@ -42,14 +42,8 @@ struct DepthwiseLowering {
   func lower() -> LoweredRegion {
     var lowered = LoweredRegion(calls: [], temporaries: [])
     var e = RegionEvaluator(graph, region)
-    let operands = zip(node.operands, schedule.copies).map { value, copy -> Memory in
-      guard let copy else { return e.parameter(.value(value), value) }
-      let slot = lowered.temporaries.count
-      var call = Lowering.copy(value, copy, graph, target, to: .temporary(slot))
-      call.inPlace = []
-      lowered.calls.append(call)
-      lowered.temporaries.append(Local(type, max(graph.type(value).elementCount, 1)))
-      return e.parameter(.temporary(slot), type, count: lowered.temporaries[slot].count)
+    let operands = zip(node.operands, schedule.copies).map {
+      e.operand($0, $1, target, &lowered.calls, &lowered.temporaries)
     }
     let image = e.tile(output[0])
     let lines = e.tiles(output[1], size: max(1, schedule.columnBlock / output[2]))

@@ -35,6 +35,23 @@ package struct LoweredRegion: Sendable {
   }
 }
 
+extension RegionEvaluator {
+  /// An operand where it lies, or a view copied to where it lies in order.
+  mutating func operand(
+    _ value: ValueID, _ copy: RowSchedule?, _ target: Target, _ calls: inout [KernelCall],
+    _ temporaries: inout [Local]
+  ) -> Memory {
+    guard let copy else { return parameter(.value(value), value) }
+    let slot = KernelCall.Binding.temporary(temporaries.count)
+    let local = Local(graph.type(value).dataType, max(graph.type(value).elementCount, 1))
+    var call = Lowering.copy(value, copy, graph, target, to: slot)
+    call.inPlace = []
+    calls.append(call)
+    temporaries.append(local)
+    return parameter(slot, local.type, count: local.count)
+  }
+}
+
 package enum Lowering {
   /// Lowers one region to loop nests. Total work in a tile is kept to some tens of microseconds.
   package static func lower(

@@ -96,7 +96,7 @@ struct PixelProductLowering: KernelWriter {
       }
     }
     let pieces = starts.map { Piece(line: $0, tap: $1, offset: 0, count: run) }
-    let each = max(1, 320 / run)
+    let each = max(1, SumOrder.shortDepth / run)
     return stride(from: 0, to: pieces.count, by: each).map {
       Array(pieces[$0..<min($0 + each, pieces.count)])
     }
@@ -105,7 +105,7 @@ struct PixelProductLowering: KernelWriter {
   // MARK: Kernels
 
   mutating func run() -> LoweredRegion {
-    let source = self.source()
+    let source = e.operand(node.operands[0], schedule.copies[0], target, &calls, &temporaries)
     let kernels = packKernels()
     let parts = parts
     let longest = parts.map { $0.reduce(0) { $0 + $1.count } }.max()!
@@ -143,18 +143,6 @@ struct PixelProductLowering: KernelWriter {
         isDirect ? "pixel_product" : "pixel_product_epilogue", type, target,
         flops: 2 * output.reduce(1, *) * depth))
     return LoweredRegion(calls: calls, temporaries: temporaries)
-  }
-
-  /// The images where they lie, or a view of them copied to where they lie in order.
-  private mutating func source() -> Memory {
-    let value = node.operands[0]
-    guard let copy = schedule.copies[0] else { return e.parameter(.value(value), value) }
-    var call = Lowering.copy(value, copy, graph, target, to: .temporary(temporaries.count))
-    call.inPlace = []
-    calls.append(call)
-    temporaries.append(Local(type, max(graph.type(value).elementCount, 1)))
-    return e.parameter(
-      .temporary(temporaries.count - 1), type, count: temporaries.last!.count)
   }
 
   /// Where sums go: to their own place, or into scratch memory that the epilogue reads.

@@ -301,16 +301,11 @@ private struct ChannelsLastLayout {
       g.dimensions = .channelsLast(spatial: 2)
       return try append(
         node, .convolution(Convolution(g)), [try asLast(x), try kernel(k)])[0]
-    case .window:
-      g.dimensions.output = ConvolutionDimensions.channelsLast(spatial: 2).output
-      g.dimensions.input = g.dimensions.output
-      return try append(
-        node, .convolution(Convolution(g)), [try asLast(x), try asFirst(k)])[0]
-    case .other:
-      // Images that come in are read as they are.
+    case .window, .other:
+      // What gathers its columns one by one reads images that come in as they are.
+      let input = form == .window || last[x] != nil ? try asLast(x) : try asFirst(x)
       g.dimensions.output = ConvolutionDimensions.channelsLast(spatial: 2).output
       if last[x] != nil { g.dimensions.input = g.dimensions.output }
-      let input = last[x] == nil ? try asFirst(x) : last[x]!
       return try append(node, .convolution(Convolution(g)), [input, try asFirst(k)])[0]
     }
   }

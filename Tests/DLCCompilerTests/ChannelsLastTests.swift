@@ -2,6 +2,7 @@ import DLCCompiler
 import DLCGraph
 import DLCKernel
 import DLCLowering
+import DLCReference
 import DLCRuntime
 import DLCTensor
 import DLCTestSupport
@@ -150,6 +151,33 @@ import Testing
       let alone = try Self.run(s, .float32, rows: row..<row + 1).results
       for (a, b) in zip(alone, want) {
         #expect(a.doubles == Array(b.doubles[row * a.count..<(row + 1) * a.count]))
+      }
+    }
+  }
+
+  /// Operands that lie in no memory: numbers that are counted, and one number everywhere.
+  @Test func operandsNeedNotLieInMemory() throws {
+    for channels in [1, 12] {
+      var module = Module("m")
+      try module.function("f") { g in
+        let x = g.input("x", .float32, [1, 6, 7, Size(channels)])
+        let counted = g.iota(.float32, [3, 3, 1, Size(channels)], axis: 1)
+        let ones = g.broadcast(g.constant(1.0, .float32), to: [3, 3, 1, Size(channels)], axes: [])
+        for (name, kernel) in [("counted", counted), ("ones", ones)] {
+          g.output(
+            name,
+            g.convolution(
+              x, kernel, groups: channels, dimensions: .channelsLast(spatial: 2)))
+        }
+      }
+      let x = Differential.arrays(
+        [TensorType(.float32, sizes: [1, 6, 7, channels])], range: -1...1, seed: 3)[0]
+      let want = try Interpreter().run(
+        module, function: module.functions[0], inputs: ["x": x], states: [:], dimensions: [:]
+      ).outputs
+      let build = try Objects.compiler().build(module, function: nil, dimensions: [:])
+      for ((name, a), (_, b)) in zip(try build.executable.run(["x": x]), want) {
+        #expect(Differential.error(a, b, ulps: 64, scale: 1) <= 1, "\(name)")
       }
     }
   }
