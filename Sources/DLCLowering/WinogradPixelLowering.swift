@@ -118,9 +118,7 @@ struct WinogradPixelLowering: KernelWriter {
     let (count, outputs) = tiling
     let wanted = tile * outputs + offset
     if (count - 1) * outputs + offset < extent { return wanted }
-    let last = e.position(IndexExpression(extent - 1))
-    let number = e.position(wanted)
-    return e.bind(e.apply(.binary(.minimum), .int64, number, last), extent: extent)
+    return e.bind(e.position(wanted), extent: extent)
   }
 
   /// Transformed tiles of the input as [products, tile, channel].

@@ -8,7 +8,8 @@ import DLCTensor
 import DLCTestSupport
 import Testing
 
-/// Convolutions of images whose channels lie side by side, against the same in float64.
+/// Convolutions of images whose channels lie side by side, against those of planes in float64, which share no kernel
+/// with them.
 @Suite struct ChannelsLastTests {
   struct Shape: CustomTestStringConvertible, Sendable {
     var batch: Int
@@ -55,7 +56,7 @@ import Testing
       batch: 2, height: 14, width: 14, depth: 150, channels: 70, isView: true, algorithm: .winograd),
   ]
 
-  /// The convolution alone, with what may follow, and in a frame.
+  /// The convolution alone, with what may follow, and in a frame; with channels last in float32 alone.
   private static func module(_ s: Shape, _ type: DataType, rows: Int) throws -> Module {
     var module = Module("m")
     try module.function("f") { g in
@@ -65,10 +66,18 @@ import Testing
       let k = g.parameter(
         "k", s.kernelShape.map { Size($0) }, .zeros, type)
       func convolution(_ x: Value) -> Value {
-        g.convolution(
-          s.isView ? g.transpose(x, [1, 0, 2, 3]) : x, k, strides: s.strides,
-          padding: [(s.padding, s.padding), (s.padding, s.padding)], kernelDilation: s.dilation,
-          groups: s.isDepthwise ? s.channels : 1, dimensions: .channelsLast(spatial: 2))
+        let image = s.isView ? g.transpose(x, [1, 0, 2, 3]) : x
+        let padding = [(low: s.padding, high: s.padding), (low: s.padding, high: s.padding)]
+        let groups = s.isDepthwise ? s.channels : 1
+        if type == .float32 {
+          return g.convolution(
+            image, k, strides: s.strides, padding: padding, kernelDilation: s.dilation,
+            groups: groups, dimensions: .channelsLast(spatial: 2))
+        }
+        let y = g.convolution(
+          g.transpose(image, [0, 3, 1, 2]), g.transpose(k, [3, 2, 0, 1]), strides: s.strides,
+          padding: padding, kernelDilation: s.dilation, groups: groups)
+        return g.transpose(y, [0, 2, 3, 1])
       }
       g.output("plain", convolution(x))
       let y = convolution(g.tanh(x))

@@ -152,6 +152,28 @@ import Testing
     #expect(times.count == 5 && times.allSatisfy { $0 > 0 })
   }
 
+  /// A worker helps with the others' shares only when its own is claimed.
+  @Test(.enabled(if: ProcessInfo.processInfo.activeProcessorCount > 1))
+  func workersTakeTheirShareFirst() throws {
+    let (tiles, workers) = (4000, 2)
+    let executable = try Self.executable(Self.program(steps: 2, tiles: tiles))
+    var shared = 0
+    for _ in 0..<200 where shared < 20 {
+      let events = try executable.trace([:], threads: workers).filter { $0.step == 0 }
+      let lists = (0..<workers).map { worker in
+        events.filter { $0.worker == worker }.map(\.tile)
+      }
+      if lists.contains(where: { $0.isEmpty }) { continue }
+      shared += 1
+      for (worker, list) in lists.enumerated() {
+        let own = tiles * worker / workers..<tiles * (worker + 1) / workers
+        let foreign = list.firstIndex { !own.contains($0) } ?? list.count
+        #expect(list[foreign...].allSatisfy { !own.contains($0) })
+      }
+    }
+    #expect(shared > 0)
+  }
+
   /// A trace has every tile once, by workers that there are, none before the steps that it waits for.
   @Test(arguments: [1, 2, 4]) func tracesHaveEveryTile(_ threads: Int) throws {
     let executable = try Self.executable(Self.program(steps: 5, tiles: 400))
