@@ -5,10 +5,6 @@ import DLCTensor
 enum ExponentialRange {
   case all
   case nonPositive
-  /// Where e^x does not vanish: from -745 on, for float from -103.
-  case boundedNonPositive
-  /// Where 2^n is a normal number for the nearest n to x / ln 2.
-  case small
 }
 
 /// Arithmetic on float or double operands, for writing polynomials.
@@ -48,6 +44,7 @@ struct FloatMath {
   }
   mutating func fma(_ a: Operand, _ b: Double, _ c: Operand) -> Operand { fma(a, number(b), c) }
   mutating func fma(_ a: Operand, _ b: Operand, _ c: Double) -> Operand { fma(a, b, number(c)) }
+  mutating func fma(_ a: Operand, _ b: Double, _ c: Double) -> Operand { fma(a, b, number(c)) }
 
   /// Coefficients from the constant upward, by Horner's rule.
   mutating func polynomial(_ x: Operand, _ c: [Double]) -> Operand {
@@ -107,53 +104,82 @@ struct FloatMath {
     return (whole, n)
   }
 
+  /// x less the nearest multiple n of ln 2, by Cody and Waite, and a number whose lowest bits are n plus the bias of
+  /// exponents plus an offset: shifted to the place of the exponent they are 2^(n + offset). NaN gives NaN and any n.
+  private mutating func reduced(_ x: Operand, offset: Int) -> (rest: Operand, bits: Operand) {
+    let double = type == .double
+    let magic = (double ? 0x1.8p52 : 0x1.8p23) + Double(bias + offset)
+    let shifted = fma(x, 1.4426950408889634, magic)
+    let whole = sub(shifted, magic)
+    let high = fma(whole, double ? -6.93147180369123816490e-01 : -0.693359375, x)
+    let rest = fma(whole, double ? -1.90821492927058770002e-10 : 2.12194440e-4, high)
+    return (rest, toBits(shifted))
+  }
+
+  /// The number whose exponent has the bits.
+  private mutating func power(exponent bits: Operand) -> Operand {
+    fromBits(text.integer(.shl, bits, integer(fractionBits)))
+  }
+
   /// x clipped to a range; NaN stays NaN.
   mutating func clip(_ x: Operand, _ low: Double, _ high: Double) -> Operand {
     let upper = select(compare(.ogt, x, high), number(high), x)
     return select(compare(.olt, upper, low), number(low), upper)
   }
 
-  /// e^x. Range reduction by Cody and Waite, then a polynomial on |r| <= ln 2 / 2.
+  /// e^r of what `reduced` leaves; exactly: with one instruction more, and half the rounding error.
+  private mutating func exponential(ofRest r: Operand, exactly: Bool = false) -> Operand {
+    if type == .float && !exactly { return polynomial(r, [1, 1] + Self.exponentialFloat) }
+    return add(exponentialMinusOne(ofRest: r), 1)
+  }
+
+  /// The same less 1.
+  private mutating func exponentialMinusOne(ofRest r: Operand) -> Operand {
+    let tail =
+      type == .double
+      ? balancedPolynomial(r, Self.exponentialDouble) : polynomial(r, Self.exponentialFloat)
+    return fma(mul(r, r), tail, r)
+  }
+
+  /// How far `raisedExponential` is above: so that no result vanishes.
+  private var lift: Int { type == .double ? 512 : 64 }
+  /// 2^lift.
+  private var raised: Double { type == .double ? 0x1p512 : 0x1p64 }
+  /// Below, e^x is 0.
+  private var lowest: Double { type == .double ? -746 : -104 }
+
+  /// 2^lift e^x of a number from `lowest` to 0.
+  private mutating func raisedExponential(_ x: Operand, exactly: Bool = false) -> Operand {
+    let (r, bits) = reduced(x, offset: lift)
+    return mul(exponential(ofRest: r, exactly: exactly), power(exponent: bits))
+  }
+
+  /// e^x: e^r of |r| <= ln 2 / 2, a polynomial, times a power of two.
   /// Error: float 1 ulp, double 1 ulp; results in the subnormal range are rounded twice.
   mutating func exponential(_ x: Operand, _ range: ExponentialRange = .all) -> Operand {
-    let double = type == .double
     // A product that vanishes takes the processor a hundred times as long as others, and masks of attention give many.
-    var (clipped, vanishes): (Operand, Operand?) = (x, nil)
-    if range == .all || range == .nonPositive {
-      let highest: Double = double ? 710 : 89
-      let below = compare(.olt, x, double ? -746 : -104)
-      clipped =
-        range == .all ? select(compare(.ogt, x, highest), number(highest), x) : x
-      clipped = select(below, number(0), clipped)
-      vanishes = below
-    }
-    let (whole, n) = round(mul(clipped, 1.4426950408889634))
-    let r: Operand
-    if double {
-      let high = fma(whole, -6.93147180369123816490e-01, clipped)
-      r = fma(whole, -1.90821492927058770002e-10, high)
-    } else {
-      let high = fma(whole, -0.693359375, clipped)
-      r = fma(whole, 2.12194440e-4, high)
-    }
-    let high = double ? Self.exponentialDouble : Self.exponentialFloat
-    let p = add(fma(mul(r, r), balancedPolynomial(r, high), r), 1)
+    let vanishes = compare(.olt, x, lowest)
     let value: Operand
     switch range {
     case .all:
-      // 2^n in two factors: n reaches beyond the normal exponents on both sides.
-      let half = text.integer(.ashr, n, integer(1))
-      let rest = text.integer(.sub, n, half)
-      value = mul(mul(p, powerOfTwo(half)), powerOfTwo(rest))
-    case .nonPositive, .boundedNonPositive:
-      // Below them alone: one factor that is far enough above, and one that never changes.
-      let offset = double ? 512 : 64
-      let scaled = mul(p, powerOfTwo(text.integer(.add, n, integer(offset))))
-      value = mul(scaled, double ? 0x1p-512 : 0x1p-64)
-    case .small: value = mul(p, powerOfTwo(n))
+      let highest: Double = type == .double ? 710 : 89
+      let bounded = select(compare(.ogt, x, highest), number(highest), x)
+      // n reaches beyond the normal exponents on both sides: two halves.
+      let (r, bits) = reduced(select(vanishes, number(0), bounded), offset: bias)
+      let half = text.integer(.lshr, bits, integer(1))
+      let rest = text.integer(.sub, bits, half)
+      value = mul(mul(exponential(ofRest: r), power(exponent: half)), power(exponent: rest))
+    case .nonPositive:
+      value = mul(raisedExponential(select(vanishes, number(0), x)), 1 / raised)
     }
-    guard let vanishes else { return value }
     return select(vanishes, number(0), value)
+  }
+
+  /// (e^x - 1) / 2 of numbers that are not far below 0; half, so that it stays finite as far as e^x does.
+  private mutating func halfExponentialMinusOne(_ x: Operand) -> Operand {
+    let (r, bits) = reduced(x, offset: -1)
+    let scale = power(exponent: bits)
+    return fma(scale, exponentialMinusOne(ofRest: r), sub(scale, 0.5))
   }
 
   /// The natural logarithm, after fdlibm: x = 2^k (1 + f), s = f / (2 + f).
@@ -206,22 +232,10 @@ struct FloatMath {
     return select(compare(.olt, x, .infinity), negative, x)
   }
 
-  /// e^x - 1. Error: 2 ulp (double).
+  /// e^x - 1. Error: 2 ulp.
   mutating func exponentialMinusOne(_ x: Operand) -> Operand {
-    let clipped = clip(x, -45, 710)
-    let (whole, n) = round(mul(clipped, 1.4426950408889634))
-    let high = fma(whole, -6.93147180369123816490e-01, clipped)
-    let r = fma(whole, -1.90821492927058770002e-10, high)
-    let tail = polynomial(
-      r,
-      [
-        0.5, 1 / 6.0, 1 / 24.0, 1 / 120.0, 1 / 720.0, 1 / 5040.0, 1 / 40320.0, 1 / 362880.0,
-        1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0,
-      ])
-    let p = fma(mul(r, r), tail, r)
-    // (2^(n-1) p + (2^(n-1) - 1/2)) 2 stays finite up to the largest argument.
-    let scale = powerOfTwo(text.integer(.sub, n, integer(1)))
-    let value = mul(fma(scale, p, sub(scale, 0.5)), 2)
+    let value = mul(
+      halfExponentialMinusOne(clip(x, -45, type == .double ? 710 : 89)), 2)
     return select(compare(.oeq, x, 0), x, value)
   }
 
@@ -233,52 +247,46 @@ struct FloatMath {
     return select(compare(.oeq, u, .infinity), u, small)
   }
 
-  /// tanh. Float: an odd polynomial (Cephes) below 0.625, else 1 - 2 / (e^2x + 1); 2 ulp.
-  /// Double: t / (t + 2) with t = e^2x - 1; 3 ulp.
+  /// tanh: t / (t + 1) with t = (e^(2|x|) - 1) / 2, and the sign of x. Error: 3 ulp.
   mutating func tanh(_ x: Operand) -> Operand {
+    let highest: Double = type == .double ? 22 : 10
     let size = magnitude(x)
-    if type == .double {
-      let bounded = select(compare(.ogt, size, 22), number(22), size)
-      let t = exponentialMinusOne(add(bounded, bounded))
-      return copySign(div(t, add(t, 2)), x)
-    }
-    let z = mul(x, x)
-    let p = polynomial(
-      z,
-      [
-        -3.33332819422e-1, 1.33314422036e-1, -5.37397155531e-2, 2.06390887954e-2, -5.70498872745e-3,
-      ])
-    let near = fma(mul(p, z), x, x)
-    let bounded = select(compare(.ogt, size, 10), number(10), size)
-    let e = exponential(add(bounded, bounded), .small)
-    let far = sub(number(1), div(number(2), add(e, 1)))
-    // The product with a zero of z has lost the sign of x.
-    return copySign(select(compare(.olt, size, 0.625), near, far), x)
+    let bounded = select(compare(.ogt, size, highest), number(highest), size)
+    let t = halfExponentialMinusOne(add(bounded, bounded))
+    return copySign(div(t, add(t, 1)), x)
   }
 
-  /// 1 / (1 + e^-x), from e^-|x| so that nothing overflows. Error: 3 ulp.
+  /// 1 / (1 + e^-x), from e^-|x| so that nothing overflows, above and below times a power of two. Error: 3 ulp.
   mutating func logistic(_ x: Operand) -> Operand {
-    let e = exponential(negate(magnitude(x)), .nonPositive)
-    let numerator = select(compare(.oge, x, 0), number(1), e)
-    return div(numerator, add(e, 1))
+    let negative = negate(magnitude(x))
+    let e = raisedExponential(select(compare(.olt, negative, lowest), number(lowest), negative))
+    return div(select(compare(.oge, x, 0), number(raised), e), add(e, raised))
   }
 
-  /// (1 + 2x) e^(x^2) erfc(x), a polynomial, times e^(-x^2) / (1 + 2x), for x >= 0; the square is split so that its rounding error does
-  /// not grow in the exponential. Coefficients: Tools/fit-erfc.py.
+  /// erfc of x >= 0: e^(-x^2) times a quotient of polynomials, for double over 1 + 2x one polynomial of (x - 2) / (x + 2).
+  /// The square is split so that its rounding error does not grow in the exponential. Coefficients: Tools/fit-functions.py.
   private mutating func erfcOfPositive(_ x: Operand) -> Operand {
     let double = type == .double
-    let top = double ? 27.27 : 10.1
-    let bounded = select(compare(.ogt, x, top), number(top), x)
-    let t = div(sub(bounded, 2), add(bounded, 2))
-    // The constant in two parts, so that its own rounding does not show in the result.
-    var coefficients = double ? Self.erfcDouble : Self.erfcFloat
-    let high = double ? coefficients[0] : Double(Float(coefficients[0]))
-    coefficients[0] -= high
-    let q = add(balancedPolynomial(t, coefficients), high)
+    let highest = double ? 27.27 : 10.1
+    let bounded = select(compare(.ogt, x, highest), number(highest), x)
     let square = mul(bounded, bounded)
     let rest = fma(bounded, bounded, negate(square))
-    let e = exponential(negate(square), .boundedNonPositive)
-    return div(mul(fma(negate(rest), e, e), q), add(add(bounded, bounded), 1))
+    let e = raisedExponential(negate(square), exactly: true)
+    let factor = fma(negate(rest), e, e)
+    let (top, bottom): (Operand, Operand)
+    if double {
+      let t = div(sub(bounded, 2), add(bounded, 2))
+      top = balancedPolynomial(t, Self.erfcDouble)
+      bottom = fma(bounded, 2 * raised, raised)
+    } else {
+      // The constants are added last: near 0 all else is small, and so are its rounding errors.
+      func ending(_ c: [Double]) -> Operand {
+        fma(balancedPolynomial(bounded, Array(c.dropFirst())), bounded, c[0])
+      }
+      top = ending(Self.erfcFloat.top)
+      bottom = ending(Self.erfcFloat.bottom.map { $0 * raised })
+    }
+    return div(mul(factor, top), bottom)
   }
 
   /// erfc. Error: 4 ulp in the normal range, in the tail too.
@@ -287,11 +295,17 @@ struct FloatMath {
     return select(compare(.olt, x, 0), sub(number(2), positive), positive)
   }
 
-  /// erf: an odd polynomial up to 1, then 1 - erfc. Error: 2 ulp.
+  /// erf. Float: 1 - e^(-u) with u = -ln erfc |x|, |x| times a polynomial. Double: an odd polynomial up to 1, then
+  /// 1 - erfc. Error: 2 ulp. Coefficients: Tools/fit-functions.py.
   mutating func erf(_ x: Operand) -> Operand {
-    let double = type == .double
     let size = magnitude(x)
-    let near = mul(x, polynomial(mul(x, x), double ? Self.erfDouble : Self.erfFloat))
+    if type == .float {
+      // Beyond, all but the sign is 1 in float.
+      let bounded = select(compare(.ogt, size, 3.93), number(3.93), size)
+      let u = mul(bounded, polynomial(bounded, Self.erfFloat))
+      return copySign(mul(halfExponentialMinusOne(negate(u)), 2), x)
+    }
+    let near = mul(x, polynomial(mul(x, x), Self.erfDouble))
     let far = sub(number(1), erfcOfPositive(size))
     let value = copySign(select(compare(.olt, size, 1), near, far), x)
     return select(compare(.uno, x, x), x, value)
@@ -364,41 +378,40 @@ struct FloatMath {
     return select(compare(.uno, x, y), add(x, y), value)
   }
 
-  /// Coefficients of (e^r - 1 - r) / r^2: Taylor's for double, a minimax fit (Cephes) for float.
+  /// Coefficients of (e^r - 1 - r) / r^2: Taylor's for double, a minimax fit for float.
   static let exponentialDouble: [Double] = (2...13).map { degree in
     1 / (1...degree).reduce(1.0) { $0 * Double($1) }
   }
   static let exponentialFloat: [Double] = [
-    0.5, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4,
+    0.4999999345, 0.1666652068, 0.04166838747, 0.008368710296, 0.00138146083,
   ]
 
-  static let erfcFloat: [Double] = [
-    1.276978391144088037, -0.09276391693443339547, -0.1660312974926619379, 0.164053647443959893,
-    -0.05420572169943864774, -0.008047965959318930391, 0.008639491471215020927,
-    0.001282442497829831284, -0.001251374806816518224, -0.0003730590675364628407,
-    0.00002166778931820729591,
-  ]
+  /// Of e^(x^2) erfc(x); all are positive, so that no rounding error grows.
+  static let erfcFloat: (top: [Double], bottom: [Double]) = (
+    [1.000000006, 1.238449404, 0.7316450298, 0.2292382819, 0.03280057427],
+    [1.0, 2.366829149, 2.402316392, 1.325444876, 0.4063406664, 0.05813680571]
+  )
   static let erfcDouble: [Double] = [
-    1.276978381552528723, -0.09276382658574606075, -0.1660303976152909785, 0.1640512800334493804,
-    -0.05422000099191957299, -0.008034015082716231231, 0.008722653872273489535,
-    0.001271338971343116815, -0.001456813894301107031, -0.0004543408861898901098,
-    0.0002063667281078617755, 0.0001510395098617160765, -1.507009289710648635e-6,
-    -0.0000364245359750974216, -0.00001350390138300304953, 3.712982069483490899e-6,
-    5.252521616903281975e-6, 1.503219947664483409e-6, -7.4507308993270255e-7,
-    -8.414289739764616176e-7, -2.071399986244763509e-7, 1.537290812910793889e-7,
-    1.245731637372214329e-7, 1.065382377917605032e-8, -1.959848862045555183e-8,
-    -7.035231364522768258e-9, -4.791853521925722537e-10,
+    1.276978381552528724, -0.09276382658574599184, -0.1660303976152914102, 0.1640512800334403781,
+    -0.05422000099189355019, -0.008034015082367130488, 0.008722653871675313155,
+    0.001271338965039700073, -0.001456813887454877895, -0.0004543408221566551075,
+    0.0002063666845226144005, 0.0001510391057606774859, -1.506852177414509398e-6,
+    -0.00003642286178590005208, -0.00001350417684458773268, 3.708298244379912511e-6,
+    5.252451579218793811e-6, 1.512133462358937818e-6, -7.436255017583765403e-7,
+    -8.528069705184954072e-7, -2.103896874689356756e-7, 1.630551890452938356e-7,
+    1.282078712324462427e-7, 6.217181416576769535e-9, -2.172105437105552985e-8,
+    -6.103897885114281314e-9, 3.712221498588287853e-11,
   ]
+  /// Of -ln erfc(x) / x.
   static let erfFloat: [Double] = [
-    1.128379167061543415, -0.376126384680287104, 0.1128378249523684454, -0.02686543072767024289,
-    0.005221031807858022797, -0.0008484080405535106294, 0.0001126595902560660897,
-    -9.667044571486996415e-6,
+    1.128379172, 0.636619382, 0.1027778305, -0.01915306309, -0.0001603993679, 0.00166703268,
+    -0.0006328407454, 0.0001176426388, -9.256447213e-6,
   ]
   static let erfDouble: [Double] = [
-    1.128379167095512574, -0.3761263890318375246, 0.1128379167095512563, -0.02686617064513121852,
-    0.005223977625441674014, -0.0008548327023403000609, 0.0001205533297887948387,
-    -0.00001492565023696750174, 1.646211078201863639e-6, -1.636576864883207212e-7,
-    1.480602714612875166e-8, -1.227773448679552385e-9, 9.323723518153026634e-11,
-    -6.196736428787699983e-12, 2.806712819561126247e-13,
+    1.128379167095512574, -0.3761263890318375246, 0.1128379167095512562, -0.02686617064513121598,
+    0.005223977625441640796, -0.0008548327023400393645, 0.0001205533297874666833,
+    -0.00001492565023236727721, 1.646211067083793938e-6, -1.63657667539203977e-7,
+    1.480600446351064256e-8, -1.227754787872815548e-9, 9.322718843977139363e-11,
+    -6.193549237177581641e-12, 2.802196068401148714e-13,
   ]
 }

@@ -388,6 +388,21 @@ extension FunctionText {
       "shufflevector \(a.text), \(b.text), \(Operand.integers(lanes, .i32).text)")
   }
 
+  /// Vectors of equal length as one, and so many lanes of one as several.
+  func concatenated(_ parts: [Operand]) -> Operand {
+    if parts.count == 1 { return parts[0] }
+    return concatenated(
+      stride(from: 0, to: parts.count, by: 2).map { i in
+        shuffle(parts[i], parts[i + 1], Array(0..<2 * parts[i].lanes))
+      })
+  }
+
+  func parts(_ a: Operand, _ lanes: Int) -> [Operand] {
+    stride(from: 0, to: a.lanes, by: lanes).map { first in
+      shuffle(a, .poison(a.type, a.lanes), Array(first..<first + lanes))
+    }
+  }
+
   /// Lanes before `count`, a position, as bools.
   func mask(_ lanes: Int, before count: Operand) -> Operand {
     let limit = splat(cast(.trunc, count, to: .i32), lanes)

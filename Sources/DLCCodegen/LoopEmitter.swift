@@ -146,11 +146,7 @@ extension KernelEmitter {
     var carried: [Operand] = []
     if loop.accumulators.isEmpty {
       let (position, end) = emitWhole(loop, step: lanes * unroll, fixed, []) { e, i, _ in
-        for u in 0..<unroll {
-          let at = u == 0 ? i : e.text.add(i, u * lanes)
-          _ = e.emitVectors(loop, lanes, at: at, [])
-        }
-        return []
+        e.emitTurns(loop, lanes, unroll: unroll, at: i, [])
       }.range
       emitRest(
         loop, lanes, from: position, to: end, isEmpty: fixed.map { $0 % (lanes * unroll) == 0 })
@@ -229,12 +225,22 @@ extension KernelEmitter {
     }
   }
 
-  /// A few vectors, by turns, of the chains in a queue; the first in it is next.
+  /// A few vectors, by turns, of the chains in a queue; the first in it is next. Nothing is in it where nothing is
+  /// carried.
   private mutating func emitTurns(
     _ loop: Loop, _ lanes: Int, unroll: Int, at position: Operand, _ queue: [Operand]
   ) -> [Operand] {
     let count = loop.accumulators.count
     var queue = queue
+    if unroll > 1, unroll <= Self.chains, loop.body.contains(where: \.hasChain) {
+      // Vectors of several registers: LLVM splits each instruction, and so they run side by side.
+      let carried = (0..<count).map { a in
+        text.concatenated((0..<unroll).map { queue[$0 * count + a] })
+      }
+      let next = emitVectors(loop, lanes * unroll, at: position, carried)
+      let parts = next.map { text.parts($0, lanes) }
+      return queue[(unroll * count)...] + (0..<unroll).flatMap { u in parts.map { $0[u] } }
+    }
     for u in 0..<unroll {
       let at = u == 0 ? position : text.add(position, u * lanes)
       queue += emitVectors(loop, lanes, at: at, Array(queue[..<count]))
@@ -313,6 +319,19 @@ extension KernelEmitter {
     }
     return emitRest(
       loop, lanes, from: position, to: end, isEmpty: fixed.map { $0 % step == 0 }, carried)
+  }
+}
+
+extension Statement {
+  /// Whether it computes a function that is a long chain of instructions.
+  fileprivate var hasChain: Bool {
+    switch self {
+    case .define(_, .apply(let operation, let type, _)):
+      type.isFloat && InstructionCost.isChain(operation)
+    case .loop(let loop): loop.body.contains(where: \.hasChain)
+    case .when(_, let body): body.contains(where: \.hasChain)
+    default: false
+    }
   }
 }
 

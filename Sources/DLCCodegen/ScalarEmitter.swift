@@ -51,7 +51,7 @@ struct ScalarEmitter {
     case .ceil: return text.intrinsic("ceil", [x])
     case .round_nearest_even: return text.intrinsic("roundeven", [x])
     case .exponential: return math(x) { $0.exponential(x) }
-    case .exponential_minus_one: return inDouble([x]) { $0.exponentialMinusOne($1[0]) }
+    case .exponential_minus_one: return math(x) { $0.exponentialMinusOne(x) }
     case .log: return math(x) { $0.log(x) }
     case .log_plus_one: return inDouble([x]) { $0.logPlusOne($1[0]) }
     case .sqrt: return text.intrinsic("sqrt", [x])

@@ -12,10 +12,12 @@ package struct ContractionPlan {
   package var left: ValueID
   package var right: ValueID
   package var types: ContractTypes
+  /// How many pieces of columns an element of the epilogue takes.
+  package var gates = 1
   private var geometry: ContractionGeometry
 
   /// nil when the product is too small or too thin for tiles, or its type has no microkernels.
-  package init?(_ graph: Graph, _ node: Node, _ target: Target) {
+  package init?(_ graph: Graph, _ node: Node, _ target: Target, gates: Int = 1) {
     guard case .contraction(let g) = graph.structure(node) else { return nil }
     types = ContractTypes(
       graph.type(node.operands[0]).dataType, graph.type(node.operands[1]).dataType,
@@ -41,6 +43,7 @@ package struct ContractionPlan {
       default: break
       }
     }
+    self.gates = gates
   }
 }
 
@@ -65,7 +68,7 @@ extension ContractionPlan {
     let step = e.variable(depthCount)
     let left = position(graph, batch, row, step)
     return ContractionProblem(
-      types: types, batch: batchCount, rows: rowCount, columns: columnCount,
+      types: types, batch: batchCount, rows: rowCount, columns: columnCount, gates: gates,
       depth: depthCount, isSteady: properties.isSteady(right, in: graph),
       isStrided: left.index.stride(of: row) != nil && left.index.stride(of: step) != nil,
       isRowMajor: e.isContiguous(
@@ -76,7 +79,8 @@ extension ContractionPlan {
 
   var batchCount: Int { batch.reduce(1, *) }
   var rowCount: Int { rows.reduce(1, *) }
-  var columnCount: Int { columns.reduce(1, *) }
+  /// Of a gate.
+  var columnCount: Int { columns.reduce(1, *) / gates }
   var depthCount: Int { depth.reduce(1, *) }
 
   /// Where the left operand's element lies: in which value, and at which place of its memory.
@@ -100,7 +104,7 @@ extension ContractionPlan {
       ])
   }
 
-  /// The coordinate of the right operand for a batch, a column and a position in the depth.
+  /// The coordinate of the right operand for a batch, a column of all gates and a position in the depth.
   func rightCoordinate(
     _ batch: [LoopVariable], column: IndexExpression, depth: IndexExpression
   ) -> [IndexExpression] {
@@ -154,7 +158,7 @@ struct ContractionLowering: KernelWriter {
     _ region: Region, _ id: NodeID, _ schedule: ContractionSchedule, _ graph: Graph,
     _ target: Target
   ) -> LoweredRegion {
-    guard let plan = ContractionPlan(graph, graph[id], target) else {
+    guard let plan = ContractionPlan(graph, graph[id], target, gates: region.gates) else {
       preconditionFailure("the region has no product")
     }
     var lowering = ContractionLowering(region, id, plan, schedule, graph, target)
@@ -184,14 +188,18 @@ struct ContractionLowering: KernelWriter {
     self.e = e
   }
 
+  /// Of a gate.
   private var panels: Int { (plan.columnCount + width - 1) / width }
+  private var packedCount: Int {
+    plan.batchCount * plan.gates * panels * plan.depthCount * width
+  }
   private var isDirect: Bool { region.members.count == 1 && region.outputs.count == 1 }
 
   private mutating func run() -> LoweredRegion {
     // The right operand goes into panels, whatever views it is seen through.
     let packs = schedule.packing == .step
     if packs {
-      temporaries.append(Local(types.b, plan.batchCount * panels * plan.depthCount * width))
+      temporaries.append(Local(types.b, packedCount))
       calls.append(pack())
     }
     let left = leftOperand()
@@ -205,9 +213,10 @@ struct ContractionLowering: KernelWriter {
       packs
       ? e.parameter(.temporary(0), types.b, count: temporaries[0].count)
       : e.local(types.b, schedule.columnBlock * partDepth)
-    for first in stride(from: 0, to: plan.depthCount, by: partDepth) {
+    let parts = stride(from: 0, to: plan.depthCount, by: partDepth)
+    for (gate, first) in (0..<plan.gates).flatMap({ gate in parts.map { (gate, $0) } }) {
       let depth = min(partDepth, plan.depthCount - first)
-      if !packs { packTile(packed, first: first, depth: depth) }
+      if !packs { packTile(packed, gate, first: first, depth: depth) }
       let start = left.position.substitute { v in
         v == row
           ? IndexExpression(rowBlocks) * schedule.rowBlock
@@ -217,10 +226,11 @@ struct ContractionLowering: KernelWriter {
         types: types, a: left.memory, aBase: start, aRowStride: left.rowStride,
         aDepthStride: left.depthStride, b: packed,
         bBase: packs
-          ? (plan.flat(batch) * panels + IndexExpression(columnBlocks)
+          ? ((plan.flat(batch) * plan.gates + gate) * panels + IndexExpression(columnBlocks)
             * (schedule.columnBlock / width)) * (plan.depthCount * width) : IndexExpression(0),
         bPanelStride: depth * width, bDepthStride: width, panelWidth: width, c: result.memory,
-        cBase: result.base, cRowStride: result.stride, cIsPadded: !isDirect, rows: rowExtent,
+        cBase: result.base + gate * schedule.columnBlock, cRowStride: result.stride,
+        cIsPadded: !isDirect, rows: rowExtent,
         columns: columnExtent, depth: depth, tileRows: schedule.tile.rows,
         depthBlock: packs ? SumOrder.productPart(plan.depthCount) : max(depth, 1),
         accumulates: first > 0)
@@ -231,7 +241,8 @@ struct ContractionLowering: KernelWriter {
     calls.append(
       e.call(
         isDirect ? "product" : "product_epilogue", types.c, target,
-        flops: 2 * plan.batchCount * plan.rowCount * plan.columnCount * plan.depthCount,
+        flops: 2 * plan.batchCount * plan.rowCount * plan.gates * plan.columnCount
+          * plan.depthCount,
         inPlace: isDirect || region.frame != nil ? [] : Lowering.sharable(region, graph, e)))
     var lowered = LoweredRegion(calls: calls, temporaries: temporaries)
     lowered.fillFrame(of: region, "product_frame", graph, target)
@@ -242,8 +253,8 @@ struct ContractionLowering: KernelWriter {
   private mutating func result() -> (memory: Memory, base: IndexExpression, stride: Int) {
     guard isDirect else {
       return (
-        e.local(types.c, schedule.rowBlock * schedule.columnBlock), IndexExpression(0),
-        schedule.columnBlock
+        e.local(types.c, schedule.rowBlock * plan.gates * schedule.columnBlock),
+        IndexExpression(0), plan.gates * schedule.columnBlock
       )
     }
     let n = plan.columnCount
@@ -259,13 +270,20 @@ struct ContractionLowering: KernelWriter {
   ) {
     let coordinate =
       batch.map { IndexExpression($0) } + delinearize(IndexExpression(row), plan.rows)
-      + delinearize(IndexExpression(column), plan.columns)
+      + (plan.gates == 1
+        ? delinearize(IndexExpression(column), plan.columns) : [IndexExpression(column)])
     let position =
       (IndexExpression(row) - IndexExpression(rowBlocks) * schedule.rowBlock) * stride
       + (IndexExpression(column) - IndexExpression(columnBlocks) * schedule.columnBlock)
+    let gates = (0..<plan.gates).map { gate in
+      var at = coordinate
+      at[at.count - 1] = at[at.count - 1] + gate * plan.columnCount
+      return (coordinate: at, position: position + gate * schedule.columnBlock)
+    }
     e.epilogue(
-      root, in: memory, at: position, coordinate, rows: (row, rows), columns: (column, columns),
-      unroll: schedule.epilogueUnroll)
+      root, in: memory,
+      at: { at in gates.count == 1 ? position : gates.first { $0.coordinate == at }!.position },
+      coordinate, rows: (row, rows), columns: (column, columns), unroll: schedule.epilogueUnroll)
   }
 
   /// The left operand where it lies, or a copy whose rows and depth are at regular distances.
@@ -293,11 +311,11 @@ struct ContractionLowering: KernelWriter {
   }
 
   /// Part of the columns of a tile, in panels of scratch memory.
-  private mutating func packTile(_ memory: Memory, first: Int, depth: Int) {
+  private mutating func packTile(_ memory: Memory, _ gate: Int, first: Int, depth: Int) {
     let n = plan.columnCount
     let (panel, column, step) = (variable(panels), variable(n), variable(depth))
     let c = plan.rightCoordinate(
-      batch, column: IndexExpression(column), depth: IndexExpression(step) + first)
+      batch, column: IndexExpression(column) + gate * n, depth: IndexExpression(step) + first)
     let perPanel = schedule.columnBlock / width
     let place =
       (IndexExpression(panel) - IndexExpression(columnBlocks) * perPanel) * (depth * width)
@@ -314,20 +332,23 @@ struct ContractionLowering: KernelWriter {
     }
   }
 
-  /// The right operand in panels [batch, panel, depth, width]; what lies beyond the last column is
+  /// The right operand in panels [batch, gate, panel, depth, width]; what lies beyond the last column is
   /// never written and never used.
   private func pack() -> KernelCall {
     let (n, k) = (plan.columnCount, plan.depthCount)
     var e = RegionEvaluator(graph)
     let batch = plan.batch.map { e.variable($0) }
     let (panel, column, depth) = (e.variable(panels), e.variable(n), e.variable(k))
-    for variable in batch { e.draft.addTiles(variable) }
+    let gate = e.variable(plan.gates)
+    for variable in batch + [gate] { e.draft.addTiles(variable) }
     let panelBlocks = e.tiles(panels, size: schedule.packPanels)
     let depthBlocks = e.tiles(k, size: schedule.packDepth)
     let c = plan.rightCoordinate(
-      batch, column: IndexExpression(column), depth: IndexExpression(depth))
+      batch, column: IndexExpression(gate) * n + IndexExpression(column),
+      depth: IndexExpression(depth))
+    let block = (plan.flat(batch) * plan.gates + IndexExpression(gate)) * panels
     let position =
-      ((plan.flat(batch) * panels + IndexExpression(panel)) * k + IndexExpression(depth)) * width
+      ((block + IndexExpression(panel)) * k + IndexExpression(depth)) * width
       + (IndexExpression(column) - IndexExpression(panel) * width)
     // Neighbouring columns in memory: whole rows of several panels are read at a time. Otherwise each
     // panel follows its columns down, which then are the streams.
@@ -336,10 +357,9 @@ struct ContractionLowering: KernelWriter {
     let columns = LoopShape(
       column, BlockExtent(total: n, size: width, index: panel),
       mode: .vector(unroll: width / target.lanes))
-    let count = plan.batchCount * panels * k * width
     e.nest((isRowMajor ? outer.reversed() : outer) + [columns]) { e in
       let id = e.evaluate(plan.right, c)
-      let memory = e.parameter(.temporary(0), types.b, count: count, isOutput: true)
+      let memory = e.parameter(.temporary(0), types.b, count: packedCount, isOutput: true)
       e.store(memory, position, id, types.b)
     }
     return e.call("pack", types.b, target, flops: 0)
@@ -370,11 +390,12 @@ extension RegionEvaluator {
   /// Loops over a finished block of a product, which lies in memory, that compute the members on it and
   /// store the outputs.
   mutating func epilogue(
-    _ root: ValueID, in memory: Memory, at position: IndexExpression,
-    _ coordinate: [IndexExpression], rows: (variable: LoopVariable, extent: BlockExtent),
+    _ root: ValueID, in memory: Memory,
+    at position: @escaping ([IndexExpression]) -> IndexExpression, _ coordinate: [IndexExpression],
+    rows: (variable: LoopVariable, extent: BlockExtent),
     columns: (variable: LoopVariable, extent: BlockExtent), unroll: Int
   ) {
-    resident[root] = (memory, { _ in position })
+    resident[root] = (memory, position)
     each(rows.variable, block: rows.extent) { e, _ in
       e.each(columns.variable, .vector(unroll: unroll), block: columns.extent) { e, _ in
         e.storeOutputs(coordinate)

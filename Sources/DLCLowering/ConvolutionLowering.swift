@@ -348,7 +348,7 @@ struct ConvolutionLowering: KernelWriter {
     // What lies side by side in the result is the innermost loop.
     let (channels, columns) = ((channel, rowExtent), (column, columnExtent))
     e.epilogue(
-      node.results[0], in: memory, at: place,
+      node.results[0], in: memory, at: { _ in place },
       coordinate(delinearize(IndexExpression(column), plan.positions)),
       rows: isLast ? columns : channels, columns: isLast ? channels : columns,
       unroll: schedule.epilogueUnroll)

@@ -86,7 +86,7 @@ struct KernelGradientLowering: KernelWriter {
       (IndexExpression(channel) - first) * (panels * width) + IndexExpression(output)
     let position = [IndexExpression(channel), IndexExpression(output), i, j]
     e.epilogue(
-      root, in: sums, at: place, position.placed(geometry.dimensions.output),
+      root, in: sums, at: { _ in place }, position.placed(geometry.dimensions.output),
       rows: (channel, extent), columns: (output, BlockExtent(outputs)),
       unroll: schedule.epilogueUnroll)
     let call = e.call(

@@ -135,7 +135,7 @@ struct PixelProductLowering: KernelWriter {
         [IndexExpression(batch)] + delinearize(IndexExpression(pixel), [output[1], output[2]])
         + [IndexExpression(channel)]
       e.epilogue(
-        node.results[0], in: memory, at: place, at, rows: (pixel, pixelExtent),
+        node.results[0], in: memory, at: { _ in place }, at, rows: (pixel, pixelExtent),
         columns: (channel, channelExtent), unroll: schedule.epilogueUnroll)
     }
     calls.append(

@@ -68,7 +68,8 @@ struct RowLowering: KernelWriter {
     let last = Array(zip(plain.loops, work.variables)).last { !trial.axes.contains($0.0[0]) }?.1
     return RowProblem(
       domain: trial.domain, axes: trial.axes, loops: plain.loops, kept: plain.kept,
-      cost: work.e.cost, stages: work.stages, productDepth: work.e.productDepth,
+      cost: work.e.cost, stages: work.stages, hasChains: work.e.hasChains,
+      productDepth: work.e.productDepth,
       isAlong: last.map { variable in
         work.e.accesses.allSatisfy {
           $0.stride(of: variable).map { $0 == 0 || $0 == 1 } ?? false
@@ -243,7 +244,8 @@ struct RowLowering: KernelWriter {
     let rowPosition = along.reduce(IndexExpression(0)) { $0 * $1.extent + IndexExpression($1) }
     let length = along.reduce(1) { $0 * $1.extent }
     let buffers = work.kept.map { local(graph.type($0).dataType, length) }
-    let before = e.cost
+    let (before, hadChains) = (e.cost, e.hasChains)
+    e.hasChains = false
     let unroll =
       stages.count < schedule.stageUnrolls.count ? schedule.stageUnrolls[stages.count] : 1
     let carried = work.reductions.map {
@@ -262,7 +264,10 @@ struct RowLowering: KernelWriter {
       }
       return next
     }
-    stages.append(RowProblem.Stage(cost: e.cost - before, reduces: !work.reductions.isEmpty))
+    stages.append(
+      RowProblem.Stage(
+        cost: e.cost - before, reduces: !work.reductions.isEmpty, hasChains: e.hasChains))
+    e.hasChains = e.hasChains || hadChains
     for (value, result) in zip(work.reductions, results) {
       e.remember(value, rowCoordinate, result)
     }

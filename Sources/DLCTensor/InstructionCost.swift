@@ -13,6 +13,17 @@ package enum InstructionCost {
   /// for less is cheap.
   package static let keeping = 24
 
+  /// Whether an operation is a long chain of instructions, each of which waits for the one before: the processor looks
+  /// ahead over two or three such chains, so several of them are written side by side.
+  package static func isChain(_ operation: ScalarOperation) -> Bool {
+    switch operation {
+    case .unary(.exponential), .unary(.exponential_minus_one), .unary(.log), .unary(.tanh),
+      .unary(.logistic), .unary(.erf), .unary(.erfc):
+      true
+    default: false
+    }
+  }
+
   package static func of(_ operation: ScalarOperation) -> Int {
     switch operation {
     case .unary(let f):

@@ -45,8 +45,12 @@ package struct Partition {
     for id in graph.nodeIDs.reversed() { place(id) }
     // Values that no node computes (arguments, constants, views) and second ports need copies.
     for value in ports.keys.sorted(by: { $0.index < $1.index }) {
-      let computed = graph.definitions[value.index].flatMap { regionOf[$0] } != nil
-      for port in computed ? Array(ports[value]!.dropFirst()) : ports[value]! {
+      let computed = graph.definitions[value.index].flatMap { regionOf[$0] }
+      for port in computed != nil ? Array(ports[value]!.dropFirst()) : ports[value]! {
+        if let computed, storesTwice(computed) {
+          regions[computed]!.outputs.append(Region.Destination(value: value, port: port))
+          continue
+        }
         regions.append(
           Region(
             .rows(domain: graph.sizes(value), axes: []), members: [],
@@ -55,6 +59,17 @@ package struct Partition {
       }
     }
     return ordered()
+  }
+
+  /// Whether a region can store a value at several places: what computes elements one by one.
+  private func storesTwice(_ number: Int) -> Bool {
+    let region = regions[number]!
+    if region.frame != nil { return false }
+    return switch region.kind {
+    case .rows: true
+    case .contraction, .convolution: region.members.count > 1
+    default: false
+    }
   }
 
   // MARK: Where a node goes
@@ -208,7 +223,9 @@ package struct Partition {
           : "its user wants it elsewhere than at its own elements")
     }
     if wanted.count > 1 {
-      return cost(value) <= 2 && wanted.count <= 2
+      // Each of its elements one time, or few of them again.
+      let isCheap = cost(value) <= 2 && wanted.count <= 2
+      return isCheap || areGates(of: value, tracer, wanted)
         ? .region(region, escapes: escapes)
         : .none(because: "it is wanted at \(wanted.count) places at a time")
     }
@@ -289,6 +306,11 @@ package struct Partition {
       regions[region]!.frame = frame
       return join(id, region)
     }
+    if isTiled, !escapes, let gates = gates(region, of: value, id) {
+      regions[region]!.kind = kind
+      regions[region]!.gates = gates
+      return join(id, region)
+    }
     guard case .rows(let domain, let axes) = regions[region]!.kind,
       axes.isEmpty, domain == graph.sizes(value)
     else { return open(id, alone, because: "its users are no map over its elements") }
@@ -312,6 +334,32 @@ package struct Partition {
     inside.frame = frame
     let tracer = RequestTracer(graph, inside)
     return tracer.requests[value] == Set([tracer.domainCoordinate]) ? frame : nil
+  }
+
+  /// How many gates of a product a map takes, if it takes all of its users' elements from them.
+  private func gates(_ number: Int, of value: ValueID, _ id: NodeID) -> Int? {
+    let region = regions[number]!
+    guard case .rows(let domain, let axes) = region.kind, axes.isEmpty,
+      region.members.allSatisfy({ isMap($0) }),
+      let plan = ContractionPlan(graph, graph[id], target), plan.columns.count == 1
+    else { return nil }
+    let tracer = RequestTracer(graph, region)
+    guard let wanted = tracer.requests[value], areGates(of: value, tracer, wanted) else {
+      return nil
+    }
+    return plan.columnCount / domain[domain.count - 1]
+  }
+
+  /// Whether places that are wanted at a time are those of an element in gates of a value.
+  private func areGates(
+    of value: ValueID, _ tracer: RequestTracer, _ wanted: Set<[IndexExpression]>
+  ) -> Bool {
+    let sizes = graph.sizes(value)
+    guard let whole = sizes.last, let part = tracer.domain.last, part > 0, whole > part,
+      whole % part == 0, sizes.dropLast() == tracer.domain.dropLast()
+    else { return false }
+    let gates = Set((0..<whole / part).map { tracer.coordinate(ofGate: $0) })
+    return wanted.isSubset(of: gates)
   }
 
   private func isMap(_ id: NodeID) -> Bool {

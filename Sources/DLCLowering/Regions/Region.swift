@@ -25,6 +25,10 @@ package struct Region: Sendable {
   /// Set where the result of a product is stored inside of a greater value, whose rest is filled.
   package var frame: Frame?
 
+  /// How many elements of each row of a product an element of the domain takes: rows are so many gates side by side,
+  /// each as long as those of the domain.
+  package var gates = 1
+
   /// A pad around what a region computes.
   package struct Frame: Hashable, Sendable {
     package var node: NodeID
@@ -153,7 +157,7 @@ extension Region {
       switch kind {
       case .rows(let domain, let axes):
         axes.isEmpty ? "map \(domain)" : "rows \(domain) reduced over \(axes)"
-      case .contraction: "contraction"
+      case .contraction: gates == 1 ? "contraction" : "contraction of \(gates) gates"
       case .convolution: "convolution"
       case .assembly: "assembly"
       case .routine: "routine"

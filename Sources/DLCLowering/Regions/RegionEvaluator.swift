@@ -19,6 +19,8 @@ struct RegionEvaluator: KernelWriter {
   private(set) var accesses: [IndexExpression] = []
   /// The price of one element of the innermost loop.
   var cost = 0
+  /// Whether a function was computed that is a long chain of instructions.
+  var hasChains = false
   /// The longest product that is computed inside, and in how many registers its parts may run side by
   /// side, when no loop over elements runs in lanes.
   var productDepth = 0
@@ -148,6 +150,7 @@ struct RegionEvaluator: KernelWriter {
     case .map(let operation):
       let operands = node.operands.map { evaluate($0, coordinate) }
       cost += InstructionCost.of(operation)
+      hasChains = hasChains || InstructionCost.isChain(operation) && operandType.isFloat
       return draft.define(
         .apply(operation, operandType, operands), in: draft.home(coordinate, after: operands))
     case .randomBits:

@@ -27,7 +27,9 @@ package struct RequestTracer {
     case .rows(let domain, _): self.domain = domain
     case .contraction(let id), .convolution(let id), .assembly(let id), .routine(let id),
       .control(let id):
-      domain = graph.sizes(graph[id].results[0])
+      var sizes = graph.sizes(graph[id].results[0])
+      if region.gates > 1 { sizes[sizes.count - 1] /= region.gates }
+      domain = sizes
     }
     domainCoordinate = domain.enumerated().map {
       IndexExpression(LoopVariable(id: $0.offset, extent: $0.element))
@@ -48,6 +50,13 @@ package struct RequestTracer {
       let coordinate = sizes == domain ? domainCoordinate : rowCoordinate
       trace(output.value, coordinate)
     }
+  }
+
+  /// The coordinate of an element of the domain in a gate of a value that has several.
+  package func coordinate(ofGate gate: Int) -> [IndexExpression] {
+    var result = domainCoordinate
+    result[result.count - 1] = result[result.count - 1] + gate * domain[domain.count - 1]
+    return result
   }
 
   /// The values that the region loads from memory.

@@ -32,7 +32,10 @@ package struct ContractionProblem: Hashable, Sendable {
   package var types: ContractTypes
   package var batch: Int
   package var rows: Int
+  /// Of a gate.
   package var columns: Int
+  /// How many pieces of the columns each element of the epilogue takes.
+  package var gates = 1
   package var depth: Int
   /// Whether the right operand is packed once before all runs.
   package var isSteady: Bool
@@ -44,7 +47,7 @@ package struct ContractionProblem: Hashable, Sendable {
   package var epilogue: Int
 
   package var text: String {
-    "product \(types.text) \(batch)x[\(rows), \(depth)]x[\(depth), \(columns)]\(isSteady ? " steady" : "")\(isStrided ? "" : " gathered")\(isRowMajor ? " row-major" : " column-major") epilogue \(epilogue)"
+    "product \(types.text) \(batch)x[\(rows), \(depth)]x[\(depth), \(columns)]\(isSteady ? " steady" : "")\(isStrided ? "" : " gathered")\(isRowMajor ? " row-major" : " column-major")\(gates == 1 ? "" : " of \(gates) gates") epilogue \(epilogue)"
   }
 }
 
@@ -70,7 +73,9 @@ extension ContractionSchedule {
         let most = packing == .step ? 512 : 192
         for wanted in [most, most / 2, most / 4, most * 2] {
           // Some tens of microseconds of work in a tile.
-          let limit = min(max(64, 12_000_000 / max(2 * rowBlock * problem.depth, 1)), wanted)
+          let limit =
+            min(max(64, 12_000_000 / max(2 * rowBlock * problem.depth, 1)), wanted)
+            / problem.gates
           let packPanels = problem.isRowMajor ? min(panels, 32) : 1
           let schedule = ContractionSchedule(
             tile: tile, packing: packing, copiesLeft: !problem.isStrided, rowBlock: rowBlock,
@@ -108,7 +113,7 @@ extension ContractionSchedule {
     let element = Double(problem.types.b.byteCount)
     let rowBlocks = Double((problem.rows + rowBlock - 1) / rowBlock)
     let columnBlocks = Double((problem.columns + columnBlock - 1) / columnBlock)
-    let tiles = Double(problem.batch) * rowBlocks * columnBlocks
+    let (tiles, gates) = (Double(problem.batch) * rowBlocks * columnBlocks, Double(problem.gates))
     let (rows, columns, depth) = (
       min(rowBlock, problem.rows), min(columnBlock, problem.columns), problem.depth
     )
@@ -126,22 +131,23 @@ extension ContractionSchedule {
         ? 0 : 0.25 * bytes * times / model.bandwidth(bytes + leftBytes)
     }
     perTile += sweeps * refill(panelBytes, heights)
-    let fetched = Double((rows + columns) * depth) * element
-    let whole = Double((problem.rows + problem.columns) * depth) * element
+    perTile *= gates
+    let fetched = Double((rows + columns * problem.gates) * depth) * element
+    let whole = Double((problem.rows + problem.columns * problem.gates) * depth) * element
     perTile += 0.25 * fetched / model.bandwidth(whole)
     perTile += Double(rows * columns * problem.epilogue) / Double(target.lanes)
     switch packing {
     case .step: break
     case .tile:
       // Short pieces of rows, each time from where the whole operand is.
-      let whole = Double(problem.columns * depth) * element
-      perTile += Double(columns * depth) * element / model.bandwidth(whole)
+      let whole = Double(problem.columns * problem.gates * depth) * element
+      perTile += gates * Double(columns * depth) * element / model.bandwidth(whole)
       perTile += model.copy(
-        problem.types.b, count: columns * depth, isContiguous: problem.isRowMajor)
+        problem.types.b, count: columns * problem.gates * depth, isContiguous: problem.isRowMajor)
     }
     var total = tiles * (perTile + CostModel.tile) + CostModel.step
     if packing == .step && !problem.isSteady {
-      let count = problem.batch * problem.columns * depth
+      let count = problem.batch * problem.columns * problem.gates * depth
       total += CostModel.step
       total += model.copy(problem.types.b, count: count, isContiguous: problem.isRowMajor)
       total += 2 * Double(count) * element / model.bandwidth(2 * Double(count) * element)

@@ -17,7 +17,7 @@ package enum Problem: Hashable, Sendable {
     switch region.kind {
     case .rows: self = .rows(RowLowering.problem(region, graph, target))
     case .contraction(let id):
-      let plan = ContractionPlan(graph, graph[id], target)!
+      let plan = ContractionPlan(graph, graph[id], target, gates: region.gates)!
       self = .contraction(
         plan.problem(graph, &properties, epilogue: Self.epilogue(region, id, graph)))
     case .convolution(let id):

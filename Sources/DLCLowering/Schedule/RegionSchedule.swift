@@ -72,7 +72,7 @@ extension Sequence {
 }
 
 /// Vectors at a time of what follows for each element of a product: two where their instructions stay in registers.
-func vectorsOfEpilogue(_ cost: Int) -> Int { cost <= 8 ? 2 : 1 }
+func vectorsOfEpilogue(_ cost: Int) -> Int { cost <= 8 ? 2 : cost >= 16 ? 4 : 1 }
 
 /// The greatest part of the whole that is within a limit when all parts are equal, rounded up to a multiple.
 func evenBlock(_ total: Int, limit: Int, multiple: Int) -> Int {

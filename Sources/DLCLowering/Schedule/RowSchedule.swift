@@ -34,6 +34,8 @@ package struct RowProblem: Hashable, Sendable {
   /// Vector instructions for an element, and of each stage.
   package var cost: Int
   package var stages: [Stage]
+  /// Whether functions are computed that are long chains of instructions.
+  package var hasChains: Bool
   /// The longest product that is computed inside.
   package var productDepth: Int
   /// Whether neighbouring elements are neighbours, or the same, in all memory that is touched.
@@ -42,12 +44,15 @@ package struct RowProblem: Hashable, Sendable {
   package struct Stage: Hashable, Sendable {
     package var cost: Int
     package var reduces: Bool
+    package var hasChains: Bool
   }
 
   package var text: String {
-    "\(axes.isEmpty ? "map" : "rows") \(domain)\(axes.isEmpty ? "" : " over \(axes)") cost \(cost)\(productDepth > 0 ? " product \(productDepth)" : "")\(isAlong ? "" : " strided")"
+    "\(axes.isEmpty ? "map" : "rows") \(domain)\(axes.isEmpty ? "" : " over \(axes)") cost \(cost)\(hasChains ? " of chains" : "")\(productDepth > 0 ? " product \(productDepth)" : "")\(isAlong ? "" : " strided")"
       + " loops \(loops)\(kept.isEmpty ? "" : " kept \(kept)")"
-      + stages.map { " stage \($0.cost)\($0.reduces ? " reduces" : "")" }.joined()
+      + stages.map {
+        " stage \($0.cost)\($0.hasChains ? " of chains" : "")\($0.reduces ? " reduces" : "")"
+      }.joined()
   }
 
   /// Extents of the loops over kept axes, and the elements of a row.
@@ -82,7 +87,7 @@ extension RowSchedule {
       schedule.split = schedule.split(problem, target, isVector: isVector)
       return Candidate(
         schedule: schedule, cycles: schedule.cost(problem, target),
-        obstacle: fits(unroll, problem.cost)
+        obstacle: fits(unroll, problem.cost) || problem.hasChains
           ? nil : "\(unroll) vectors at a time do not stay in registers")
     }
   }
@@ -93,6 +98,7 @@ extension RowSchedule {
   }
 
   private static func stageUnroll(_ stage: RowProblem.Stage) -> Int {
+    if stage.hasChains { return 4 }
     let most = [4, 2, 1].first { fits($0, stage.cost) }!
     // Two chains of a reduction hide more than a spill costs.
     return stage.reduces ? max(most, stage.cost <= 24 ? 2 : 1) : most
@@ -138,7 +144,7 @@ extension RowSchedule {
   package func cost(_ problem: RowProblem, _ target: Target) -> Double {
     let elements = Double(problem.domain.reduce(1, *))
     let perVector = 0.5 * Double(problem.cost) + 1 / Double(unroll)
-    let latency = 3.0 / Double(unroll)
+    let latency = (problem.hasChains ? Double(problem.cost) : 3) / Double(unroll)
     return elements / Double(target.lanes) * max(perVector, latency) + CostModel.step
   }
 }
