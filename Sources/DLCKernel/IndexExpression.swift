@@ -118,8 +118,25 @@ package struct IndexExpression: Hashable, Sendable {
   }
 
   private func commonFactor(_ divisor: Int) -> Int {
-    func gcd(_ a: Int, _ b: Int) -> Int { b == 0 ? abs(a) : gcd(b, a % b) }
-    return terms.reduce(divisor) { gcd($0, $1.coefficient) }
+    terms.reduce(divisor) { Self.gcd($0, $1.coefficient) }
+  }
+
+  private static func gcd(_ a: Int, _ b: Int) -> Int { b == 0 ? abs(a) : gcd(b, a % b) }
+
+  /// The sum of multiples of a factor of the divisor, and of what is too small to add another one.
+  private func uncarried(_ divisor: Int) -> (high: IndexExpression, low: IndexExpression)? {
+    let factors = Set(terms.map { Self.gcd($0.coefficient, divisor) }).filter { $0 > 1 }
+    for factor in factors.sorted(by: >) {
+      var (high, low) = (IndexExpression(0), IndexExpression(0))
+      for term in terms {
+        if term.coefficient % factor == 0 { high.add(term) } else { low.add(term) }
+      }
+      let least = low.range.lowerBound
+      high.constant = Size.floorDivide(constant + least, factor) * factor
+      low.constant = constant - high.constant
+      if !low.terms.isEmpty && low.range.upperBound < factor { return (high, low) }
+    }
+    return nil
   }
 
   /// Floor division by a positive number.
@@ -128,6 +145,7 @@ package struct IndexExpression: Hashable, Sendable {
     let (whole, rest) = split(divisor)
     let range = rest.range
     if range.lowerBound >= 0 && range.upperBound < divisor { return whole }
+    if let (high, _) = rest.uncarried(divisor) { return whole + high.quotient(divisor) }
     let (inner, reduced, _) = rest.reduced(divisor)
     if inner.constant == 0, inner.terms.count == 1, inner.terms[0].coefficient == 1,
       case .quotient(let deeper, let first) = inner.terms[0].atom
@@ -146,6 +164,7 @@ package struct IndexExpression: Hashable, Sendable {
     let (_, rest) = split(divisor)
     let range = rest.range
     if range.lowerBound >= 0 && range.upperBound < divisor { return rest }
+    if let (high, low) = rest.uncarried(divisor) { return high.remainder(divisor) + low }
     let (inner, reduced, factor) = rest.reduced(divisor)
     var result = IndexExpression(rest.constant - inner.constant * factor)
     result.add(Term(coefficient: factor, atom: .remainder(inner, reduced)))

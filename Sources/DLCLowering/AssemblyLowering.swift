@@ -77,21 +77,42 @@ enum AssemblyLowering {
 }
 
 /// Writes one scalar to every element of a destination that its pieces leave free: to those around a piece that is one
-/// box, else to all.
+/// box, or to all where the pieces come later and that is no slower.
 enum FillLowering {
   static func lower(
     _ region: Region, _ scalar: ValueID, _ destination: Region.Destination,
     around pieces: [AssemblyPiece], block size: Int, _ graph: Graph, _ target: Target
   ) -> KernelCall? {
     let sizes = graph.sizes(destination.value)
-    guard pieces.count == 1, pieces[0].strides.allSatisfy({ $0 == 1 }),
-      !pieces[0].counts.contains(0)
-    else {
+    let isBox =
+      pieces.count == 1 && pieces[0].strides.allSatisfy { $0 == 1 } && !pieces[0].counts.contains(0)
+    let slabs = isBox ? slabs(around: pieces[0], sizes) : []
+    let lanes = target.vectorBytes / graph.type(destination.value).dataType.byteCount
+    if !isBox || slabs.reduce(0, { $0 + stores($1, sizes, lanes) }) > sizes.reduce(1, *) / lanes {
       return fill(
         Slab(start: sizes.map { _ in 0 }, counts: sizes), region, scalar, destination,
         block: size, graph, target)
     }
-    let slabs = slabs(around: pieces[0], sizes)
+    return beside(slabs, region, scalar, destination, block: size, graph, target)
+  }
+
+  /// What a slab takes, in stores of whole vectors: a part of one is as long as two, and so is the way to the next line.
+  private static func stores(_ slab: Slab, _ sizes: [Int], _ lanes: Int) -> Int {
+    let whole = wholeAxes(slab, sizes)
+    let split = max(0, sizes.count - whole - 1)
+    let line = slab.counts[split...].reduce(1, *)
+    return slab.counts[..<split].reduce(1, *) * (line / lanes + (line % lanes == 0 ? 0 : 2) + 2)
+  }
+
+  /// How many axes at the end are filled whole.
+  private static func wholeAxes(_ slab: Slab, _ sizes: [Int]) -> Int {
+    sizes.indices.reversed().prefix { slab.start[$0] == 0 && slab.counts[$0] == sizes[$0] }.count
+  }
+
+  private static func beside(
+    _ slabs: [Slab], _ region: Region, _ scalar: ValueID, _ destination: Region.Destination,
+    block size: Int, _ graph: Graph, _ target: Target
+  ) -> KernelCall? {
     let parts = slabs.map {
       fill($0, region, scalar, destination, block: size, graph, target)
     }
@@ -112,9 +133,9 @@ enum FillLowering {
     let part = Region(
       .rows(domain: graph.sizes(destination.value), axes: []),
       members: region.members.subtracting([frame.node]), outputs: [])
-    return lower(
-      part, frame.fill, destination, around: pieces, block: AssemblySchedule.usualFillBlock, graph,
-      target)
+    return beside(
+      slabs(around: pieces[0], graph.sizes(destination.value)), part, frame.fill, destination,
+      block: AssemblySchedule.usualFillBlock, graph, target)
   }
 
   private struct Slab {
@@ -147,13 +168,11 @@ enum FillLowering {
     let sizes = graph.sizes(destination.value)
     let type = graph.type(destination.value).dataType
     // An axis and all behind it that are filled whole are one line.
-    let whole = sizes.indices.reversed().prefix {
-      slab.start[$0] == 0 && slab.counts[$0] == sizes[$0]
-    }.count
-    let split = max(0, sizes.count - whole - 1)
+    let split = max(0, sizes.count - wholeAxes(slab, sizes) - 1)
     let (outer, inner) = (Array(slab.counts[..<split]), slab.counts[split...].reduce(1, *))
     let lines = max(outer.reduce(1, *), 1)
-    let lineBlock = e.tiles(lines, size: max(1, size / max(inner, 1)))
+    // A line is not shorter than a few stores.
+    let lineBlock = e.tiles(lines, size: max(1, size / max(inner, 16)))
     let pieceBlock = e.tiles(max(inner, 1), size: size)
     let value = e.evaluate(scalar, [])
     let memory = e.parameter(.destination(destination), destination.value)

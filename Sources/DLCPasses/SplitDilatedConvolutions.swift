@@ -5,6 +5,10 @@ package import DLCTensor
 /// convolutions, and derivatives of strided ones by their input. With s - 1 zeros in between, every s-th
 /// position of the result meets the same taps of the kernel, so that the result is s interleaved
 /// convolutions without zeros, each with an s-th of the taps (along every axis).
+///
+/// Where all of them have equally many taps they are one convolution with s times the channels, whose result is
+/// shuffled; and where what is convolved with is greater than the result (a kernel's derivative), the operands change
+/// roles, so that one of them moves in steps of s over the other.
 package struct SplitDilatedConvolutions: Pass {
   package init() {}
   package var name: String { "split-dilated-convolutions" }
@@ -48,6 +52,39 @@ package struct SplitDilatedConvolutions: Pass {
   }
 
   package static let rules: RuleTable = [
+    RewriteRule("exchange-dilated-operands", at: [.convolution]) { (c, node) throws(DLCError) in
+      guard case .convolution(var convolution) = node.operation,
+        let axes = axes(c, convolution.geometry, node.operands), convolution.geometry.groups == 1,
+        axes.allSatisfy({ $0.kernel > $0.output })
+      else { return nil }
+      let (x, d) = (c.operation(node.operands[0])!.1[0], node.operands[1])
+      guard c.type(x).dataType == c.type(d).dataType else { return nil }
+      // The result at t meets the element u of x by that of d at low + s u - t: from its other end, in steps of s.
+      let dimensions = convolution.geometry.dimensions
+      let low = axes.map { $0.output - 1 - $0.low }
+      let high = zip(axes, low).map { axis, low in
+        axis.output + axis.step * (axis.input - 1) - axis.kernel - low
+      }
+      let padded = try c.add(
+        .pad(
+          Pad(
+            low: ([0, 0] + low.map { Size($0) }).placed(dimensions.kernel),
+            high: ([0, 0] + high.map { Size($0) }).placed(dimensions.kernel),
+            interior: dimensions.kernel.map { _ in 0 })),
+        [d, try c.constant(0, c.type(d).dataType)])
+      convolution.geometry.kernelDilation = axes.map(\.step)
+      convolution.geometry.dimensions = ConvolutionDimensions(
+        input: dimensions.kernel, kernel: dimensions.input,
+        output: [dimensions.output[1], dimensions.output[0]] + dimensions.output[2...])
+      let result = try c.add(.convolution(convolution), [padded, x])
+      return try c.add(.reverse(Reverse(Array(dimensions.output[2...]))), [result])
+    },
+    RewriteRule("shuffle-dilated-convolution", at: [.convolution]) { (c, node) throws(DLCError) in
+      guard case .convolution(let convolution) = node.operation,
+        let axes = axes(c, convolution.geometry, node.operands)
+      else { return nil }
+      return try shuffled(&c, node, convolution, axes)
+    },
     RewriteRule("split-dilated-convolution", at: [.convolution]) { (c, node) throws(DLCError) in
       guard case .convolution(let convolution) = node.operation,
         let axes = axes(c, convolution.geometry, node.operands)
@@ -109,6 +146,79 @@ package struct SplitDilatedConvolutions: Pass {
       return try c.add(.transpose(Transpose(usual.placed(dimensions.output))), [joined])
     }
   ]
+
+  /// One convolution for all parts, if they have equally many taps: the parts are channels of its result, all of the
+  /// same places of the input. To that end the result begins so far ahead that the first part has the last tap.
+  private static func shuffled(
+    _ c: inout RewriteContext, _ node: Node, _ convolution: Convolution, _ axes: [Axis]
+  ) throws(DLCError) -> ValueID? {
+    let ahead = axes.map { $0.step - 1 - (($0.low % $0.step) + $0.step) % $0.step }
+    let long = zip(axes, ahead).map { axis, ahead in
+      Axis(
+        step: axis.step, low: axis.low + ahead, input: axis.input, kernel: axis.kernel,
+        output: axis.output + ahead)
+    }
+    let places = { (axes: [Axis]) in axes.reduce(1) { $0 * $1.length } }
+    let parts = long.map { $0.part(0) }
+    guard convolution.geometry.groups == 1, axes.allSatisfy({ $0.kernel % $0.step == 0 }),
+      parts.contains(where: { $0.taps > 1 }), 2 * places(long) <= 3 * places(axes)
+    else { return nil }
+    let (x, spatial) = (c.operation(node.operands[0])!.1[0], axes.indices)
+    let dimensions = convolution.geometry.dimensions
+    let usual = ConvolutionDimensions.channelsFirst(spatial: axes.count)
+    let kernel = c.type(node.operands[1]).shape.picked(dimensions.kernel)
+    let batch = c.type(x).shape[dimensions.input[0]]
+    let padded = try c.add(
+      .pad(
+        Pad(
+          low: ([0, 0] + parts.map { Size($0.low) }).placed(dimensions.input),
+          high: ([0, 0] + parts.map { Size($0.high) }).placed(dimensions.input),
+          interior: usual.input.map { _ in 0 })), [x, try c.constant(0, c.type(x).dataType)])
+    // [m, c, taps s...] as [s..., m, c, taps...], the last tap of each s first.
+    let ordered = try c.add(.transpose(Transpose(dimensions.kernel)), [node.operands[1]])
+    let apart = try c.add(
+      .reshape(
+        Reshape(
+          Array(kernel[..<2]) + spatial.flatMap { [Size(parts[$0].taps), Size(axes[$0].step)] })),
+      [ordered])
+    let moved = try c.add(
+      .transpose(Transpose(spatial.map { 2 * $0 + 3 } + [0, 1] + spatial.map { 2 * $0 + 2 })),
+      [apart])
+    let turned = try c.add(.reverse(Reverse(Array(spatial))), [moved])
+    let count = Size(axes.reduce(1) { $0 * $1.step })
+    let taps = try c.add(
+      .reshape(Reshape([count * kernel[0], kernel[1]] + parts.map { Size($0.taps) })), [turned])
+    var joint = convolution
+    joint.geometry.dimensions = ConvolutionDimensions(
+      input: dimensions.input, kernel: usual.kernel, output: usual.output)
+    let result = try c.add(.convolution(joint), [padded, taps])
+    // [n, s... m, places...] as [n, m, places s ...]: pieces of the last axis that has several, side by side.
+    let steps = axes.map { Size($0.step) }
+    let lengths = long.map { Size($0.length) }
+    let split = try c.add(
+      .reshape(Reshape([batch] + steps + [kernel[0]] + lengths)), [result])
+    let last = axes.lastIndex { $0.step > 1 }!
+    var pieces: [ValueID] = []
+    for r in 0..<axes[last].step {
+      let shape = c.type(split).shape
+      var (first, end) = (shape.map { _ in Size(0) }, shape)
+      (first[last + 1], end[last + 1]) = (Size(r), Size(r + 1))
+      let part = try c.add(.slice(Slice(first, end, strides: shape.map { _ in 1 })), [split])
+      pieces.append(
+        try c.add(
+          .transpose(
+            Transpose(
+              [0, axes.count + 1] + spatial.flatMap { [axes.count + 2 + $0, $0 + 1] })), [part]))
+    }
+    let all = try c.add(.concatenate(Concatenate(axis: 2 * last + 3)), pieces)
+    let whole: [Size] = [batch, kernel[0]] + long.map { Size($0.length * $0.step) }
+    let joined = try c.add(.reshape(Reshape(whole)), [all])
+    let start: [Size] = [0, 0] + ahead.map { Size($0) }
+    let wanted = [batch, kernel[0]] + long.map { Size($0.output) }
+    let cut = try c.add(.slice(Slice(start, wanted, strides: whole.map { _ in 1 })), [joined])
+    if dimensions.output == usual.output { return cut }
+    return try c.add(.transpose(Transpose(usual.output.placed(dimensions.output))), [cut])
+  }
 
   /// The spatial axes of a convolution that the rule takes apart; nil when it does not.
   private static func axes(

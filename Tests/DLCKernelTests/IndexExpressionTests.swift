@@ -18,6 +18,13 @@ import Testing
     let k = LoopVariable(id: 2, extent: 48)
     let back = IndexExpression(k).quotient(8) * 8 + IndexExpression(k).remainder(8)
     #expect(back == IndexExpression(k))
+    // What is too small to reach the next multiple does not count, constants included.
+    let column = LoopVariable(id: 3, extent: 14)
+    let place = IndexExpression(i) * 16 + IndexExpression(column) + 17
+    #expect(place.quotient(32) == (IndexExpression(i) + 1).quotient(2))
+    #expect(
+      place.remainder(32)
+        == (IndexExpression(i) + 1).remainder(2) * 16 + IndexExpression(column) + 1)
   }
 
   /// Quotients and remainders of random expressions against plain arithmetic.
