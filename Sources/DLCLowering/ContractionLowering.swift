@@ -77,6 +77,31 @@ extension ContractionPlan {
         along: column), epilogue: epilogue)
   }
 
+  /// Whether the left operand is a value whose last two axes are its rows and its depth, and the others its batches.
+  func takesRows(_ value: ValueID, _ graph: Graph) -> Bool {
+    guard rows.count == 1, depth.count == 1 else { return false }
+    var e = RegionEvaluator(graph)
+    let batch = self.batch.map { e.variable($0) }
+    let (row, step) = (
+      IndexExpression(e.variable(rowCount)), IndexExpression(e.variable(depthCount))
+    )
+    let (base, at) = graph.resolve(left, leftCoordinate(batch, row: row, depth: step))
+    let sizes = graph.sizes(value)
+    return base == value && sizes.suffix(2) == [rowCount, depthCount]
+      && at == delinearize(flat(batch), Array(sizes.dropLast(2))) + [row, step]
+  }
+
+  /// Whether the result has axes of batches, one of rows and one of columns, and the left operand lies at regular distances.
+  func gives(_ sizes: [Int], _ graph: Graph) -> Bool {
+    guard rows.count == 1, columns.count == 1, batch + rows + columns == sizes else {
+      return false
+    }
+    var e = RegionEvaluator(graph)
+    let (row, step) = (e.variable(rowCount), e.variable(depthCount))
+    let left = position(graph, batch.map { e.variable($0) }, row, step)
+    return left.index.stride(of: row) != nil && left.index.stride(of: step) != nil
+  }
+
   var batchCount: Int { batch.reduce(1, *) }
   var rowCount: Int { rows.reduce(1, *) }
   /// Of a gate.
@@ -126,6 +151,73 @@ extension ContractionPlan {
   /// The number of a batch.
   func flat(_ batch: [LoopVariable]) -> IndexExpression {
     linearize(batch.map { IndexExpression($0) }, self.batch)
+  }
+}
+
+extension ContractionPlan {
+  /// Where the right operand lies, for panels that are read there: where columns are neighbours, at regular distances
+  /// between steps of the depth, and a whole number of panels. The index is that of the first column and step.
+  func panelsInPlace(_ graph: Graph, _ batch: [LoopVariable], _ width: Int) -> (
+    value: ValueID, start: IndexExpression, depthStride: Int
+  )? {
+    guard gates == 1, columnCount % width == 0 else { return nil }
+    let (column, step) = (
+      LoopVariable(id: -1, extent: columnCount), LoopVariable(id: -2, extent: depthCount)
+    )
+    let (value, element) = graph.resolve(
+      right, rightCoordinate(batch, column: IndexExpression(column), depth: IndexExpression(step)))
+    let index = linearize(element, graph.sizes(value))
+    guard index.stride(of: column) == 1, let stride = index.stride(of: step) else { return nil }
+    let start = index.substitute {
+      $0 == column || $0 == step ? IndexExpression(0) : IndexExpression($0)
+    }
+    return (value, start, stride)
+  }
+
+  /// Of a gate.
+  func panels(_ width: Int) -> Int { (columnCount + width - 1) / width }
+  func packedCount(_ width: Int) -> Int {
+    batchCount * gates * panels(width) * depthCount * width
+  }
+
+  /// The right operand in panels [batch, gate, panel, depth, width]; what lies beyond the last column is
+  /// never written and never used.
+  /// - Parameters:
+  ///   - slot: The memory between kernels that takes them.
+  ///   - panels: How many, and how many steps of the depth, a tile fills.
+  func pack(
+    into slot: Int, _ width: Int, panels block: Int, depth steps: Int, _ graph: Graph,
+    _ target: Target
+  ) -> KernelCall {
+    let (n, k, panels) = (columnCount, depthCount, panels(width))
+    var e = RegionEvaluator(graph)
+    let batch = self.batch.map { e.variable($0) }
+    let (panel, column, depth) = (e.variable(panels), e.variable(n), e.variable(k))
+    let gate = e.variable(gates)
+    for variable in batch + [gate] { e.draft.addTiles(variable) }
+    let panelBlocks = e.tiles(panels, size: block)
+    let depthBlocks = e.tiles(k, size: steps)
+    let c = rightCoordinate(
+      batch, column: IndexExpression(gate) * n + IndexExpression(column),
+      depth: IndexExpression(depth))
+    let first = (flat(batch) * gates + IndexExpression(gate)) * panels
+    let position =
+      ((first + IndexExpression(panel)) * k + IndexExpression(depth)) * width
+      + (IndexExpression(column) - IndexExpression(panel) * width)
+    // Neighbouring columns in memory: whole rows of several panels are read at a time. Otherwise each
+    // panel follows its columns down, which then are the streams.
+    let isRowMajor = e.isContiguous(right, c, along: column)
+    let outer = [LoopShape(panel, panelBlocks), LoopShape(depth, depthBlocks)]
+    let columns = LoopShape(
+      column, BlockExtent(total: n, size: width, index: panel),
+      mode: .vector(unroll: width / target.lanes))
+    e.nest((isRowMajor ? outer.reversed() : outer) + [columns]) { e in
+      let id = e.evaluate(right, c)
+      let memory = e.parameter(
+        .temporary(slot), types.b, count: packedCount(width), isOutput: true)
+      e.store(memory, position, id, types.b)
+    }
+    return e.call("pack", types.b, target, flops: 0)
   }
 }
 
@@ -188,19 +280,17 @@ struct ContractionLowering: KernelWriter {
     self.e = e
   }
 
-  /// Of a gate.
-  private var panels: Int { (plan.columnCount + width - 1) / width }
-  private var packedCount: Int {
-    plan.batchCount * plan.gates * panels * plan.depthCount * width
-  }
+  private var panels: Int { plan.panels(width) }
   private var isDirect: Bool { region.members.count == 1 && region.outputs.count == 1 }
 
   private mutating func run() -> LoweredRegion {
     // The right operand goes into panels, whatever views it is seen through.
     let packs = schedule.packing == .step
     if packs {
-      temporaries.append(Local(types.b, packedCount))
-      calls.append(pack())
+      temporaries.append(Local(types.b, plan.packedCount(width)))
+      calls.append(
+        plan.pack(
+          into: 0, width, panels: schedule.packPanels, depth: schedule.packDepth, graph, target))
     }
     let left = leftOperand()
     let rowExtent = BlockExtent(
@@ -330,39 +420,6 @@ struct ContractionLowering: KernelWriter {
       let id = w.e.evaluate(w.plan.right, c)
       w.store(memory, place, id, w.types.b)
     }
-  }
-
-  /// The right operand in panels [batch, gate, panel, depth, width]; what lies beyond the last column is
-  /// never written and never used.
-  private func pack() -> KernelCall {
-    let (n, k) = (plan.columnCount, plan.depthCount)
-    var e = RegionEvaluator(graph)
-    let batch = plan.batch.map { e.variable($0) }
-    let (panel, column, depth) = (e.variable(panels), e.variable(n), e.variable(k))
-    let gate = e.variable(plan.gates)
-    for variable in batch + [gate] { e.draft.addTiles(variable) }
-    let panelBlocks = e.tiles(panels, size: schedule.packPanels)
-    let depthBlocks = e.tiles(k, size: schedule.packDepth)
-    let c = plan.rightCoordinate(
-      batch, column: IndexExpression(gate) * n + IndexExpression(column),
-      depth: IndexExpression(depth))
-    let block = (plan.flat(batch) * plan.gates + IndexExpression(gate)) * panels
-    let position =
-      ((block + IndexExpression(panel)) * k + IndexExpression(depth)) * width
-      + (IndexExpression(column) - IndexExpression(panel) * width)
-    // Neighbouring columns in memory: whole rows of several panels are read at a time. Otherwise each
-    // panel follows its columns down, which then are the streams.
-    let isRowMajor = e.isContiguous(plan.right, c, along: column)
-    let outer = [LoopShape(panel, panelBlocks), LoopShape(depth, depthBlocks)]
-    let columns = LoopShape(
-      column, BlockExtent(total: n, size: width, index: panel),
-      mode: .vector(unroll: width / target.lanes))
-    e.nest((isRowMajor ? outer.reversed() : outer) + [columns]) { e in
-      let id = e.evaluate(plan.right, c)
-      let memory = e.parameter(.temporary(0), types.b, count: packedCount, isOutput: true)
-      e.store(memory, position, id, types.b)
-    }
-    return e.call("pack", types.b, target, flops: 0)
   }
 
   /// The left operand as [batch, rows, depth] in row-major order.

@@ -65,6 +65,8 @@ package enum Lowering {
       return ContractionLowering.lower(region, id, schedule, graph, target)
     case (.convolution(let id), .convolution(let schedule)):
       return ConvolutionLowering.lower(region, id, schedule, graph, target)
+    case (.attention(let attention), .attention(let schedule)):
+      return AttentionLowering.lower(region, attention, schedule, graph, target)
     case (.assembly(let id), .assembly(let schedule)):
       return AssemblyLowering.lower(region, id, schedule, graph, target)
     case (.routine(let id), .routine(let schedule)):

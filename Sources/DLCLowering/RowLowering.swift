@@ -42,6 +42,23 @@ struct RowLowering: KernelWriter {
     return lowering.call()
   }
 
+  /// Writes one row of a region into a kernel that computes more: the row at a coordinate without its last axis, which
+  /// is reduced, to where `placement` says.
+  static func write(
+    _ region: Region, _ schedule: RowSchedule, _ graph: Graph, _ target: Target,
+    into e: inout RegionEvaluator, row: [IndexExpression],
+    placement: @escaping ([IndexExpression]) -> IndexExpression
+  ) {
+    var lowering = RowLowering(
+      region, schedule, graph, target, domain(region).map { _ in 0 }, placement)
+    lowering.e = e
+    lowering.variables = schedule.loops.map { group in
+      lowering.variable(group.reduce(1) { $0 * lowering.domain[$1] })
+    }
+    lowering.writeRows(row + [IndexExpression(lowering.rowVariables[0])])
+    e = lowering.e
+  }
+
   private static func domain(_ region: Region) -> [Int] {
     guard case .rows(let domain, _) = region.kind else { preconditionFailure() }
     return domain

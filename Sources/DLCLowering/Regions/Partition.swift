@@ -43,6 +43,7 @@ package struct Partition {
 
   private mutating func run() -> [Region] {
     for id in graph.nodeIDs.reversed() { place(id) }
+    joinAttention()
     // Values that no node computes (arguments, constants, views) and second ports need copies.
     for value in ports.keys.sorted(by: { $0.index < $1.index }) {
       let computed = graph.definitions[value.index].flatMap { regionOf[$0] }
@@ -67,7 +68,7 @@ package struct Partition {
     if region.frame != nil { return false }
     return switch region.kind {
     case .rows: true
-    case .contraction, .convolution: region.members.count > 1
+    case .contraction, .convolution, .attention: region.members.count > 1
     default: false
     }
   }
@@ -360,6 +361,64 @@ package struct Partition {
     else { return false }
     let gates = Set((0..<whole / part).map { tracer.coordinate(ofGate: $0) })
     return wanted.isSubset(of: gates)
+  }
+
+  /// Rows between two products, such as a softmax of scores, become one region with both.
+  private mutating func joinAttention() {
+    for number in regions.indices {
+      guard let region = regions[number], case .contraction(let weighted) = region.kind,
+        region.gates == 1, region.frame == nil, let found = attention(before: weighted)
+      else { continue }
+      regions[number]!.kind = .attention(found.attention)
+      for part in [found.rows, found.scores] {
+        for id in regions[part]!.members { regionOf[id] = number }
+        regions[number]!.members.formUnion(regions[part]!.members)
+        regions[part] = nil
+      }
+    }
+    var places: [Int: Int] = [:]
+    for number in regions.indices where regions[number] != nil { places[number] = places.count }
+    regions.removeAll { $0 == nil }
+    regionOf = regionOf.mapValues { places[$0]! }
+  }
+
+  /// The regions of rows that are a product's left operand and of the product that the rows are of.
+  private func attention(before weighted: NodeID) -> (
+    attention: Region.Attention, rows: Int, scores: Int
+  )? {
+    let value = graph.base(graph[weighted].operands[0])
+    func isUsed(_ value: ValueID, by known: (NodeID) -> Bool) -> Bool {
+      let (nodes, escapes) = consumers(value)
+      return !escapes && nodes.allSatisfy(known)
+    }
+    guard let id = graph.definitions[value.index], let number = regionOf[id],
+      let rows = regions[number], case .rows(let domain, let axes) = rows.kind,
+      axes == [domain.count - 1], graph.sizes(value) == domain,
+      rows.outputs == [Region.Destination(value: value, port: nil)],
+      isUsed(value, by: { $0 == weighted }),
+      let after = ContractionPlan(graph, graph[weighted], target), after.takesRows(value, graph)
+    else { return nil }
+    let tracer = RequestTracer(graph, rows)
+    let place = linearize(tracer.domainCoordinate, domain)
+    for source in tracer.loads {
+      let sizes = graph.sizes(source)
+      guard sizes.suffix(2) == domain.suffix(2),
+        tracer.requests[source] == [delinearize(place, sizes)],
+        let id = graph.definitions[source.index], let before = regionOf[id],
+        let product = regions[before], case .contraction(let scores) = product.kind,
+        product.gates == 1, product.frame == nil,
+        product.outputs == [Region.Destination(value: source, port: nil)],
+        isUsed(source, by: { regionOf[$0] == number }),
+        let plan = ContractionPlan(graph, graph[scores], target), plan.gives(sizes, graph),
+        plan.batch == after.batch, plan.types == after.types, plan.types.isUniform
+      else { continue }
+      return (
+        Region.Attention(
+          scores: scores, weighted: weighted,
+          between: rows.members.union(product.members.subtracting([scores]))), number, before
+      )
+    }
+    return nil
   }
 
   private func isMap(_ id: NodeID) -> Bool {

@@ -10,6 +10,8 @@ package struct Region: Sendable {
     /// A register-tiled product whose result the members refine.
     case contraction(NodeID)
     case convolution(NodeID)
+    /// Two products with rows in between: some rows of all three at a time.
+    case attention(Attention)
     /// Boxes copied into the result of a node.
     case assembly(NodeID)
     /// A node with kernels of its own: scatter, prefixes, sorting, factorisations.
@@ -24,6 +26,23 @@ package struct Region: Sendable {
   package var outputs: [Destination]
   /// Set where the result of a product is stored inside of a greater value, whose rest is filled.
   package var frame: Frame?
+
+  /// A product, rows of its result that are reduced along them, and the product whose left operand they become.
+  package struct Attention: Hashable, Sendable {
+    package var scores: NodeID
+    package var weighted: NodeID
+    /// What is computed in between.
+    package var between: Set<NodeID>
+
+    /// The region of what is in between, as if it were one of its own.
+    func rows(_ graph: Graph) -> Region {
+      let value = graph.base(graph[weighted].operands[0])
+      let domain = graph.sizes(value)
+      return Region(
+        .rows(domain: domain, axes: [domain.count - 1]), members: between,
+        outputs: [Destination(value: value, port: nil)])
+    }
+  }
 
   /// How many elements of each row of a product an element of the domain takes: rows are so many gates side by side,
   /// each as long as those of the domain.
@@ -159,6 +178,7 @@ extension Region {
         axes.isEmpty ? "map \(domain)" : "rows \(domain) reduced over \(axes)"
       case .contraction: gates == 1 ? "contraction" : "contraction of \(gates) gates"
       case .convolution: "convolution"
+      case .attention: "attention"
       case .assembly: "assembly"
       case .routine: "routine"
       case .control: "control"

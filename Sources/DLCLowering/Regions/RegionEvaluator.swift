@@ -15,6 +15,8 @@ struct RegionEvaluator: KernelWriter {
   /// Values that live in memory of the kernel itself, the result of a tiled product and cached rows, and
   /// where an element lies there; nil for one that is not there.
   var resident: [ValueID: (Memory, ([IndexExpression]) -> IndexExpression?)] = [:]
+  /// Memory of the kernel itself that outputs of a part go to, in the place of a destination.
+  var diverted: [ValueID: Memory] = [:]
   /// Every element position that was loaded or stored, for merging loops.
   private(set) var accesses: [IndexExpression] = []
   /// The price of one element of the innermost loop.
@@ -233,7 +235,8 @@ struct RegionEvaluator: KernelWriter {
     _ destination: Region.Destination, _ at: [IndexExpression], _ position: IndexExpression
   ) {
     let value = evaluate(destination.value, at)
-    let memory = parameter(.destination(destination), destination.value)
+    let memory =
+      diverted[destination.value] ?? parameter(.destination(destination), destination.value)
     accesses.append(position)
     store(memory, position, value, graph.type(destination.value).dataType)
   }

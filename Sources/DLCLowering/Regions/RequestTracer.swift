@@ -25,6 +25,7 @@ package struct RequestTracer {
     self.region = region
     switch region.kind {
     case .rows(let domain, _): self.domain = domain
+    case .attention(let attention): domain = graph.sizes(graph[attention.weighted].results[0])
     case .contraction(let id), .convolution(let id), .assembly(let id), .routine(let id),
       .control(let id):
       var sizes = graph.sizes(graph[id].results[0])

@@ -175,6 +175,7 @@ extension Region.Kind {
       axes.isEmpty ? "a map over \(domain)" : "rows of \(domain) reduced over \(axes)"
     case .contraction: "a product on register tiles"
     case .convolution: "a convolution on register tiles"
+    case .attention: "two products on register tiles, and rows in between"
     case .assembly: "boxes that are copied into one result"
     case .routine: "an algorithm of its own"
     case .control: "a node that runs graphs"

@@ -7,6 +7,7 @@ package enum Problem: Hashable, Sendable {
   case rows(RowProblem)
   case contraction(ContractionProblem)
   case convolution(ConvolutionProblem, copies: [RowProblem?])
+  case attention(AttentionProblem)
   case assembly([RowProblem])
   case routine(String, RoutineSchedule, copy: RowProblem?)
   case control
@@ -31,6 +32,20 @@ package enum Problem: Hashable, Sendable {
         plan.problem(
           graph, node, &properties, isFramed: region.frame != nil,
           epilogue: Self.epilogue(region, id, graph)), copies: copies)
+    case .attention(let attention):
+      let (scores, weighted) = attention.plans(graph, target)
+      self = .attention(
+        AttentionProblem(
+          scores: scores.problem(graph, &properties, epilogue: 0),
+          weighted: weighted.problem(
+            graph, &properties,
+            epilogue: Self.epilogue(
+              region, attention.weighted, graph, without: attention.between)),
+          rows: RowLowering.problem(attention.rows(graph), graph, target),
+          inPlace: [scores, weighted].map { plan in
+            let batch = plan.batch.indices.map { LoopVariable(id: $0, extent: plan.batch[$0]) }
+            return plan.panelsInPlace(graph, batch, 1) == nil ? 0 : plan.columnCount
+          }))
     case .assembly(let id):
       self = .assembly(
         AssemblyLowering.boxes(region, id, graph).map {
@@ -54,8 +69,10 @@ package enum Problem: Hashable, Sendable {
   }
 
   /// Vector instructions of the members after a product, for an element.
-  private static func epilogue(_ region: Region, _ id: NodeID, _ graph: Graph) -> Int {
-    region.members.reduce(0) { sum, member in
+  private static func epilogue(
+    _ region: Region, _ id: NodeID, _ graph: Graph, without others: Set<NodeID> = []
+  ) -> Int {
+    region.members.subtracting(others).reduce(0) { sum, member in
       guard member != id, case .map(let operation) = graph.structure(graph[member]) else {
         return sum
       }
@@ -70,6 +87,7 @@ package enum Problem: Hashable, Sendable {
     case .contraction(let p): p.text
     case .convolution(let p, let copies):
       p.text + copies.compactMap { $0.map { ", copy of \($0.text)" } }.joined()
+    case .attention(let p): p.text
     case .assembly(let pieces): "assembly of " + pieces.map(\.text).joined(separator: "; ")
     case .routine(let text, _, let copy): text + (copy.map { ", copy of \($0.text)" } ?? "")
     case .control: "control"
@@ -88,6 +106,8 @@ package enum Problem: Hashable, Sendable {
           ConvolutionSchedule.candidates(
             p, copies: copies.map { $0.map { RowSchedule.best($0, target) } }, target)
         ) { .convolution($0) }
+      case .attention(let p):
+        Self.wrapped(AttentionSchedule.candidates(p, target)) { .attention($0) }
       case .assembly(let pieces): [Self.assembly(pieces, target)]
       case .routine(_, var schedule, let copy):
         {

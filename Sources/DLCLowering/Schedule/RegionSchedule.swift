@@ -8,6 +8,7 @@ package enum RegionSchedule: Hashable, Sendable {
   case rows(RowSchedule)
   case contraction(ContractionSchedule)
   case convolution(ConvolutionSchedule)
+  case attention(AttentionSchedule)
   case assembly(AssemblySchedule)
   case routine(RoutineSchedule)
   /// A control node's graphs have schedules of their own.
@@ -25,6 +26,7 @@ package enum RegionSchedule: Hashable, Sendable {
     case .rows(let s): "rows \(json(s))"
     case .contraction(let s): "contraction \(json(s))"
     case .convolution(let s): "convolution \(json(s))"
+    case .attention(let s): "attention \(json(s))"
     case .assembly(let s): "assembly \(json(s))"
     case .routine(let s): "routine \(json(s))"
     case .control: "control"
@@ -42,6 +44,7 @@ package enum RegionSchedule: Hashable, Sendable {
       case "rows": read(RowSchedule.self).map { .rows($0) }
       case "contraction": read(ContractionSchedule.self).map { .contraction($0) }
       case "convolution": read(ConvolutionSchedule.self).map { .convolution($0) }
+      case "attention": read(AttentionSchedule.self).map { .attention($0) }
       case "assembly": read(AssemblySchedule.self).map { .assembly($0) }
       case "routine": read(RoutineSchedule.self).map { .routine($0) }
       default: nil
