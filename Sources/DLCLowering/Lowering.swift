@@ -137,12 +137,17 @@ package enum Lowering {
     guard areMaps else { return [] }
     var pairs: [(Int, Int)] = []
     for (input, source) in evaluator.bindings.enumerated() {
-      guard case .value(let value) = source,
-        tracer.requests[value] == Set([coordinate]), graph.sizes(value) == sizes
-      else { continue }
+      guard case .value(let value) = source else { continue }
+      let isThere =
+        reduces
+        ? tracer.requests[value] == [coordinate] && graph.sizes(value) == sizes
+        : tracer.coordinate(in: graph.sizes(value)).map { tracer.requests[value] == [$0] } ?? false
+      if !isThere { continue }
       for (output, target) in evaluator.bindings.enumerated() {
         if case .destination(let destination) = target,
-          graph.sizes(destination.value) == sizes,
+          reduces
+            ? graph.sizes(destination.value) == sizes
+            : tracer.coordinate(in: graph.sizes(destination.value)) != nil,
           graph.type(destination.value).dataType.byteCount == graph.type(value).dataType.byteCount
         {
           pairs.append((input, output))

@@ -1,10 +1,7 @@
 import DLCCompiler
 import DLCGraph
 import DLCLowering
-import DLCReference
-import DLCRuntime
 import DLCTensor
-import DLCTestSupport
 import Testing
 
 /// Rows between two products: one kernel, which stores none of them.
@@ -41,25 +38,8 @@ import Testing
       p, v, lhsBatch: axes, rhsBatch: axes, lhsContracting: [rank + 1], rhsContracting: [rank])
   }
 
-  private static func run(_ module: Module) throws -> (build: Build, results: [String: Tensor]) {
-    let inputs = module.functions[0].inputs
-    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 21)
-    let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
-    let want = try Interpreter().run(
-      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
-    ).outputs
-    let built = try Objects.compiler().build(module, function: nil, dimensions: [:])
-    let results = try built.executable.run(given)
-    for ((name, a), (_, b)) in zip(results, want) {
-      #expect(Differential.error(a, b, ulps: 256, scale: 1) <= 1, "\(name)")
-    }
-    return (built, Dictionary(uniqueKeysWithValues: results.map { ($0.0, $0.1) }))
-  }
-
-  private static func joined(_ build: Build) -> Int {
-    var count = 0
-    build.plan.forEach { if case .attention = $0.region.kind { count += 1 } }
-    return count
+  private static func joined(_ run: ComparedRun) -> Int {
+    run.regions.count { if case .attention = $0.kind { true } else { false } }
   }
 
   static let shapes = [
@@ -86,9 +66,9 @@ import Testing
       }
       return module
     }
-    let one = try Self.run(module(showsWeights: false))
-    let apart = try Self.run(module(showsWeights: true))
-    #expect(Self.joined(one.build) == 1 && Self.joined(apart.build) == 0)
+    let one = try ComparedRun(module(showsWeights: false))
+    let apart = try ComparedRun(module(showsWeights: true))
+    #expect(Self.joined(one) == 1 && Self.joined(apart) == 0)
     #expect(one.results["y"] == apart.results["y"])
   }
 
@@ -101,7 +81,7 @@ import Testing
       let p = s / (g.sum(g.abs(s), axes: [4], keepAxes: true) + 1)
       g.output("y", Self.weighted(g, shape, g.reshape(p, [6, 21, 40])))
     }
-    #expect(try Self.joined(Self.run(module).build) == 1)
+    #expect(try Self.joined(ComparedRun(module)) == 1)
   }
 
   /// What is needed elsewhere, or lies otherwise, is not joined.
@@ -116,7 +96,7 @@ import Testing
         g.output("y", Self.weighted(g, shape, rows))
         if kind == 2 { g.output("s", g.sum(s, axes: [0])) }
       }
-      #expect(try Self.joined(Self.run(module).build) == 0)
+      #expect(try Self.joined(ComparedRun(module)) == 0)
     }
   }
 }

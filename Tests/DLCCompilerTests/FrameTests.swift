@@ -9,26 +9,6 @@ import Testing
 
 /// Pads around what convolutions compute.
 @Suite struct FrameTests {
-  private static func arrays(_ module: Module) -> [String: Tensor] {
-    let inputs = module.functions[0].inputs
-    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
-    return Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
-  }
-
-  /// Compares the first function's results with the interpreter's.
-  @discardableResult
-  private static func compare(_ module: Module) throws -> Build {
-    let given = arrays(module)
-    let want = try Interpreter().run(
-      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
-    ).outputs
-    let built = try Objects.compiler().build(module, function: nil, dimensions: [:])
-    for ((name, a), (_, b)) in zip(try built.executable.run(given), want) {
-      #expect(Differential.error(a, b, ulps: 64, scale: 1) <= 1, "\(name)")
-    }
-    return built
-  }
-
   private static func check(
     framed: Int, _ build: @Sendable (FunctionBuilder, Value, Value) -> Void
   ) throws {
@@ -37,10 +17,7 @@ import Testing
       build(
         g, g.input("x", .float32, [2, 6, 9, 11]), g.input("k", .float32, [8, 6, 3, 3]))
     }
-    let built = try compare(module)
-    var frames = 0
-    built.plan.forEach { if $0.region.frame != nil { frames += 1 } }
-    #expect(frames == framed)
+    #expect(try ComparedRun(module, ulps: 64).regions.count { $0.frame != nil } == framed)
   }
 
   /// Rows, columns, unequal sides, and what is computed on the way: one kernel writes the inside.
@@ -71,10 +48,7 @@ import Testing
         lhsContracting: [3], rhsContracting: [0])
       g.output("y", g.pad(g.relu(y + 0.25), -2, low: [0, 1, 2, 0], high: [0, 3, 0, 1]))
     }
-    let built = try Self.compare(module)
-    var frames = 0
-    built.plan.forEach { if $0.region.frame != nil { frames += 1 } }
-    #expect(frames == 1)
+    #expect(try ComparedRun(module, ulps: 64).regions.count { $0.frame != nil } == 1)
   }
 
   /// By transforms, whose last lines go beyond the result; and around planes of three axes.
@@ -94,7 +68,9 @@ import Testing
           x, g.input("k", .float32, [48, 32, 3, 3]), padding: [(1, 1), (1, 1)])
         g.output("y", g.pad(g.relu(y), 3, low: [0, 0, 2, 1], high: [0, 0, 1, 5]))
       }
-      let given = Self.arrays(module)
+      let inputs = module.functions[0].inputs
+      let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 4)
+      let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
       func result(_ name: String) throws -> Tensor {
         try Objects.compiler().compile(module, function: name).run(given)[0].value
       }
@@ -111,7 +87,7 @@ import Testing
           g.convolution(x, g.input("j", .float32, [4, 3, 2, 2, 2])), 1, low: [0, 0, 1, 1, 2],
           high: [0, 0, 0, 0, 1]))
     }
-    try Self.compare(module)
+    _ = try ComparedRun(module, ulps: 64)
   }
 
   /// What is used elsewhere too, spread out, or looked at from another side is copied into its place.

@@ -1,13 +1,10 @@
 import DLCCompiler
 import DLCGraph
 import DLCLowering
-import DLCReference
-import DLCRuntime
 import DLCTensor
-import DLCTestSupport
 import Testing
 
-/// Maps that take elements of several gates of a product.
+/// Maps over what a product gives: elements of several gates, and other shapes.
 @Suite struct GateTests {
   /// A cell of `gates` gates, hidden units side by side in each.
   private static func cell(
@@ -43,39 +40,18 @@ import Testing
     return module
   }
 
-  private static func run(_ module: Module) throws -> (build: Build, results: [String: Tensor]) {
-    let inputs = module.functions[0].inputs
-    let arrays = Differential.arrays(inputs.map(\.type), range: -1...1, seed: 9)
-    let given = Dictionary(uniqueKeysWithValues: zip(inputs.map(\.name), arrays))
-    let want = try Interpreter().run(
-      module, function: module.functions[0], inputs: given, states: [:], dimensions: [:]
-    ).outputs
-    let built = try Objects.compiler().build(module, function: nil, dimensions: [:])
-    let results = try built.executable.run(given)
-    for ((name, a), (_, b)) in zip(results, want) {
-      #expect(Differential.error(a, b, ulps: 256, scale: 1) <= 1, "\(name)")
-    }
-    return (built, Dictionary(uniqueKeysWithValues: results.map { ($0.0, $0.1) }))
-  }
-
   /// One kernel, whatever the sizes, and the bits of a product that is stored before the gates read it.
   @Test(arguments: [
     (32, 64, 4, true), (7, 20, 3, true), (5, 33, 2, false), (13, 48, 4, false), (2, 400, 3, true),
   ])
   func gatesAreOfTheProduct(_ batch: Int, _ hidden: Int, _ gates: Int, _ steady: Bool) throws {
-    let one = try Self.run(
+    let one = try ComparedRun(
       Self.cell(batch: batch, hidden: hidden, gates: gates, steady: steady, showsProduct: false))
-    let apart = try Self.run(
+    let apart = try ComparedRun(
       Self.cell(batch: batch, hidden: hidden, gates: gates, steady: steady, showsProduct: true))
-    func gated(_ build: Build) -> [Int] {
-      var found: [Int] = []
-      build.plan.forEach { if $0.region.gates > 1 { found.append($0.region.gates) } }
-      return found
-    }
-    #expect(gated(one.build) == [gates] && gated(apart.build).isEmpty)
-    var regions = 0
-    one.build.plan.forEach { _ in regions += 1 }
-    #expect(regions == 1)
+    func gated(_ run: ComparedRun) -> [Int] { run.regions.map(\.gates).filter { $0 > 1 } }
+    #expect(gated(one) == [gates] && gated(apart).isEmpty)
+    #expect(one.regions.count == 1)
     for (name, value) in one.results { #expect(value == apart.results[name], "\(name)") }
     #expect(one.results["h"] == one.results["y"])
   }
@@ -89,7 +65,28 @@ import Testing
       let b = g.slice(x, axis: 1, from: 8, to: 24)
       g.output("y", g.tanh(a) * g.logistic(b))
     }
-    let built = try Self.run(module).build
-    built.plan.forEach { #expect($0.region.gates == 1) }
+    #expect(try ComparedRun(module).regions.allSatisfy { $0.gates == 1 })
+  }
+
+  /// What follows a product in another shape is computed with it, as are results in that shape.
+  @Test(arguments: [[1, 12, 20], [3, 4, 20], [12, 5, 4], [240]]) func shapesMayDiffer(
+    _ shape: [Int]
+  ) throws {
+    func module(showsProduct: Bool) throws -> Module {
+      var module = Module("m")
+      let sizes = shape.map { Size($0) }
+      try module.function("f") { g in
+        let product = g.matmul(g.input("x", .float32, [12, 40]), g.input("w", .float32, [40, 20]))
+        let y = g.tanh(g.reshape(product, sizes) + g.input("b", .float32, sizes))
+        g.output("y", y)
+        g.output("z", y * 2)
+        if showsProduct { g.output("product", g.sum(product, axes: [0])) }
+      }
+      return module
+    }
+    let one = try ComparedRun(module(showsProduct: false))
+    let apart = try ComparedRun(module(showsProduct: true))
+    #expect(one.regions.count == 1 && apart.regions.count > 1)
+    for (name, value) in one.results { #expect(value == apart.results[name], "\(name)") }
   }
 }

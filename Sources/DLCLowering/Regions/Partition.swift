@@ -312,11 +312,12 @@ package struct Partition {
       regions[region]!.gates = gates
       return join(id, region)
     }
-    guard case .rows(let domain, let axes) = regions[region]!.kind,
-      axes.isEmpty, domain == graph.sizes(value)
-    else { return open(id, alone, because: "its users are no map over its elements") }
     let tracer = RequestTracer(graph, regions[region]!)
-    guard tracer.requests[value] == Set([tracer.domainCoordinate]),
+    guard case .rows(let domain, let axes) = regions[region]!.kind, axes.isEmpty,
+      let place = tracer.coordinate(in: graph.sizes(value)),
+      isTiled || domain == graph.sizes(value)
+    else { return open(id, alone, because: "its users are no map over its elements") }
+    guard tracer.requests[value] == Set([place]),
       regions[region]!.members.allSatisfy({ isMap($0) })
     else { return open(id, alone, because: "its users are not elementwise") }
     if isTiled { regions[region]!.kind = kind }

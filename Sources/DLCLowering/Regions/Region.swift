@@ -89,6 +89,19 @@ package struct Region: Sendable {
     package var port: GraphPort?
   }
 
+  /// The sizes of what it computes an element of at a time.
+  func domain(_ graph: Graph) -> [Int] {
+    switch kind {
+    case .rows(let domain, _): return domain
+    case .attention(let attention): return graph.sizes(graph[attention.weighted].results[0])
+    case .contraction(let id), .convolution(let id), .assembly(let id), .routine(let id),
+      .control(let id):
+      var sizes = graph.sizes(graph[id].results[0])
+      if gates > 1 { sizes[sizes.count - 1] /= gates }
+      return sizes
+    }
+  }
+
   /// Why its last node is not computed in the region of what uses it.
   package var reason: String
 

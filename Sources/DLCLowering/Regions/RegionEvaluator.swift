@@ -243,10 +243,13 @@ struct RegionEvaluator: KernelWriter {
 
   /// Stores what a region computes for an element of its domain: each output, or what a frame is around.
   mutating func storeOutputs(_ at: [IndexExpression]) {
+    let domain = region.domain(graph)
     for output in region.outputs {
       let sizes = graph.sizes(output.value)
       guard let frame = region.frame else {
-        store(output, at, linearize(at, sizes))
+        // The same elements, if in another shape.
+        let place = linearize(at, domain)
+        store(output, sizes == domain ? at : delinearize(place, sizes), place)
         continue
       }
       let value = evaluate(frame.inner, at)

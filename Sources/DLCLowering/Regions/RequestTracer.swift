@@ -23,20 +23,14 @@ package struct RequestTracer {
   package init(_ graph: Graph, _ region: Region) {
     self.graph = graph
     self.region = region
-    switch region.kind {
-    case .rows(let domain, _): self.domain = domain
-    case .attention(let attention): domain = graph.sizes(graph[attention.weighted].results[0])
-    case .contraction(let id), .convolution(let id), .assembly(let id), .routine(let id),
-      .control(let id):
-      var sizes = graph.sizes(graph[id].results[0])
-      if region.gates > 1 { sizes[sizes.count - 1] /= region.gates }
-      domain = sizes
-    }
+    domain = region.domain(graph)
     domainCoordinate = domain.enumerated().map {
       IndexExpression(LoopVariable(id: $0.offset, extent: $0.element))
     }
     nextVariable = domain.count
+    var reduces = false
     if case .rows(_, let axes) = region.kind {
+      reduces = !axes.isEmpty
       let kept = domain.indices.filter { !axes.contains($0) }
       rowCoordinate = kept.map { domainCoordinate[$0] }
       rowSizes = kept.map { domain[$0] }
@@ -48,9 +42,16 @@ package struct RequestTracer {
     }
     for output in region.outputs {
       let sizes = graph.sizes(output.value)
-      let coordinate = sizes == domain ? domainCoordinate : rowCoordinate
-      trace(output.value, coordinate)
+      let place = reduces && sizes != domain ? nil : coordinate(in: sizes)
+      trace(output.value, place ?? rowCoordinate)
     }
+  }
+
+  /// The coordinate of an element of the domain in a value of so many elements; nil where that has others.
+  package func coordinate(in sizes: [Int]) -> [IndexExpression]? {
+    if sizes == domain { return domainCoordinate }
+    guard sizes.reduce(1, *) == domain.reduce(1, *) else { return nil }
+    return delinearize(linearize(domainCoordinate, domain), sizes)
   }
 
   /// The coordinate of an element of the domain in a gate of a value that has several.
