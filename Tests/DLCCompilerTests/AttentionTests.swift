@@ -84,6 +84,18 @@ import Testing
     #expect(try Self.joined(ComparedRun(module)) == 1)
   }
 
+  /// Batches that the products count otherwise.
+  @Test func batchesMustBeThoseOfBoth() throws {
+    let shape = Shape(batch: [6], queries: 21, keys: 40, depth: 16, values: 16)
+    let apart = Shape(batch: [2, 3], queries: 21, keys: 40, depth: 16, values: 16)
+    var module = Module("m")
+    try module.function("f") { g in
+      let p = g.softmax(Self.scores(g, shape), axis: -1)
+      g.output("y", Self.weighted(g, apart, g.reshape(p, [2, 3, 21, 40])))
+    }
+    #expect(try Self.joined(ComparedRun(module)) == 0)
+  }
+
   /// What is needed elsewhere, or lies otherwise, is not joined.
   @Test func otherRowsStayApart() throws {
     let shape = Shape(batch: [2], queries: 24, keys: 24, depth: 16, values: 24)
