@@ -89,12 +89,6 @@ struct FloatMath {
   private var fractionBits: Int { type == .double ? 52 : 23 }
   private var bias: Int { type == .double ? 1023 : 127 }
 
-  /// 2^n for an integer in the range of normal exponents.
-  mutating func powerOfTwo(_ n: Operand) -> Operand {
-    let biased = text.integer(.add, n, integer(bias))
-    return fromBits(text.integer(.shl, biased, integer(fractionBits)))
-  }
-
   /// The nearest integer to a small number, as a number and as an integer; NaN gives any integer.
   mutating func round(_ x: Operand) -> (Operand, Operand) {
     let magic = type == .double ? 0x1.8p52 : 0x1.8p23

@@ -46,7 +46,7 @@ import Testing
     Shape(batch: [2, 3], queries: 40, keys: 64, depth: 16, values: 32),
     Shape(batch: [1, 2], queries: 37, keys: 53, depth: 20, values: 33),
     Shape(batch: [3], queries: 130, keys: 17, depth: 24, values: 48, turned: true),
-    Shape(batch: [], queries: 19, keys: 700, depth: 330, values: 16, turned: true),
+    Shape(batch: [1], queries: 19, keys: 700, depth: 330, values: 16, turned: true),
     Shape(batch: [2], queries: 12, keys: 48, depth: 8, values: 16, type: .float64),
   ]
 
@@ -92,6 +92,16 @@ import Testing
     try module.function("f") { g in
       let p = g.softmax(Self.scores(g, shape), axis: -1)
       g.output("y", Self.weighted(g, apart, g.reshape(p, [2, 3, 21, 40])))
+    }
+    #expect(try Self.joined(ComparedRun(module)) == 0)
+  }
+
+  /// Layers with a norm in between: their weights are of no batch, and each product is split by its columns.
+  @Test func layersStayApart() throws {
+    var module = Module("m")
+    try module.function("f") { g in
+      let x = g.matmul(g.input("x", .float32, [12, 24]), g.input("v", .float32, [24, 40]))
+      g.output("y", g.matmul(g.softmax(x, axis: -1), g.input("w", .float32, [40, 32])))
     }
     #expect(try Self.joined(ComparedRun(module)) == 0)
   }

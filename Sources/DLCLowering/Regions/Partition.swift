@@ -364,7 +364,9 @@ package struct Partition {
     return wanted.isSubset(of: gates)
   }
 
-  /// Rows between two products, such as a softmax of scores, become one region with both.
+  /// Rows between two products of batches, such as a softmax of scores, become one region with both. Without batches
+  /// right operands are the weights of layers: few rows would leave workers idle, and each block would go over all
+  /// weights again.
   private mutating func joinAttention() {
     for number in regions.indices {
       guard let region = regions[number], case .contraction(let weighted) = region.kind,
@@ -411,7 +413,8 @@ package struct Partition {
         product.outputs == [Region.Destination(value: source, port: nil)],
         isUsed(source, by: { regionOf[$0] == number }),
         let plan = ContractionPlan(graph, graph[scores], target), plan.gives(sizes, graph),
-        plan.batch == after.batch, plan.types == after.types, plan.types.isUniform
+        !plan.batch.isEmpty, plan.batch == after.batch, plan.types == after.types,
+        plan.types.isUniform
       else { continue }
       return (
         Region.Attention(

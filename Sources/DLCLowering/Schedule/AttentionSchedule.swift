@@ -43,13 +43,13 @@ extension AttentionSchedule {
       product.isRowMajor ? min((product.columns + width - 1) / width, 32) : 1
     }
     var (result, seen) = ([Candidate<AttentionSchedule>](), Set<AttentionSchedule>())
-    let inPlace = problem.inPlace.map { $0 == 0 || $0 % width != 0 }
+    let packs = problem.inPlace.map { $0 == 0 || $0 % width != 0 }
     for count in [8, 4, 2, 1, 16] {
       let schedule = AttentionSchedule(
         tile: tile,
         rowBlock: evenBlock(problem.scores.rows, limit: tile.rows * count, multiple: tile.rows),
         rows: RowSchedule.best(problem.rows, target),
-        packs: inPlace, packPanels: panels,
+        packs: packs, packPanels: panels,
         packDepths: zip(products, panels).map {
           max(1, min($0.depth, 32768 / (width * $1)))
         },
@@ -70,7 +70,9 @@ extension AttentionSchedule {
     let rows = min(rowBlock, scores.rows)
     let element = Double(scores.types.c.byteCount)
     var perTile = 0.0
-    for product in [scores, weighted] {
+    var copied = 0
+    for (product, packs) in zip([scores, weighted], packs) {
+      if packs { copied += product.batch * product.depth * product.columns }
       perTile += model.contract(
         product.types.c, tile: tile, rows: rows, columns: product.columns, depth: product.depth)
       let bytes = Double(product.columns * product.depth) * element
@@ -83,8 +85,7 @@ extension AttentionSchedule {
     perTile +=
       Double(problem.rows.stages.count + 2) * line * element / model.bandwidth(line * element)
     perTile += Double(rows * weighted.columns * weighted.epilogue) / Double(target.lanes)
-    let copied = Double(scores.batch * scores.depth * (scores.columns + weighted.columns))
     return tiles * (perTile + CostModel.tile) * CostModel.waiting(tiles, cores: target.cores)
-      + 3 * CostModel.step + copied * 0.5
+      + 3 * CostModel.step + 0.5 * Double(copied)
   }
 }
