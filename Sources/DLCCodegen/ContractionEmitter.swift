@@ -19,6 +19,8 @@ extension KernelEmitter {
     var target: PartTarget
     var rows: Int
     var columns: Int
+    /// What becomes of the sums, and where the operands of that begin in the block; nil: they are stored.
+    var finish: (program: FinishProgram, places: [Operand])?
   }
 
   /// Calls of microkernels over the tiles of a block: parts of the depth, panels, then rows.
@@ -29,16 +31,29 @@ extension KernelEmitter {
     let target = PartTarget(
       pointer: address(c.c, index(c.cBase), c.types.c), rowStride: .index(c.cRowStride),
       accumulates: .bool(c.accumulates))
+    let finish = c.finish.map { finish in
+      // Where lines end, places are asked for tile by tile.
+      (
+        finish.program,
+        finish.accesses.map {
+          $0.line == nil ? address($0.memory, index($0.base), $0.type) : pointers[$0.memory]!
+        }
+      )
+    }
     perExtent(c.columns) { e, columns in
       e.perExtent(c.rows) { e, rows in
-        let part = Part(statement: c, a: a, b: b, target: target, rows: rows, columns: columns)
-        if c.depth <= c.depthBlock {
-          e.emit(part, k: .index(0), depth: .index(c.depth))
-        } else {
+        var part = Part(statement: c, a: a, b: b, target: target, rows: rows, columns: columns)
+        // The last part of the depth, at which sums are complete.
+        let last = c.finish == nil ? 0 : max(0, (c.depth - 1) / c.depthBlock * c.depthBlock)
+        if c.finish == nil && c.depth > c.depthBlock || last > 0 {
           e.emitParts(
-            part, from: .index(0), to: .index(c.depth),
+            part, from: .index(0), to: .index(c.finish == nil ? c.depth : last),
             level: SumOrder.levels(c.depth, chain: c.depthBlock))
+          if c.finish == nil { return }
+          part.target.accumulates = .bool(true)
         }
+        part.finish = finish
+        e.emit(part, k: .index(last), depth: .index(c.depth - last))
       }
     }
   }
@@ -113,7 +128,7 @@ extension KernelEmitter {
       let (rest, lanes) = (
         part.columns % c.panelWidth, text.target.vectorBytes / c.types.c.byteCount
       )
-      let width = c.cIsPadded ? (rest + lanes - 1) / lanes * lanes : rest
+      let width = c.cIsPadded && part.finish == nil ? (rest + lanes - 1) / lanes * lanes : rest
       emitPanel(part, .index(whole), columns: width, k: k, depth: depth)
     }
   }
@@ -153,7 +168,7 @@ extension KernelEmitter {
       let kernel = Microkernel(
         types: c.types, rows: height,
         vectors: (columns + laneCount - 1) / laneCount,
-        isMasked: columns % laneCount != 0, layout: layout)
+        isMasked: columns % laneCount != 0, layout: layout, finish: part.finish?.program)
       microkernels.insert(kernel)
       kernel.declare(in: text)
       _ = counted(from: .index(0), to: .index(count)) { e, tile, _ in
@@ -170,10 +185,36 @@ extension KernelEmitter {
             aPointer, .index(c.aRowStride), .index(c.aDepthStride), bPointer,
             .index(c.bDepthStride), cPointer, target.rowStride, depth, accumulates,
             .index(columns),
-          ])
+          ] + e.finishArguments(part, first, column: cOffset))
         return []
       }
       row += height * count
+    }
+  }
+
+  /// Where the operands of a finish lie for a register tile, and how far apart their rows are.
+  private mutating func finishArguments(_ part: Part, _ row: Operand, column: Operand)
+    -> [Operand]
+  {
+    guard let finish = part.statement.finish, let places = part.finish?.places else { return [] }
+    return zip(finish.accesses, places).flatMap { access, place -> [Operand] in
+      if let line = access.line {
+        let (rows, type) = (part.statement.rows, access.type.llvmStorage)
+        let begin = rows.index.map { text.multiply(variables[$0]!, rows.size) } ?? .index(0)
+        let first = text.add(begin, row)
+        let count = text.subtract(.index(line), text.integer(.urem, first, line))
+        let next = text.subtract(
+          index(access.base, [finish.row: text.add(first, count)]),
+          text.multiply(count, access.rowStride))
+        let at = index(access.base, [finish.row: first])
+        return [
+          text.offset(place, text.add(at, column), of: type), .index(access.rowStride),
+          text.offset(place, text.add(next, column), of: type), count,
+        ]
+      }
+      var at = text.multiply(row, access.rowStride)
+      if access.columnStride == 1 { at = text.add(at, column) }
+      return [text.offset(place, at, of: access.type.llvmStorage), .index(access.rowStride)]
     }
   }
 

@@ -232,7 +232,7 @@ package struct KernelEmitter {
 
   // MARK: Expressions
 
-  func literal(_ value: ScalarConstant, _ type: DataType) -> Operand {
+  static func literal(_ value: ScalarConstant, _ type: DataType) -> Operand {
     switch value {
     case .float(let v): .real(v, type.llvmType)
     case .integer(let v): type == .bool ? .bool(v != 0) : .integer(Int(v), type.llvmType, 0)
@@ -256,7 +256,7 @@ package struct KernelEmitter {
 
   private mutating func evaluate(_ expression: Expression) -> Operand {
     switch expression {
-    case .constant(let value, let type): return literal(value, type)
+    case .constant(let value, let type): return Self.literal(value, type)
     case .load(let memory, let e, let type): return load(memory, e, type)
     case .index(let e, let type):
       let position = indexOperand(e)
@@ -321,6 +321,11 @@ package struct KernelEmitter {
       switch statement {
       case .define(let id, let expression): values[id] = transposed[id] ?? evaluate(expression)
       case .store(let memory, let e, let value, let type): store(memory, e, values[value]!, type)
+      case .prefetch(let p):
+        let start = address(p.memory, index(p.base), p.type)
+        for line in 0..<p.lines {
+          text.prefetch(start, ahead: p.ahead * p.type.byteCount + 64 * line)
+        }
       case .loop(let loop):
         if case .vector(let unroll, let width) = loop.mode {
           emitVector(loop, unroll: unroll, width: width)

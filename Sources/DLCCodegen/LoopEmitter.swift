@@ -14,7 +14,7 @@ extension KernelEmitter {
   }
 
   private func initial(_ a: Accumulator, _ lanes: Int) -> Operand {
-    text.splat(literal(a.initial, a.type), lanes)
+    text.splat(Self.literal(a.initial, a.type), lanes)
   }
 
   mutating func emitSerial(_ loop: Loop) {

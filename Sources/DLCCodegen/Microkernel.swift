@@ -11,6 +11,8 @@ package struct Microkernel: Hashable, Sendable {
   package var isMasked: Bool
   /// How A lies in memory.
   package var layout: Layout
+  /// What becomes of the sums; nil: they are stored in C.
+  package var finish: FinishProgram?
 
   package enum Layout: String, Hashable, Sendable, CaseIterable {
     /// Neighbours along the depth are neighbours.
@@ -22,8 +24,10 @@ package struct Microkernel: Hashable, Sendable {
   }
 
   package init(
-    types: ContractTypes, rows: Int, vectors: Int, isMasked: Bool, layout: Layout
+    types: ContractTypes, rows: Int, vectors: Int, isMasked: Bool, layout: Layout,
+    finish: FinishProgram? = nil
   ) {
+    self.finish = finish
     self.types = types
     self.rows = rows
     self.vectors = vectors
@@ -32,31 +36,45 @@ package struct Microkernel: Hashable, Sendable {
   }
 
   package func name(_ target: Target) -> String {
-    "dlc_\(typeName)_product\(layout == .rows ? "" : "_\(layout)")\(isMasked ? "_masked" : "")_\(rows)x\(vectors)__\(target.isa)"
+    let end = finish.map { "_\(NameHash.of($0.text))" } ?? ""
+    return
+      "dlc_\(typeName)_product\(layout == .rows ? "" : "_\(layout)")\(isMasked ? "_masked" : "")_\(rows)x\(vectors)\(end)__\(target.isa)"
   }
 
   private var typeName: String {
     types.isUniform ? "\(types.c)" : "\(types.a)_\(types.b)_\(types.c)"
   }
 
-  private static let parameters: [FunctionText.Parameter] = [
+  private static let products: [FunctionText.Parameter] = [
     .pointer("a", "noalias nonnull readonly"), .index("ars"), .index("aks"),
     .pointer("b", "noalias nonnull readonly"), .index("bks"),
     .pointer("c", "noalias nonnull"), .index("crs"),
     .index("depth"), .index("accumulate"), .index("columns"),
   ]
 
+  /// Those of a finish are places, and the distances between rows; one of them may be written where another is read.
+  private var parameters: [FunctionText.Parameter] {
+    Self.products
+      + (finish?.operands ?? []).enumerated().flatMap { number, operand in
+        [.pointer("m\(number)", "nonnull"), .index("m\(number)rs")]
+          + (operand.form == .linedElement
+            ? [.pointer("m\(number)next", ""), .index("m\(number)line")] : [])
+      }
+  }
+
   /// Says in another module that this one has the function.
   func declare(in text: FunctionText) {
-    text.declareHidden(name(text.target), Self.parameters)
+    text.declareHidden(name(text.target), parameters)
   }
 
   /// C (+)= A B with runtime strides: (a, row stride, depth stride, b, depth stride, c, row stride,
-  /// depth, accumulate, columns).
+  /// depth, accumulate, columns), and for each operand of a finish (place, row stride), with lines (place of the next line less that of as many
+  /// rows before, rows of this line) too. With a finish C is only read.
   package func emit(_ target: Target) -> String {
     let text = FunctionText(target)
-    let arguments = text.begin(name(target), Self.parameters, isHidden: true)
+    let arguments = text.begin(name(target), parameters, isHidden: true)
     let writer = MicrokernelWriter(self, text, arguments)
+    writer.prefetch()
     writer.store(writer.sums())
     text.ret()
     text.end()
@@ -80,6 +98,8 @@ private struct MicrokernelWriter {
   private let accumulate: Operand
   /// The lanes of the last vector that lie inside.
   private let mask: Operand?
+  /// For each operand of a finish the places of its rows: one where all rows have the same.
+  private var operandRows: [[Operand]] = []
 
   init(_ kernel: Microkernel, _ text: FunctionText, _ arguments: [Operand]) {
     self.kernel = kernel
@@ -105,6 +125,37 @@ private struct MicrokernelWriter {
       kernel.isMasked
       ? text.mask(
         lanes, before: text.integer(.sub, arguments[9], (kernel.vectors - 1) * lanes)) : nil
+    var rest = arguments.dropFirst(10)
+    for operand in kernel.finish?.operands ?? [] {
+      let (first, stride) = (rest.removeFirst(), rest.removeFirst())
+      let type = operand.type.llvmStorage
+      switch operand.form {
+      case .scalar, .column: operandRows.append([first])
+      case .row, .element: operandRows.append(rows(first, stride, type))
+      case .linedElement:
+        let mine = rows(first, stride, type)
+        let next = rows(rest.removeFirst(), stride, type)
+        let count = rest.removeFirst()
+        operandRows.append(
+          mine.indices.map { row in
+            row == 0
+              ? mine[0]
+              : text.select(text.compare(.slt, .index(row), count), mine[row], next[row])
+          })
+      }
+    }
+  }
+
+  /// Asks for what the finish touches, which has the whole product to come.
+  func prefetch() {
+    let stored = Set((kernel.finish?.stores ?? []).map(\.operand))
+    for (number, operand) in (kernel.finish?.operands ?? []).enumerated()
+    where !stored.contains(number) && operand.form == .element || operand.form == .linedElement {
+      let bytes = kernel.vectors * lanes * operand.type.byteCount
+      for row in operandRows[number] {
+        for line in stride(from: 0, to: bytes, by: 64) { text.prefetch(row, ahead: line) }
+      }
+    }
   }
 
   /// How many steps of the depth the loop takes at a time. A step of a large tile keeps the arithmetic units busy by
@@ -193,12 +244,61 @@ private struct MicrokernelWriter {
     text.branch(to: write)
     text.start(write)
     let finals = zip(sums, added).map { text.phi([($0, before), ($1, after)]) }
+    if let finish = kernel.finish {
+      for (number, value) in finals.enumerated() { apply(finish, number, value) }
+      return
+    }
     for (number, value) in finals.enumerated() {
       let at = place(number)
       if let mask = edge(number) {
         text.store(value, to: at, align: type.byteCount, mask: mask)
       } else {
         text.store(value, to: at, align: type.byteCount)
+      }
+    }
+  }
+
+  /// Does what follows for a vector of sums.
+  private func apply(_ finish: FinishProgram, _ number: Int, _ sum: Operand) {
+    let (row, v) = (number / kernel.vectors, number % kernel.vectors)
+    let mask = edge(number)
+    var scalars = ScalarEmitter(text)
+    func place(_ operand: Int) -> Operand {
+      let rows = operandRows[operand]
+      let form = finish.operands[operand].form
+      return text.offset(
+        rows.count == 1 ? rows[0] : rows[row],
+        .index(form.isWide ? v * lanes : 0),
+        of: finish.operands[operand].type.llvmStorage)
+    }
+    var values = [sum]
+    for step in finish.steps {
+      switch step {
+      case .constant(let constant, let type): values.append(KernelEmitter.literal(constant, type))
+      case .load(let operand):
+        let (type, isWide) = (
+          finish.operands[operand].type, finish.operands[operand].form.isWide
+        )
+        let (storage, at) = (type.llvmStorage, place(operand))
+        let raw =
+          if isWide, let mask {
+            text.load(storage, lanes, from: at, align: type.byteCount, mask: mask)
+          } else {
+            text.load(storage, isWide ? lanes : 0, from: at, align: type.byteCount)
+          }
+        values.append(scalars.fromStorage(raw, type))
+      case .apply(let operation, let type, let operands):
+        let wide = operands.map { text.splat(values[$0], lanes) }
+        values.append(scalars.apply(operation, type, wide))
+      }
+    }
+    for store in finish.stores {
+      let type = finish.operands[store.operand].type
+      let stored = scalars.toStorage(text.splat(values[store.value], lanes), type)
+      if let mask {
+        text.store(stored, to: place(store.operand), align: type.byteCount, mask: mask)
+      } else {
+        text.store(stored, to: place(store.operand), align: type.byteCount)
       }
     }
   }

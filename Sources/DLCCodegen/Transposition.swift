@@ -25,7 +25,7 @@ extension KernelEmitter {
         else { continue }
         loads.append(StridedLoad(id: id, memory: memory, index: index, type: type))
       case .define, .store: continue
-      case .loop, .contract, .pack, .winograd, .bind, .when: return nil
+      case .prefetch, .loop, .contract, .pack, .winograd, .bind, .when: return nil
       }
     }
     guard let type = loads.first?.type, loads.allSatisfy({ $0.type == type }) else { return nil }

@@ -124,15 +124,20 @@ package struct CostModel: Sendable {
       switch statement {
       case .define(_, let expression): return cycles(expression, form)
       case .store(_, let index, _, let type): return access(index, type, form) + 0.25
+      case .prefetch(let p): return 0.5 * Double(p.lines)
       case .bind: return scalar(form, 3)
       case .when(_, let body): return 1 + 0.5 * cycles(body, form)
       case .loop(let loop): return cycles(loop, form)
       case .contract(let c):
         let vectors = c.panelWidth * c.types.c.byteCount / model.target.vectorBytes
         let tile = RegisterTile(rows: c.tileRows, vectors: max(1, vectors))
+        let (rows, columns) = (
+          min(c.rows.size, c.rows.total), min(c.columns.size, c.columns.total)
+        )
+        let ends = Double(rows * columns * (c.finish?.program.cost ?? 0))
         return model.contract(
-          c.types.c, tile: tile, rows: min(c.rows.size, c.rows.total),
-          columns: min(c.columns.size, c.columns.total), depth: c.depth)
+          c.types.c, tile: tile, rows: rows, columns: columns, depth: c.depth)
+          + 0.5 * ends / Double(model.target.lanes)
       case .winograd(let w): return model.transform(w)
       case .pack(let p):
         let depth = p.taps.reduce(1) { $0 * $1.extent }

@@ -195,6 +195,28 @@ package struct IndexExpression: Hashable, Sendable {
     return stride
   }
 
+  /// How many values of a variable, from 0 on, are at a regular distance, and the distance: where quotients and
+  /// remainders of it, and what is made of them, change with the variable only at multiples of a number.
+  package func lines(of variable: LoopVariable) -> (count: Int, stride: Int)? {
+    var (count, stride) = (0, 0)
+    for term in terms {
+      switch term.atom {
+      case .variable(let v): if v == variable { stride += term.coefficient }
+      case .quotient(let inner, let divisor), .remainder(let inner, let divisor):
+        guard inner.mentions(variable) else { continue }
+        if inner == IndexExpression(variable) {
+          count = Self.gcd(count, divisor)
+          if case .remainder = term.atom { stride += term.coefficient }
+        } else if let (other, inside) = inner.lines(of: variable), inside == 0 {
+          count = Self.gcd(count, other)
+        } else {
+          return nil
+        }
+      }
+    }
+    return count == 0 ? nil : (count, stride)
+  }
+
   package func mentions(_ variable: LoopVariable) -> Bool {
     terms.contains {
       switch $0.atom {

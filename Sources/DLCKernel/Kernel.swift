@@ -142,9 +142,13 @@ package struct ContractStatement: Hashable, Sendable {
   package var depthBlock: Int
   /// Adds to what C holds.
   package var accumulates: Bool
+  /// What becomes of the sums; nil: they are stored in C.
+  package var finish: ProductFinish?
   /// Room for the sums of groups of parts (see `SumOrder`), one for each level above the first: blocks
   /// like C, with rows of whole panels.
   package var partials: [Memory] = []
+  /// Whether C is touched: with a finish only where sums are added to in parts.
+  package var usesResult: Bool { finish == nil || accumulates || depth > depthBlock }
   package var partialRowStride: Int {
     (columns.size + panelWidth - 1) / panelWidth * panelWidth
   }
@@ -233,9 +237,35 @@ package struct PackStatement: Hashable, Sendable {
   }
 }
 
+/// Asks for memory that is read soon, a row's piece some rows ahead, which the processor does not foresee.
+/// It changes nothing but time.
+package struct PrefetchStatement: Hashable, Sendable {
+  package var memory: Memory
+  package var type: DataType
+  /// The first element of the present row's piece, and its elements.
+  package var base: IndexExpression
+  package var count: Int
+  /// How many elements further the piece lies that is asked for; it may be beyond the memory.
+  package var ahead: Int
+
+  package init(
+    _ memory: Memory, _ type: DataType, base: IndexExpression, count: Int, ahead: Int
+  ) {
+    self.memory = memory
+    self.type = type
+    self.base = base
+    self.count = count
+    self.ahead = ahead
+  }
+
+  /// Lines of the cache that the piece touches, where it begins with one.
+  package var lines: Int { (count * type.byteCount + 63) / 64 }
+}
+
 package indirect enum Statement: Hashable, Sendable {
   case define(ScalarID, Expression)
   case store(Memory, IndexExpression, ScalarID, DataType)
+  case prefetch(PrefetchStatement)
   case loop(Loop)
   case contract(ContractStatement)
   case pack(PackStatement)
@@ -311,7 +341,8 @@ package struct Kernel: Hashable, Sendable {
       locals += kernel.locals
     }
     var result = Kernel(
-      name: "", parameters: parameters, locals: locals, grid: sections[0].grid, body: sections[0].body,
+      name: "", parameters: parameters, locals: locals, grid: sections[0].grid,
+      body: sections[0].body,
       flops: kernels.reduce(0) { $0 + $1.flops },
       bytesMoved: kernels.reduce(0) { $0 + $1.bytesMoved })
     result.sections = Array(sections.dropFirst())
@@ -338,6 +369,9 @@ extension Statement {
     case .define, .bind: return self
     case .store(let memory, let index, let value, let type):
       return .store(f(memory), index, value, type)
+    case .prefetch(var p):
+      p.memory = f(p.memory)
+      return .prefetch(p)
     case .loop(var loop):
       loop.body = loop.body.map { $0.mappingMemory(f) }
       return .loop(loop)
@@ -345,6 +379,9 @@ extension Statement {
     case .contract(var c):
       (c.a, c.b, c.c) = (f(c.a), f(c.b), f(c.c))
       c.partials = c.partials.map(f)
+      for i in (c.finish?.accesses ?? []).indices {
+        c.finish!.accesses[i].memory = f(c.finish!.accesses[i].memory)
+      }
       return .contract(c)
     case .pack(var p):
       (p.source, p.destination) = (f(p.source), f(p.destination))
@@ -357,20 +394,27 @@ extension Statement {
 }
 
 extension Statement {
-  /// The parameters that the statement touches.
-  package var parameters: [Int] {
-    func index(_ memories: Memory...) -> [Int] {
-      memories.compactMap { if case .parameter(let i) = $0 { i } else { nil } }
-    }
+  /// The memory that the statement touches.
+  package var memories: [Memory] {
     switch self {
-    case .define(_, .load(let memory, _, _)): return index(memory)
+    case .define(_, .load(let memory, _, _)): return [memory]
     case .define, .bind: return []
-    case .store(let memory, _, _, _): return index(memory)
-    case .loop(let loop): return loop.body.flatMap(\.parameters)
-    case .when(_, let body): return body.flatMap(\.parameters)
-    case .contract(let c): return index(c.a, c.b, c.c)
-    case .pack(let p): return index(p.source, p.destination)
-    case .winograd(let w): return index(w.source, w.destination)
+    case .store(let memory, _, _, _): return [memory]
+    case .prefetch(let p): return [p.memory]
+    case .loop(let loop): return loop.body.flatMap(\.memories)
+    case .when(_, let body): return body.flatMap(\.memories)
+    case .contract(let c):
+      return [c.a, c.b] + (c.usesResult ? [c.c] : []) + c.partials
+        + (c.finish?.accesses.map(\.memory) ?? [])
+    case .pack(let p): return [p.source, p.destination]
+    case .winograd(let w): return [w.source, w.destination]
     }
   }
+
+  /// The parameters that the statement touches.
+  package var parameters: [Int] {
+    memories.compactMap { if case .parameter(let i) = $0 { i } else { nil } }
+  }
+
+  package var isDefinition: Bool { if case .define = self { true } else { false } }
 }

@@ -88,6 +88,11 @@ package struct KernelDraft: Sendable {
     scopes[depth].statements.append(statement)
   }
 
+  /// Adds a statement before the open loop inside `scope`.
+  package mutating func append(_ statement: Statement, in scope: Int) {
+    scopes[scope].statements.append(statement)
+  }
+
   /// A variable with the value of an int64 scalar, moved into its extent.
   package mutating func bind(_ value: ScalarID, extent: Int, in scope: Int) -> LoopVariable {
     let variable = variable(extent)

@@ -58,6 +58,10 @@ extension Statement {
         )
       }
       return lines + loop.body.flatMap { $0.lines(indent + "  ") } + ["\(indent)}"]
+    case .prefetch(let p):
+      return [
+        "\(indent)prefetch \(p.type) \(p.memory.text)[\(p.base)] \(p.count) elements, \(p.ahead) ahead"
+      ]
     case .bind(let variable, let id):
       return ["\(indent)bind i\(variable.id) < \(variable.extent) = s\(id.index)"]
     case .when(let id, let body):
@@ -71,6 +75,7 @@ extension Statement {
           + " * \(c.b.text)[\(c.bBase)] panels \(c.panelWidth) by \(c.bPanelStride), \(c.bDepthStride)"
           + " depth \(c.depth) in \(c.depthBlock), \(c.tileRows) rows at a time"
           + c.partials.map { " by \($0.text)" }.joined()
+          + (c.finish.map { " then \($0.text)" } ?? "")
       ]
     case .winograd(let w):
       let what: String =

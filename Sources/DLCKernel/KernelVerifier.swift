@@ -131,6 +131,7 @@ private struct KernelChecker {
       case .store(let memory, let index, let value, let type):
         use(value)
         access(memory, index, type, write: true)
+      case .prefetch(let p): access(p.memory, p.base, p.type, write: false)
       case .loop(let loop): check(loop)
       case .bind(let variable, let id):
         use(id)
@@ -140,36 +141,7 @@ private struct KernelChecker {
         let (outerScope, outerVisible) = (scope, visible)
         check(body)
         (scope, visible) = (outerScope, outerVisible)
-      case .contract(let c):
-        if c.rows.total == 0 || c.columns.total == 0 { continue }
-        if !c.types.isExact {
-          found.append("\(c.types.c) does not hold the factors \(c.types.a) and \(c.types.b)")
-        }
-        if c.tileRows < 1 || c.panelWidth < 1 {
-          found.append("a register tile of \(c.tileRows) rows by \(c.panelWidth) columns is none")
-        }
-        // The base index already places the block; the last rows of the last block bound the reach.
-        let rows = c.rows.index == nil ? c.rows.total : c.rows.lastSize
-        let columns = c.columns.index == nil ? c.columns.total : c.columns.lastSize
-        let panels = (columns + c.panelWidth - 1) / c.panelWidth
-        // A sum of nothing reads nothing.
-        if c.depth > 0 {
-          access(
-            c.a, c.aBase, c.types.a, write: false,
-            reach: (rows - 1) * c.aRowStride + (c.depth - 1) * c.aDepthStride)
-          access(
-            c.b, c.bBase, c.types.b, write: false,
-            reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth
-              - 1)
-        }
-        let width = c.cIsPadded ? panels * c.panelWidth : columns
-        access(c.c, c.cBase, c.types.c, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
-        if c.partials.count < SumOrder.levels(c.depth, chain: c.depthBlock) {
-          found.append("a depth of \(c.depth) has no room for the sums of its groups")
-        }
-        for memory in c.partials {
-          access(memory, IndexExpression(0), c.types.c, write: true, reach: c.partialCount - 1)
-        }
+      case .contract(let c): check(c)
       case .winograd(let w): check(w)
       case .pack(let p):
         if (p.taps + p.positions).contains(where: { $0.extent == 0 }) { continue }
@@ -178,6 +150,59 @@ private struct KernelChecker {
         let depth = p.taps.reduce(1) { $0 * $1.extent }
         let columns = (p.columns.size + p.panelWidth - 1) / p.panelWidth * p.panelWidth
         access(p.destination, IndexExpression(0), p.type, write: true, reach: depth * columns - 1)
+      }
+    }
+  }
+
+  mutating func check(_ c: ContractStatement) {
+    if c.rows.total == 0 || c.columns.total == 0 { return }
+    if !c.types.isExact {
+      found.append("\(c.types.c) does not hold the factors \(c.types.a) and \(c.types.b)")
+    }
+    if c.tileRows < 1 || c.panelWidth < 1 {
+      found.append("a register tile of \(c.tileRows) rows by \(c.panelWidth) columns is none")
+    }
+    // The base index already places the block; the last rows of the last block bound the reach.
+    let rows = c.rows.index == nil ? c.rows.total : c.rows.lastSize
+    let columns = c.columns.index == nil ? c.columns.total : c.columns.lastSize
+    let panels = (columns + c.panelWidth - 1) / c.panelWidth
+    // A sum of nothing reads nothing.
+    if c.depth > 0 {
+      access(
+        c.a, c.aBase, c.types.a, write: false,
+        reach: (rows - 1) * c.aRowStride + (c.depth - 1) * c.aDepthStride)
+      access(
+        c.b, c.bBase, c.types.b, write: false,
+        reach: (panels - 1) * c.bPanelStride + (c.depth - 1) * c.bDepthStride + c.panelWidth
+          - 1)
+    }
+    let width = c.cIsPadded ? panels * c.panelWidth : columns
+    if c.usesResult {
+      access(c.c, c.cBase, c.types.c, write: true, reach: (rows - 1) * c.cRowStride + width - 1)
+    }
+    if let finish = c.finish { check(finish, c.rows, rows: rows, columns: columns) }
+    if c.partials.count < SumOrder.levels(c.depth, chain: c.depthBlock) {
+      found.append("a depth of \(c.depth) has no room for the sums of its groups")
+    }
+    for memory in c.partials {
+      access(memory, IndexExpression(0), c.types.c, write: true, reach: c.partialCount - 1)
+    }
+  }
+
+  mutating func check(_ finish: ProductFinish, _ extent: BlockExtent, rows: Int, columns: Int) {
+    let stored = Set(finish.program.stores.map(\.operand))
+    let outer = scope
+    scope.insert(finish.row)
+    blocks[finish.row] = extent
+    for (number, a) in finish.accesses.enumerated() {
+      access(
+        a.memory, a.base, a.type, write: stored.contains(number),
+        reach: (a.line == nil ? (rows - 1) * a.rowStride : 0) + (columns - 1) * a.columnStride)
+    }
+    scope = outer
+    for (number, step) in finish.program.steps.enumerated() {
+      if case .apply(_, _, let operands) = step, operands.contains(where: { $0 > number }) {
+        found.append("step \(number) of a finish uses a value of a later one")
       }
     }
   }

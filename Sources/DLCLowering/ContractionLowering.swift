@@ -453,10 +453,46 @@ extension RegionEvaluator {
     columns: (variable: LoopVariable, extent: BlockExtent), unroll: Int
   ) {
     resident[root] = (memory, position)
+    let before = reads.count
     each(rows.variable, block: rows.extent) { e, _ in
+      let scope = e.draft.depth
       e.each(columns.variable, .vector(unroll: unroll), block: columns.extent) { e, _ in
         e.storeOutputs(coordinate)
+        e.prefetch(from: before, rows.variable, columns, in: scope)
       }
     }
   }
+
+  /// Rows of a block are short pieces of memory far apart, which no processor foresees: asks for those of the rows
+  /// that follow. Long ones are foreseen.
+  private mutating func prefetch(
+    from first: Int, _ row: LoopVariable,
+    _ columns: (variable: LoopVariable, extent: BlockExtent), in scope: Int
+  ) {
+    let start = columns.extent.index.map { IndexExpression($0) * columns.extent.size }
+    var pieces: [(piece: PrefetchStatement, stride: Int)] = []
+    for (memory, index, type) in reads[first...] {
+      let count = columns.extent.size
+      guard index.stride(of: columns.variable) == 1, let stride = index.stride(of: row),
+        stride > count, count * type.byteCount <= Self.longestPrefetch
+      else { continue }
+      let base = index.substitute {
+        $0 == columns.variable ? start ?? IndexExpression(0) : IndexExpression($0)
+      }
+      pieces.append(
+        (PrefetchStatement(memory, type, base: base, count: count, ahead: stride), stride))
+    }
+    let lines = pieces.reduce(0) { $0 + $1.piece.lines }
+    guard lines > 0, lines <= Self.mostPrefetches else { return }
+    let rows = min(4, max(1, Self.mostPrefetches / lines))
+    for (piece, stride) in pieces {
+      var piece = piece
+      piece.ahead = stride * rows
+      draft.append(.prefetch(piece), in: scope)
+    }
+  }
+
+  /// Bytes of a piece, and lines that are on their way at a time: about what a core can wait for.
+  private static var longestPrefetch: Int { 1024 }
+  private static var mostPrefetches: Int { 24 }
 }

@@ -104,10 +104,7 @@ package enum Lowering {
   {
     var copy = kernel
     copy.name = ""
-    let hash = copy.text.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) {
-      ($0 ^ UInt64($1)) &* 0x100_0000_01b3
-    }
-    copy.name = "dlc_\(type)_\(structure)_\(String(hash, radix: 36))__\(target.isa)"
+    copy.name = "dlc_\(type)_\(structure)_\(NameHash.of(copy.text))__\(target.isa)"
     return copy
   }
 

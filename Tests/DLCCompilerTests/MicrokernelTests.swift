@@ -21,10 +21,12 @@ import Testing
           let forms: [(isMasked: Bool, layout: Microkernel.Layout)] =
             Microkernel.Layout.allCases.map { (false, $0) } + [(true, .rows), (true, .strips)]
           for (isMasked, layout) in forms {
-            let kernel = Microkernel(
-              types: ContractTypes(type), rows: rows, vectors: vectors, isMasked: isMasked,
-              layout: layout)
-            modules.append((kernel.name(target), kernel.emit(target)))
+            for finish in [nil, Self.finish(type)] {
+              let kernel = Microkernel(
+                types: ContractTypes(type), rows: rows, vectors: vectors, isMasked: isMasked,
+                layout: layout, finish: finish)
+              modules.append((kernel.name(target), kernel.emit(target)))
+            }
           }
         }
       }
@@ -38,6 +40,20 @@ import Testing
         #expect(spilled.isEmpty, "\(module.name): \(spilled.prefix(3))")
       }
     }
+  }
+
+  /// A bias and a residual, in lines.
+  private static func finish(_ type: DataType) -> FinishProgram {
+    var finish = FinishProgram()
+    finish.operands = [
+      FinishProgram.Operand(type, .column), FinishProgram.Operand(type, .element),
+      FinishProgram.Operand(type, .linedElement),
+    ]
+    finish.steps = [
+      .load(0), .apply(.binary(.add), type, [0, 1]), .load(1), .apply(.binary(.add), type, [2, 3]),
+    ]
+    finish.stores = [FinishProgram.Store(operand: 2, value: 4)]
+    return finish
   }
 
   /// The instructions of each innermost loop: from a label to a jump back to it.

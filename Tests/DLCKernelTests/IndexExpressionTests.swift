@@ -57,4 +57,21 @@ import Testing
       }
     }
   }
+
+  /// Pixels of images in frames are at regular distances but for the ends of lines.
+  @Test func linesEndWhereQuotientsChange() {
+    let (row, other) = (LoopVariable(id: 0, extent: 2 * 4 * 6), LoopVariable(id: 1, extent: 9))
+    let pixel = IndexExpression(row)
+    let (line, column) = (pixel.quotient(6), pixel.remainder(6))
+    let place =
+      line.quotient(4) * 500 + line.remainder(4) * 60 + column * 8 + IndexExpression(other) * 3 + 7
+    #expect(place.lines(of: row)! == (count: 6, stride: 8))
+    func value(_ at: Int) -> Int {
+      place.substitute { IndexExpression($0 == row ? at : 2) }.constant
+    }
+    for at in 1..<row.extent { #expect((value(at) - value(at - 1) == 8) == (at % 6 != 0)) }
+    #expect(place.lines(of: other) == nil)
+    #expect((pixel * 2 + IndexExpression(other)).quotient(6).lines(of: row) == nil)
+    #expect((line + column).quotient(2).lines(of: row) == nil)
+  }
 }

@@ -19,6 +19,8 @@ struct RegionEvaluator: KernelWriter {
   var diverted: [ValueID: Memory] = [:]
   /// Every element position that was loaded or stored, for merging loops.
   private(set) var accesses: [IndexExpression] = []
+  /// What was loaded from memory outside of the kernel.
+  private(set) var reads: [(memory: Memory, index: IndexExpression, type: DataType)] = []
   /// The price of one element of the innermost loop.
   var cost = 0
   /// Whether a function was computed that is a long chain of instructions.
@@ -144,6 +146,7 @@ struct RegionEvaluator: KernelWriter {
       let index = linearize(coordinate, type.sizes)
       accesses.append(index)
       cost += InstructionCost.access
+      reads.append((memory, index, type.dataType))
       return draft.define(.load(memory, index, type.dataType), in: home)
     }
     let node = graph[id]
@@ -306,7 +309,8 @@ struct RegionEvaluator: KernelWriter {
     let kernel = Kernel(
       name: "", parameters: draft.parameters, locals: draft.locals, grid: draft.grid,
       body: isEmpty ? [] : draft.body, flops: flops,
-      bytesMoved: Lowering.bytes(draft.parameters))
+      bytesMoved: Lowering.bytes(draft.parameters)
+    ).finishingProducts()
     return KernelCall(
       kernel: Lowering.named(kernel, structure, type, target), bindings: bindings,
       inPlace: inPlace)

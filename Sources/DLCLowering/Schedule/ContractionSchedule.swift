@@ -83,7 +83,7 @@ extension ContractionSchedule {
             packPanels: packPanels,
             packDepth: max(1, min(problem.depth, 32768 / (width * packPanels))),
             copyRows: max(1, 32768 / max(problem.depth, 1)),
-            epilogueUnroll: vectorsOfEpilogue(problem.epilogue))
+            epilogueUnroll: vectorsOfEpilogue(problem.epilogue, gates: problem.gates))
           guard seen.insert(schedule).inserted else { continue }
           result.append(
             Candidate(

@@ -74,8 +74,11 @@ extension Sequence {
   }
 }
 
-/// Vectors at a time of what follows for each element of a product: two where their instructions stay in registers.
-func vectorsOfEpilogue(_ cost: Int) -> Int { cost <= 8 ? 2 : cost >= 16 ? 4 : 1 }
+/// Vectors at a time of what follows for each element of a product: two where their instructions stay in registers, and
+/// several where they are a chain, of which the chains of an element's gates already run side by side.
+func vectorsOfEpilogue(_ cost: Int, gates: Int = 1) -> Int {
+  cost <= 8 ? 2 : cost >= 16 ? max(1, 4 / max(gates, 1)) : 1
+}
 
 /// The greatest part of the whole that is within a limit when all parts are equal, rounded up to a multiple.
 func evenBlock(_ total: Int, limit: Int, multiple: Int) -> Int {
