@@ -67,11 +67,11 @@ extension ContractionSchedule {
     var result: [Candidate<ContractionSchedule>] = []
     var seen: Set<ContractionSchedule> = []
     for packing in [Packing.step, .tile] {
-      let tiles = packing == .step ? [16, 8, 32] : [32, 16, 8]
+      let tiles = packing == .step ? [16, 8, 32, 4, 2] : [32, 16, 8]
       for count in tiles {
         let rowBlock = evenBlock(problem.rows, limit: tile.rows * count, multiple: tile.rows)
         let most = packing == .step ? 512 : 192
-        for wanted in [most, most / 2, most / 4, most * 2] {
+        for wanted in [most, most / 2, most / 4, most * 2, most / 8, most / 16] {
           // Some tens of microseconds of work in a tile.
           let limit =
             min(max(64, 12_000_000 / max(2 * rowBlock * problem.depth, 1)), wanted)
