@@ -23,6 +23,8 @@ package struct KernelEmitter {
     var lanes: Int
     var mask: Operand?
     var remaining: Operand?
+    /// Whether the variable's value in the first lane is a multiple of the lanes.
+    var isAligned = false
   }
 
   package init(_ kernel: Kernel, _ target: Target) {
@@ -188,6 +190,7 @@ package struct KernelEmitter {
       let pointer = address(memory, index(e), type)
       return loadSpread(type, lanes, from: pointer, by: stride, remaining: context.remaining)
     }
+    if let grouped = loadGrouped(memory, e, type, context) { return grouped }
     var collected = Operand.poison(storage, lanes)
     for (lane, position) in laneIndices(e, context).enumerated() {
       let one = text.load(storage, 0, from: address(memory, position, type), align: align)

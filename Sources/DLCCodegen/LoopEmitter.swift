@@ -174,7 +174,9 @@ extension KernelEmitter {
   private mutating func emitVectors(
     _ loop: Loop, _ lanes: Int, at position: Operand, _ carried: [Operand]
   ) -> [Operand] {
-    vector = VectorContext(variable: loop.variable, lanes: lanes, mask: nil, remaining: nil)
+    vector = VectorContext(
+      variable: loop.variable, lanes: lanes, mask: nil, remaining: nil,
+      isAligned: loop.isAligned(lanes))
     variables[loop.variable] = position
     let next = emitBody(loop, carried, lanes)
     vector = nil
@@ -188,7 +190,8 @@ extension KernelEmitter {
     let remaining = text.subtract(end, position)
     let mask = text.mask(lanes, before: remaining)
     vector = VectorContext(
-      variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining)
+      variable: loop.variable, lanes: lanes, mask: mask, remaining: remaining,
+      isAligned: loop.isAligned(lanes))
     variables[loop.variable] = position
     let next = emitBody(loop, carried, lanes)
     vector = nil
@@ -319,6 +322,13 @@ extension KernelEmitter {
     }
     return emitRest(
       loop, lanes, from: position, to: end, isEmpty: fixed.map { $0 % step == 0 }, carried)
+  }
+}
+
+extension Loop {
+  /// Whether vectors begin at multiples of their lanes.
+  fileprivate func isAligned(_ lanes: Int) -> Bool {
+    extent.index == nil || extent.blockCount == 1 || extent.size % lanes == 0
   }
 }
 

@@ -1,7 +1,28 @@
+import DLCKernel
 import DLCTensor
 
 /// Loads of lanes that stand a few elements apart.
 extension KernelEmitter {
+  /// An element of a group for all lanes of the group, where groups of neighbours are parts of vectors, or vectors parts
+  /// of groups: one load, and lanes exchanged. nil for any other place.
+  mutating func loadGrouped(
+    _ memory: Memory, _ e: IndexExpression, _ type: DataType, _ context: VectorContext
+  ) -> Operand? {
+    guard context.isAligned, let (size, element) = e.group(of: context.variable) else { return nil }
+    let (lanes, storage) = (context.lanes, type.llvmStorage)
+    if size % lanes == 0 {
+      return text.load(storage, 0, from: address(memory, index(e), type), align: type.byteCount)
+    }
+    guard lanes % size == 0, let element else { return nil }
+    // The first lane is the first of a group.
+    let pointer = address(memory, index(e + -element), type)
+    let all =
+      context.mask.map { text.load(storage, lanes, from: pointer, align: type.byteCount, mask: $0) }
+      ?? text.load(storage, lanes, from: pointer, align: type.byteCount)
+    return text.shuffle(
+      all, .poison(storage, lanes), (0..<lanes).map { $0 / size * size + element })
+  }
+
   /// Lanes up to so far apart are picked from whole vectors.
   static let greatestSpread = 4
 

@@ -174,6 +174,16 @@ package struct ConvolutionGeometry: Hashable, Sendable {
   package var kernelDilation: [Int]
   package var groups: Int
   package var dimensions: ConvolutionDimensions
+
+  /// Whether channels are in groups of a few, as many in as out, that channels side by side can be summed by in lanes:
+  /// single ones, or a power of two, and no more terms than one chain may have.
+  /// - Parameter kernel: sizes [m, c/groups, kernel...].
+  package func hasSmallGroups(_ kernel: [Int]) -> Bool {
+    let depth = kernel[1]
+    guard groups > 1, kernel[0] == groups * depth else { return false }
+    return depth == 1
+      || depth & (depth - 1) == 0 && depth <= 32 && kernel.dropFirst().reduce(1, *) <= 320
+  }
 }
 
 /// A window over every axis; padding takes the combiner's identity.

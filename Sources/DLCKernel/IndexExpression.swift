@@ -217,6 +217,27 @@ package struct IndexExpression: Hashable, Sendable {
     return count == 0 ? nil : (count, stride)
   }
 
+  /// The size of the groups of a variable's values for which the place is the same element of a group as long, and which
+  /// element, if it is always the same one.
+  package func group(of variable: LoopVariable) -> (size: Int, element: Int?)? {
+    var size: Int?
+    for term in terms {
+      switch term.atom {
+      case .variable(let v): if v == variable { return nil }
+      case .quotient(let inner, let divisor):
+        if !inner.mentions(variable) { continue }
+        guard inner == IndexExpression(variable), term.coefficient == divisor, size == nil else {
+          return nil
+        }
+        size = divisor
+      case .remainder(let inner, _): if inner.mentions(variable) { return nil }
+      }
+    }
+    guard let size else { return nil }
+    let isFixed = terms.allSatisfy { $0.coefficient % size == 0 }
+    return (size, isFixed ? constant - Size.floorDivide(constant, size) * size : nil)
+  }
+
   package func mentions(_ variable: LoopVariable) -> Bool {
     terms.contains {
       switch $0.atom {

@@ -20,7 +20,8 @@ package struct ConvolutionPlan {
   package var tiling: WinogradTiling?
   /// Whether channels lie side by side, in images and in the result.
   package var isChannelsLast = false
-  /// Whether each channel has a kernel of its own, where channels lie side by side.
+  /// Whether each channel, or each of small groups of as many on both sides, has a kernel of its own, where channels lie
+  /// side by side.
   package var isDepthwise = false
 
   /// x [n, c, H, W] and d [n, m, h, w], whose first two axes the convolution sees exchanged.
@@ -58,8 +59,8 @@ package struct ConvolutionPlan {
     let pixels = ConvolutionDimensions.channelsLast(spatial: g.strides.count)
     let isPlanar = g.strides.count == 2 && types.isUniform && types.c.isFloat
     isDepthwise =
-      isPlanar && dimensions == pixels && g.groups > 1 && g.groups == kernel[0] && kernel[1] == 1
-      && columns > 0
+      isPlanar && dimensions == pixels && columns > 0
+      && g.hasSmallGroups(kernel)
     let isProduct =
       channels >= 2 && columns >= 2 && depth >= 2 && channels * depth * columns >= 512
     guard isDepthwise || isProduct else { return nil }

@@ -2,11 +2,11 @@ import DLCGraph
 import DLCKernel
 import DLCTensor
 
-/// Writes the kernel of a convolution of images [n, h, w, c] by a kernel [h, w, 1, c] for each channel: channels are in
-/// lanes, and some pixels of a line are summed side by side, so that weights are loaded once for all of them and what
-/// neighbours share is loaded once.
+/// Writes the kernel of a convolution of images [n, h, w, c] in small groups of channels, or single ones, by a kernel
+/// [h, w, c/groups, c]: channels are in lanes, and some pixels of a line are summed side by side, so that weights are
+/// loaded once for all of them and what neighbours share is loaded once.
 ///
-/// Each element is one chain of sums over lines and columns of the kernel.
+/// Each element is one chain of sums over lines of the kernel, channels of a group, and columns.
 struct DepthwiseLowering {
   private let region: Region
   private let node: Node
@@ -19,6 +19,8 @@ struct DepthwiseLowering {
   private let input: [Int]
   private let output: [Int]
   private let taps: [Int]
+  /// Channels of a group.
+  private let depth: Int
 
   init(
     _ region: Region, _ node: Node, _ geometry: ConvolutionGeometry,
@@ -34,6 +36,7 @@ struct DepthwiseLowering {
     input = graph.sizes(node.operands[0])
     output = graph.sizes(node.results[0])
     taps = Array(graph.sizes(node.operands[1])[..<2])
+    depth = graph.sizes(node.operands[1])[2]
   }
 
   /// More sums than this are not written out, but for the columns of a line of the kernel.
@@ -62,7 +65,7 @@ struct DepthwiseLowering {
       }
     }
     lowered.calls.append(
-      e.call("depthwise", type, target, flops: 2 * output.reduce(1, *) * taps.reduce(1, *)))
+      e.call("depthwise", type, target, flops: 2 * output.reduce(1, *) * taps.reduce(1, *) * depth))
     return lowered
   }
 
@@ -75,7 +78,7 @@ struct DepthwiseLowering {
     let start = IndexExpression(channels.index!) * channels.size
     e.each(output[3], .vector(unroll: 1), block: channels) { e, channel in
       var sums: [ScalarID]
-      if taps[0] * taps[1] * count <= Self.mostSums {
+      if taps[0] * taps[1] * depth * count <= Self.mostSums {
         let zero = e.number(0, type)
         sums = [ScalarID](repeating: zero, count: count)
         for tap in 0..<taps[0] {
@@ -83,8 +86,12 @@ struct DepthwiseLowering {
         }
       } else {
         let carried = (0..<count).map { _ in Carried(type, initial: .float(0)) }
-        sums = e.loop(taps[0], carried) { e, tap, sums in
-          line(&e, tap, sums, at, first, channel, operands)
+        let isLong = depth > Self.mostChannels
+        sums = e.loop(isLong ? taps[0] * depth : taps[0], carried) { e, turn, sums in
+          isLong
+            ? line(
+              &e, turn.quotient(depth), turn.remainder(depth), sums, at, first, channel, operands)
+            : line(&e, turn, sums, at, first, channel, operands)
         }
       }
       for (pixel, sum) in sums.enumerated() {
@@ -110,21 +117,37 @@ struct DepthwiseLowering {
     e.resident[node.results[0]] = nil
   }
 
+  /// Groups of more channels are not written out.
+  private static let mostChannels = 8
+
   /// Adds what a line of the kernel gives to the sums of neighbouring pixels.
   private func line(
     _ e: inout RegionEvaluator, _ tap: IndexExpression, _ sums: [ScalarID],
     _ at: (image: IndexExpression, line: IndexExpression), _ first: IndexExpression,
     _ channel: IndexExpression, _ operands: [Memory]
   ) -> [ScalarID] {
+    (0..<depth).reduce(sums) { sums, element in
+      line(&e, tap, IndexExpression(element), sums, at, first, channel, operands)
+    }
+  }
+
+  /// What one channel of each group gives.
+  private func line(
+    _ e: inout RegionEvaluator, _ tap: IndexExpression, _ element: IndexExpression,
+    _ sums: [ScalarID], _ at: (image: IndexExpression, line: IndexExpression),
+    _ first: IndexExpression, _ channel: IndexExpression, _ operands: [Memory]
+  ) -> [ScalarID] {
     let (strides, dilation) = (geometry.strides, geometry.kernelDilation)
     let row = at.image * input[1] + at.line * strides[0] + tap * dilation[0]
-    let start = (row * input[2] + first * strides[1]) * input[3] + channel
+    let start =
+      (row * input[2] + first * strides[1]) * input[3]
+      + (depth == 1 ? channel : channel.quotient(depth) * depth + element)
     // What several pixels meet is loaded once.
     var loaded: [Int: ScalarID] = [:]
     var sums = sums
     for column in 0..<taps[1] {
       let weight = e.load(
-        operands[1], (tap * taps[1] + column) * input[3] + channel, type)
+        operands[1], ((tap * taps[1] + column) * depth + element) * input[3] + channel, type)
       for pixel in sums.indices {
         let offset = pixel * strides[1] + column * dilation[1]
         let element = loaded[offset] ?? e.load(operands[0], start + offset * input[3], type)

@@ -55,7 +55,7 @@ private struct ChannelsLastLayout {
   private enum Form {
     /// Every pixel by a matrix.
     case pointwise
-    /// Every channel by itself.
+    /// Every channel, or small group of channels, by itself.
     case depthwise
     /// Runs of pixels by larger kernels.
     case window
@@ -86,7 +86,7 @@ private struct ChannelsLastLayout {
     let isPlain =
       (g.paddingLow + g.paddingHigh).allSatisfy { $0 == 0 } && g.inputDilation == [1, 1]
     if isPlain, g.groups == 1, k[2...] == [1, 1], x[1] >= 8, k[0] >= 8 { return (.pointwise, g) }
-    if isPlain, g.groups == x[1], g.groups == k[0], x[1] >= 8 { return (.depthwise, g) }
+    if isPlain, g.hasSmallGroups(k), x[1] >= 8 { return (.depthwise, g) }
     if isPlain, g.groups == 1, x[1] >= 16, k[0] >= 16 { return (.window, g) }
     return (.other, g)
   }

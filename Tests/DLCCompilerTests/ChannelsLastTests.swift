@@ -24,10 +24,12 @@ import Testing
     /// Whether images are seen through a view.
     var isView = false
     var algorithm = ConvolutionSchedule.Algorithm.pixelProduct
+    /// Channels of a group, where there are groups.
+    var perGroup = 1
     var isDepthwise: Bool { algorithm == .depthwise }
-    var kernelShape: [Int] { kernel + [isDepthwise ? 1 : depth, channels] }
+    var kernelShape: [Int] { kernel + [isDepthwise ? perGroup : depth, channels] }
     var testDescription: String {
-      "\(batch)x\(height)x\(width)x\(depth) to \(channels), \(kernel) \(algorithm)"
+      "\(batch)x\(height)x\(width)x\(depth) to \(channels), \(kernel) \(algorithm) by \(perGroup)"
     }
   }
 
@@ -48,6 +50,19 @@ import Testing
     Shape(
       batch: 1, height: 20, width: 9, depth: 300, channels: 300, kernel: [5, 2], dilation: [2, 3],
       padding: 2, algorithm: .depthwise),
+    Shape(
+      batch: 2, height: 9, width: 16, depth: 24, channels: 24, algorithm: .depthwise, perGroup: 2),
+    Shape(
+      batch: 2, height: 13, width: 12, depth: 44, channels: 44, strides: [2, 3], isView: true,
+      algorithm: .depthwise, perGroup: 4),
+    Shape(
+      batch: 1, height: 12, width: 10, depth: 72, channels: 72, dilation: [2, 1], padding: 2,
+      algorithm: .depthwise, perGroup: 8),
+    Shape(
+      batch: 1, height: 15, width: 11, depth: 48, channels: 48, strides: [2, 2],
+      algorithm: .depthwise, perGroup: 16),
+    Shape(
+      batch: 1, height: 7, width: 8, depth: 96, channels: 96, algorithm: .depthwise, perGroup: 32),
     Shape(batch: 1, height: 16, width: 16, depth: 32, channels: 32, algorithm: .winograd),
     Shape(batch: 3, height: 17, width: 19, depth: 41, channels: 50, algorithm: .winograd),
     Shape(
@@ -68,7 +83,7 @@ import Testing
       func convolution(_ x: Value) -> Value {
         let image = s.isView ? g.transpose(x, [1, 0, 2, 3]) : x
         let padding = [(low: s.padding, high: s.padding), (low: s.padding, high: s.padding)]
-        let groups = s.isDepthwise ? s.channels : 1
+        let groups = s.isDepthwise ? s.channels / s.perGroup : 1
         if type == .float32 {
           return g.convolution(
             image, k, strides: s.strides, padding: padding, kernelDilation: s.dilation,

@@ -74,4 +74,18 @@ import Testing
     #expect((pixel * 2 + IndexExpression(other)).quotient(6).lines(of: row) == nil)
     #expect((line + column).quotient(2).lines(of: row) == nil)
   }
+
+  /// An element of the group that a channel is in.
+  @Test func groupsAreFound() {
+    let (channel, turn) = (LoopVariable(id: 0, extent: 64), LoopVariable(id: 1, extent: 9))
+    let group = IndexExpression(channel).quotient(8) * 8
+    let fixed = group + IndexExpression(turn) * 64 + 131
+    #expect(fixed.group(of: channel)! == (size: 8, element: 3))
+    let moving = group + IndexExpression(turn)
+    #expect(moving.group(of: channel)! == (size: 8, element: nil))
+    #expect(fixed.group(of: turn) == nil)
+    #expect((group * 2).group(of: channel) == nil)
+    #expect((group + IndexExpression(channel)).group(of: channel) == nil)
+    #expect((group + IndexExpression(channel).remainder(8)).group(of: channel) == nil)
+  }
 }

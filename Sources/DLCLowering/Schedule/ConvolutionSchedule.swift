@@ -54,6 +54,7 @@ package struct ConvolutionProblem: Hashable, Sendable {
   /// Whether channels lie side by side, in images and in the result.
   package var isChannelsLast: Bool
   /// Whether each channel has a kernel of its own as well.
+  package var allChannels: Int { groups * channels }
   package var isDepthwise: Bool { isChannelsLast && gradientOutputs == nil && groups > 1 }
   package var epilogue: Int
 
@@ -157,7 +158,7 @@ extension ConvolutionSchedule {
     var result: [Candidate<ConvolutionSchedule>] = []
     for side in target.registerCount >= 32 ? [14, 7, 4] : [7, 4] {
       for vectors in [8, 4, 16, 1 << 20] {
-        let channels = evenBlock(problem.groups, limit: vectors * lanes, multiple: lanes)
+        let channels = evenBlock(problem.allChannels, limit: vectors * lanes, multiple: lanes)
         for sums in [1 << 18, 1 << 16, 1 << 20] {
           let lines = evenBlock(
             problem.positions / width, limit: max(1, sums / (channels * width * problem.depth)),
@@ -182,13 +183,14 @@ extension ConvolutionSchedule {
     let lines = Double(columnBlock / problem.line!)
     let blocks = (Double(problem.positions / problem.line!) / lines).rounded(.up)
     let tiles =
-      Double(problem.batch) * blocks * (Double(problem.groups) / Double(rowBlock)).rounded(.up)
+      Double(problem.batch) * blocks * (Double(problem.allChannels) / Double(rowBlock)).rounded(.up)
     let vectors = Double(columnBlock) * Double(rowBlock) / lanes
     // Two loads in a cycle: weights for all pixels together, and each element for about two of its sums.
     let taps = Double(problem.depth)
     let loads = taps * (1 / Double(tile.rows) + 0.5) / 2
     let perVector =
-      max(taps / Double(target.multiplyAddUnits), loads) + Double(problem.epilogue) + 3
+      max(taps / Double(target.multiplyAddUnits), loads * (problem.channels == 1 ? 1 : 2))
+      + Double(problem.epilogue) + 3
     var perTile = vectors * perVector + lines * 20
     let model = CostModel(target)
     let element = Double(problem.types.c.byteCount)
@@ -197,16 +199,16 @@ extension ConvolutionSchedule {
       perTile += vectors / Double(tile.rows) * taps * 16 / model.bandwidth(weightBytes)
     }
     // Lines that a tile walks over again and again, from the nearest cache that holds them.
-    let side = taps.squareRoot()
+    let side = (taps / Double(problem.channels)).squareRoot()
     let windowBytes = side * Double(problem.line! * rowBlock) * element
     if windowBytes > Double(target.caches.l1) / 2 {
       let reads = side * (Double(tile.rows) + side - 1) / Double(tile.rows)
       perTile += 0.5 * vectors * reads * lanes * element / model.bandwidth(windowBytes)
     }
     // Images come from far: lines at the end of a tile twice, and parts of pixels in pieces that are soon over.
-    let isPart = rowBlock < problem.groups
+    let isPart = rowBlock < problem.allChannels
     let pixelBytes = vectors * lanes * element * (lines + side - 1) / lines
-    let imageBytes = 2 * Double(problem.positions * problem.groups) * element
+    let imageBytes = 2 * Double(problem.positions * problem.allChannels) * element
     let isFar = imageBytes > Double(target.caches.l2) * 4
     perTile += (isPart && isFar ? 1.5 : 1) * pixelBytes / model.bandwidth(imageBytes)
     let total = tiles * (perTile + CostModel.tile) + CostModel.step
