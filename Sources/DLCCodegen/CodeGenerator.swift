@@ -79,7 +79,7 @@ package struct CodeGenerator: Sendable {
 
   private func one(_ text: String, _ kind: EmissionKind) throws(DLCError) -> [UInt8] {
     let key =
-      "object 1, LLVM 19, \(LLVMLibrary.passes)\n\(target.cpu)\n\(target.featureText)\n\(text)"
+      "object 2, LLVM 19, \(LLVMLibrary.passes)\n\(target.cpu)\n\(target.featureText)\n\(text)"
     if kind == .object, let known = store.load(key) { return known }
     let bytes = try LLVMLibrary().compile(text, target, kind)
     if kind == .object { store.save(key, bytes) }

@@ -90,6 +90,7 @@ private struct MicrokernelWriter {
   private let lanes: Int
   // The arguments; of A and C where each row begins.
   private let aRows: [Operand]
+  private let aRowStride: Operand
   private let aDepthStride: Operand
   private let b: Operand
   private let bDepthStride: Operand
@@ -119,7 +120,8 @@ private struct MicrokernelWriter {
       ? (.index(1), .index(kernel.rows)) : (arguments[1], arguments[2])
     aRows = rows(arguments[0], aStride, kernel.types.a.llvmStorage)
     cRows = rows(arguments[5], arguments[6], kernel.types.c.llvmType)
-    (aDepthStride, b, bDepthStride) = (aStep, arguments[3], arguments[4])
+    (aRowStride, aDepthStride) = (aStride, aStep)
+    (b, bDepthStride) = (arguments[3], arguments[4])
     (depth, accumulate) = (arguments[7], arguments[8])
     mask =
       kernel.isMasked
@@ -171,40 +173,74 @@ private struct MicrokernelWriter {
     return [4, 2].first { $0 * sums <= 24 } ?? 1
   }
 
+  /// Where steps of the depth have come to.
+  private struct Walk {
+    var sums: [Operand]
+    /// How far the rows of A are walked; of many rows the place in every third of them.
+    var along: [Operand]
+    /// How far the columns of B are walked.
+    var down: Operand
+    var values: [Operand] { sums + along + [down] }
+  }
+
+  private func walk(_ values: [Operand]) -> Walk {
+    let count = kernel.rows * kernel.vectors
+    return Walk(
+      sums: Array(values[..<count]), along: Array(values[count..<values.count - 1]),
+      down: values[values.count - 1])
+  }
+
+  /// More rows than there are registers for their places: each third one has one, and the next two are at one and two
+  /// distances from it, which addresses take.
+  private var hasManyRows: Bool { kernel.rows > 8 && kernel.layout != .strips }
+
   /// The product over the whole depth: so many steps at a time, then the rest.
   func sums() -> [Operand] {
     let zero = Operand.zero(type.llvmType, lanes)
-    let start = [Operand](repeating: zero, count: kernel.rows * kernel.vectors)
-    let steps = steps
-    guard steps > 1 else {
-      return text.loop(from: .index(0), to: depth, step: 1, carried: start) { step($0, $1) }
+    let sums = [Operand](repeating: zero, count: kernel.rows * kernel.vectors)
+    let along =
+      hasManyRows
+      ? stride(from: 0, to: kernel.rows, by: 3).map { aRows[$0] } : [Operand.index(0)]
+    let start = sums + along + [.index(0)]
+    func loop(from: Operand, to: Operand, by steps: Int, _ start: [Operand]) -> [Operand] {
+      text.loop(from: from, to: to, step: steps, carried: start) { _, phis in
+        (0..<steps).reduce(walk(phis)) { walk, _ in step(walk) }.values
+      }
     }
+    let steps = steps
+    guard steps > 1 else { return walk(loop(from: .index(0), to: depth, by: 1, start)).sums }
     let rest = text.integer(.and, depth, steps - 1)
     let whole = text.integer(.sub, depth, rest)
-    let sums = text.loop(from: .index(0), to: whole, step: steps, carried: start) { k, phis in
-      (0..<steps).reduce(phis) { step($1 == 0 ? k : text.add(k, $1), $0) }
-    }
-    return text.loop(from: whole, to: depth, step: 1, carried: sums) { step($0, $1) }
+    let most = loop(from: .index(0), to: whole, by: steps, start)
+    return walk(loop(from: whole, to: depth, by: 1, most)).sums
   }
 
-  private func step(_ k: Operand, _ sums: [Operand]) -> [Operand] {
+  private func step(_ walk: Walk) -> Walk {
     let (a, b) = (kernel.types.a, kernel.types.b)
-    let row = text.offset(self.b, text.multiply(k, bDepthStride), of: b.llvmStorage)
+    let row = text.offset(self.b, walk.down, of: b.llvmStorage)
     let columns = (0..<kernel.vectors).map { v -> Operand in
       let at = text.offset(row, .index(v * lanes), of: b.llvmStorage)
       return widened(text.load(b.llvmStorage, lanes, from: at, align: b.byteCount), b)
     }
-    let along = kernel.layout == .rows ? k : text.multiply(k, aDepthStride)
-    var next = sums
+    var next = walk
     for row in 0..<kernel.rows {
-      let at = text.offset(aRows[row], along, of: a.llvmStorage)
+      let at =
+        hasManyRows
+        ? text.offset(
+          walk.along[row / 3], text.multiply(aRowStride, row % 3), of: a.llvmStorage)
+        : text.offset(aRows[row], walk.along[0], of: a.llvmStorage)
       let one = widened(text.load(a.llvmStorage, 0, from: at, align: a.byteCount), a)
       let all = text.splat(one, lanes)
       for v in 0..<kernel.vectors {
         let place = row * kernel.vectors + v
-        next[place] = text.multiplyAdd(all, columns[v], next[place])
+        next.sums[place] = text.multiplyAdd(all, columns[v], next.sums[place])
       }
     }
+    let ahead = kernel.layout == .rows ? Operand.index(1) : aDepthStride
+    next.along = walk.along.map {
+      hasManyRows ? text.offset($0, ahead, of: a.llvmStorage) : text.add($0, ahead)
+    }
+    next.down = text.add(walk.down, bDepthStride)
     return next
   }
 

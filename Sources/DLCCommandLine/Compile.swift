@@ -268,7 +268,7 @@ struct Compile: ParsableCommand {
         preparing > 0 ? "\(counted(preparing, "step")) before all runs" : nil,
       ].compactMap(\.self).joined(separator: ", ")
       let head =
-        "kernel \(kernel.name)\n  \(counted(kernel.tileCount, "tile")), \(kernel.flops) FLOP, \(size(kernel.bytesMoved)) moved, scratch \(size(kernel.localOffsets.total)); \(uses)"
+        "kernel \(kernel.name)\n  \(counted(kernel.tileCount, "tile")), \(kernel.flops) FLOP, \(size(kernel.bytesMoved)) moved, scratch \(size(kernel.localOffsets.total)); \(uses)\(kernel.finishesProducts ? "; finished while sums are in registers" : "")"
       let lines = explanation.lines(of: kernel, sections: build.sections[kernel.name] ?? [])
       return ([head] + lines.map { "  " + $0 }).joined(separator: "\n") + "\n"
     }

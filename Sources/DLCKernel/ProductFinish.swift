@@ -118,6 +118,21 @@ package struct FinishProgram: Hashable, Sendable {
 }
 
 extension Kernel {
+  /// Whether what follows a product is computed while its sums are in registers.
+  package var finishesProducts: Bool {
+    func finishes(_ statements: [Statement]) -> Bool {
+      statements.contains { statement in
+        switch statement {
+        case .contract(let product): product.finish != nil
+        case .loop(let loop): finishes(loop.body)
+        case .when(_, let body): finishes(body)
+        default: false
+        }
+      }
+    }
+    return allSections.contains { finishes($0.body) }
+  }
+
   /// The kernel with loops over a finished block of a product joined to the product where they are short: then the block
   /// is never stored, and what is computed of it goes to memory between the sums, not in one burst after them.
   package func finishingProducts() -> Kernel {

@@ -33,6 +33,8 @@ typedef struct dlc_llvm {
   size_t (*GetBufferSize)(void *buffer);
   void (*DisposeMemoryBuffer)(void *buffer);
   char *(*PrintModuleToString)(void *module);
+  /// For the whole process.
+  void (*ParseCommandLineOptions)(int count, const char *const *arguments, const char *overview);
 } dlc_llvm;
 
 /// Opens libLLVM 19 and initialises its native target, once. NULL when the library is missing or
