@@ -44,8 +44,8 @@ extension KernelEmitter {
       e.perExtent(c.rows) { e, rows in
         var part = Part(statement: c, a: a, b: b, target: target, rows: rows, columns: columns)
         // The last part of the depth, at which sums are complete.
-        let last = c.finish == nil ? 0 : max(0, (c.depth - 1) / c.depthBlock * c.depthBlock)
-        if c.finish == nil && c.depth > c.depthBlock || last > 0 {
+        let last = c.depth <= c.depthBlock ? 0 : (c.depth - 1) / c.depthBlock * c.depthBlock
+        if last > 0 {
           e.emitParts(
             part, from: .index(0), to: .index(c.finish == nil ? c.depth : last),
             level: SumOrder.levels(c.depth, chain: c.depthBlock))

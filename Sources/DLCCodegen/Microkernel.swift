@@ -148,11 +148,12 @@ private struct MicrokernelWriter {
     }
   }
 
-  /// Asks for what the finish touches, which has the whole product to come.
+  /// Asks for what the finish reads, which has the whole product to come, and for places in lines, which are worked out
+  /// before the product then.
   func prefetch() {
     let stored = Set((kernel.finish?.stores ?? []).map(\.operand))
     for (number, operand) in (kernel.finish?.operands ?? []).enumerated()
-    where !stored.contains(number) && operand.form == .element || operand.form == .linedElement {
+    where operand.form == .linedElement || operand.form == .element && !stored.contains(number) {
       let bytes = kernel.vectors * lanes * operand.type.byteCount
       for row in operandRows[number] {
         for line in stride(from: 0, to: bytes, by: 64) { text.prefetch(row, ahead: line) }

@@ -32,7 +32,7 @@ extension Initializer {
 
   /// The stream of a name: the 64-bit FNV-1a hash of its UTF-8 bytes is the Philox counter.
   private func stream(_ name: String) -> UInt64 {
-    name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    TextHash.of(name)
   }
 
   /// Makes the elements in parts, so that they take no more memory than the tensor.

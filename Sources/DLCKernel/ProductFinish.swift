@@ -191,7 +191,11 @@ private struct FinishMatcher {
       isOnlyFor(c, rows)
     else { return nil }
     var writer = FinishWriter(c, rows.variable, columns.variable)
-    for statement in before { writer.define(statement) }
+    for statement in before {
+      // Memory of the kernel may be another by then.
+      if case .define(_, .load(.local, _, _)) = statement { continue }
+      writer.define(statement)
+    }
     for statement in rows.body.dropLast() {
       if case .prefetch = statement { continue }
       guard writer.define(statement) else { return nil }

@@ -470,7 +470,7 @@ extension RegionEvaluator {
     _ columns: (variable: LoopVariable, extent: BlockExtent), in scope: Int
   ) {
     let start = columns.extent.index.map { IndexExpression($0) * columns.extent.size }
-    var pieces: [(piece: PrefetchStatement, stride: Int)] = []
+    var pieces: [PrefetchStatement] = []
     for (memory, index, type) in reads[first...] {
       let count = columns.extent.size
       guard index.stride(of: columns.variable) == 1, let stride = index.stride(of: row),
@@ -480,14 +480,13 @@ extension RegionEvaluator {
         $0 == columns.variable ? start ?? IndexExpression(0) : IndexExpression($0)
       }
       pieces.append(
-        (PrefetchStatement(memory, type, base: base, count: count, ahead: stride), stride))
+        PrefetchStatement(memory, type, base: base, count: count, ahead: stride))
     }
-    let lines = pieces.reduce(0) { $0 + $1.piece.lines }
+    let lines = pieces.reduce(0) { $0 + $1.lines }
     guard lines > 0, lines <= Self.mostPrefetches else { return }
     let rows = min(4, max(1, Self.mostPrefetches / lines))
-    for (piece, stride) in pieces {
-      var piece = piece
-      piece.ahead = stride * rows
+    for var piece in pieces {
+      piece.ahead *= rows
       draft.append(.prefetch(piece), in: scope)
     }
   }
